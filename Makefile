@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+.PHONY: help train test test-slow check clean
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+train: $(INSTALLED)  ## install, train and evaluate on scikit-learn's digits; ARGS="epochs=20 …" overrides
+	@$(BIN)/blitz experiment=quickstart $(ARGS)
+	@echo
+	@echo 'next, with the same program ($(BIN)/blitz, or "blitz" after ". $(BIN)/activate"):'
+	@echo '  $(BIN)/blitz data=cifar10 model=resnet20 epochs=5      CIFAR-10, downloaded once (170 MB)'
+	@echo '  $(BIN)/blitz experiment=quickstart -m optimizer.lr=0.1,0.01,0.001   a sweep'
+	@echo '  $(BIN)/blitz ui                                        the runs in a browser'
+	@echo '  $(BIN)/blitz --help'
+
+test: $(INSTALLED)  ## install and run the tests, under three minutes on two cores
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q $(ARGS)
+
+test-slow: $(INSTALLED)  ## the tests that take longer
+	@$(BIN)/python -m pytest -m slow -q $(ARGS)
+
+check: $(INSTALLED)  ## lint and check the types of code and tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:  ## remove the environment and caches; runs and stores stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+
+# One stamp for all targets: a second call installs nothing.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+	    "blitz needs Python 3.11, 3.12 or 3.13; this is %d.%d. Name another: make PYTHON=python3.12" % v)'
+	@echo 'installing into .venv (once; PyTorch is a download of some 2.5 GB on Linux)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,50 @@
+"""Hydra-configured experiments for PyTorch image classification.
+
+    settings = blitz.compose(["data=digits", "model=resnet20", "epochs=5"])
+    result = blitz.run(settings)
+    classifier = blitz.load_model(result.run_id)
+
+The menus `MODELS`, `OPTIMIZERS`, `SCHEDULES`, `LOSSES`, `AUGMENTATIONS`, `MIXES`, `DATASETS` and `DEVICES` take parts of
+your own: `blitz.MODELS.add("mine", Mine)`. Everything is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from blitz.config import compose as compose
+    from blitz.errors import BadInput as BadInput
+    from blitz.loading import load_model as load_model
+    from blitz.parts.augmentations import AUGMENTATIONS as AUGMENTATIONS
+    from blitz.parts.datasets import DATASETS as DATASETS
+    from blitz.parts.devices import DEVICES as DEVICES
+    from blitz.parts.losses import LOSSES as LOSSES
+    from blitz.parts.mixes import MIXES as MIXES
+    from blitz.parts.models import MODELS as MODELS
+    from blitz.parts.optimizers import OPTIMIZERS as OPTIMIZERS
+    from blitz.parts.schedules import SCHEDULES as SCHEDULES
+    from blitz.runner import run as run
+
+_HOMES = {
+    "compose": "blitz.config",
+    "run": "blitz.runner",
+    "load_model": "blitz.loading",
+    "BadInput": "blitz.errors",
+    "MODELS": "blitz.parts.models",
+    "OPTIMIZERS": "blitz.parts.optimizers",
+    "SCHEDULES": "blitz.parts.schedules",
+    "LOSSES": "blitz.parts.losses",
+    "AUGMENTATIONS": "blitz.parts.augmentations",
+    "MIXES": "blitz.parts.mixes",
+    "DATASETS": "blitz.parts.datasets",
+    "DEVICES": "blitz.parts.devices",
+}
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'blitz' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

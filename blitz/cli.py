@@ -1,0 +1,134 @@
+"""The command line: `blitz [overrides]` is the Hydra app, `blitz VERB` the rest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from blitz.errors import BadInput, did_you_mean
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+HELP = """\
+blitz: train and evaluate an image classifier, and record the run
+
+  blitz [OVERRIDE…]             train with the defaults (the tutorial's Net on CIFAR-10), changed as told
+  blitz -m KEY=A,B [OVERRIDE…]  one run for each combination of the values
+  blitz options [GROUP [NAME]]  what can be chosen, and the options of a choice
+  blitz ui                      open the MLflow UI on the recorded runs
+
+  blitz experiment=quickstart                          seconds, no download: scikit-learn's digits
+  blitz data=cifar10 model=resnet20 epochs=20          choose parts by name
+  blitz data=folder data.root=DIR data.image_size=32   images of your own: DIR/train/CLASS/*, DIR/test/CLASS/*
+  blitz -m optimizer.lr=0.1,0.01,0.001 seed=0,1,2      sweep
+
+Overrides: GROUP=NAME chooses a part, GROUP.OPTION=VALUE and KEY=VALUE set a value.
+Groups: model optimizer schedule loss augment mix data device tracking experiment debug
+Hydra's own flags work as well: --cfg job (show the config), --config-dir DIR (groups of your own), --hydra-help.
+"""
+INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the signal's number
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a run as Ctrl-C does, with another exit code."""
+
+
+def main() -> NoReturn:
+    """Exit codes: 0 done, 1 the run failed, 2 bad input, 130 and 143 ended by Ctrl-C and SIGTERM."""
+    arguments = sys.argv[1:]
+    first = arguments[0] if arguments else ""
+    if first in ("-h", "--help", "help"):
+        print(HELP, end="")
+        sys.exit(0)
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        if first and not first.startswith("-") and "=" not in first and first[0] not in "+~":
+            sys.exit(_verb(first, arguments))
+        sys.exit(train(arguments))
+    except BadInput as error:
+        sys.exit(_refused(error))
+    except Terminated:
+        sys.exit(TERMINATED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def train(overrides: Sequence[str]) -> int:
+    """Run the Hydra app; returns the exit code, the highest of its jobs'."""
+    # Hydra prints its own exceptions and exits with 1 unless this is set; we word and count them ourselves.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from blitz.config import CONF, explained, offering_the_menu
+
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> float | None:
+        objective, code = _job(config)
+        codes.append(code)
+        return objective
+
+    try:
+        offering_the_menu(hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job))
+    except (HydraException, OmegaConfBaseException) as error:
+        given, config_dir = _overrides_in(overrides)
+        raise explained(given, error, config_dir) from None
+    return max(codes, default=0)
+
+
+def _job(config: DictConfig) -> tuple[float | None, int]:
+    """One run for Hydra, which must see neither exceptions nor exits: the objective and the exit code."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from blitz.config import plain
+    from blitz.settings import check
+
+    try:
+        settings = check(plain(config))
+        from blitz.runner import run
+
+        result = run(settings, list(HydraConfig.get().overrides.task))
+    except BadInput as error:
+        return None, _refused(error)
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        print(f"blitz: the run failed: {type(error).__name__}: {error}", file=sys.stderr)
+        return None, 1
+    return result.objective, 0
+
+
+def _verb(name: str, arguments: Sequence[str]) -> int:
+    from blitz.verbs import VERBS
+
+    if name not in VERBS.commands:
+        known = [*VERBS.commands, "help"]
+        raise BadInput(
+            f"{name}: no such command{did_you_mean(name, known)} (accepted: {', '.join(known)}, or KEY=VALUE to train)"
+        )
+    return int(VERBS.main(list(arguments), prog_name="blitz", standalone_mode=False) or 0)
+
+
+def _refused(error: BadInput) -> int:
+    for problem in error.problems:
+        print(f"blitz: {problem}", file=sys.stderr)
+    return 2
+
+
+def _overrides_in(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """What of a command line is overrides, and the folder of the user's own groups."""
+    from hydra._internal.utils import get_args
+
+    parsed: Any = get_args(list(arguments))
+    return list(parsed.overrides), parsed.config_dir
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

@@ -1,0 +1,130 @@
+"""What a run shows: a progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import wrap
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+logger = logging.getLogger("blitz")
+
+LINE_EVERY = 30.0  # seconds between two lines within an epoch, where there is no terminal
+MANY_CLASSES = 20  # from here on, only the worst and the best are told
+WIDTH = 100
+
+
+class _Lines(logging.Handler):
+    """Log records as lines above the bar; a traceback belongs into the log file alone."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            return  # the exception that comes with it is told by whoever catches it
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        self.console.print(record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+class Display:
+    """Shows the `blitz` logger's lines and the progress of training while it is open."""
+
+    def __init__(self) -> None:
+        self.console = Console()
+        self._handler = _Lines(self.console)
+        self._bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[speed]:,.0f} images/s"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> Display:
+        self._level = logger.level
+        self._propagate = logger.propagate
+        logger.addHandler(self._handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        logger.removeHandler(self._handler)
+        logger.setLevel(self._level)
+        logger.propagate = self._propagate
+
+    def begin(self, epochs: int, steps: int, batch_size: int) -> None:
+        """Training begins: epochs in all, steps an epoch, images a step."""
+        self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
+        self._since, self._seen = time.monotonic(), 0
+        self._task = self._bar.add_task("", total=steps, epoch=f"1/{epochs}", loss=float("nan"), speed=0.0)
+        self._bar.start()
+
+    def progress(self, epoch: int, epoch_step: int, steps: int, loss: float) -> None:
+        """`steps` more steps of an epoch are done, with this mean loss."""
+        self._seen += steps
+        elapsed = time.monotonic() - self._since
+        speed = self._seen * self._batch_size / max(elapsed, 1e-9)
+        where = f"{epoch}/{self._epochs}"
+        self._bar.update(self._task, completed=epoch_step, epoch=where, loss=loss, speed=speed)
+        if not self.console.is_terminal and elapsed > LINE_EVERY:
+            logger.info("epoch %s  step %d/%d  loss %.4f  %.0f images/s", where, epoch_step, self._steps, loss, speed)
+        if elapsed > LINE_EVERY:
+            self._since, self._seen = time.monotonic(), 0
+
+    def epoch(self, epoch: int, metrics: dict[str, float], best: bool) -> None:
+        """An epoch is done."""
+        parts = [f"epoch {epoch}/{self._epochs}"]
+        for split in ("train", "val"):
+            if f"{split}/loss" in metrics:
+                loss, accuracy = metrics[f"{split}/loss"], metrics[f"{split}/accuracy"]
+                parts.append(f"{split} loss {loss:.4f}  accuracy {accuracy:7.2%}")
+        parts.append(f"{metrics['time/images_per_second']:,.0f} images/s  {metrics['time/epoch']:.1f} s")
+        logger.info("%s%s", "  |  ".join(parts), "  *" if best else "")
+        if epoch < self._epochs:
+            self._bar.reset(self._task, epoch=f"{epoch + 1}/{self._epochs}")
+        self._since, self._seen = time.monotonic(), 0
+
+    def end(self) -> None:
+        """Training is done: the bar goes."""
+        self._bar.stop()
+
+
+def test_lines(accuracy: float, top5: float, loss: float, per_class: Sequence[tuple[str, float]]) -> list[str]:
+    """What the best weights make of the test images."""
+    lines = [f"test     accuracy {accuracy:.2%}   top-5 {top5:.2%}   loss {loss:.4f}"]
+    told = [(name, share) for name, share in per_class if not math.isnan(share)]
+    if len(told) > MANY_CLASSES:
+        ranked = sorted(told, key=lambda pair: pair[1])
+        (worst, low), (best, high) = ranked[0], ranked[-1]
+        return [*lines, f"         {len(told)} classes, from {worst} {low:.1%} to {best} {high:.1%}"]
+    return lines + [
+        f"         {line}" for line in wrap(", ".join(f"{name} {share:.1%}" for name, share in told), WIDTH)
+    ]
+
+
+def where_lines(folder: Path, store: str | None, run_id: str | None) -> list[str]:
+    """Where a run's record is."""
+    lines = [f"record   {folder}/ (config.yaml, metrics.jsonl, checkpoints/, figures/, run.log)"]
+    if run_id is not None:
+        lines.append(f"mlflow   run {run_id} in {store} (blitz ui opens it)")
+    elif store is not None:
+        lines.append(f"mlflow   incomplete, {store} failed; the folder has everything")
+    return lines

@@ -1,0 +1,96 @@
+"""Settings to a job: device, data, model and all that trains it, built and ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from blitz.errors import BadInput
+from blitz.loading import weights_file
+from blitz.parts.augmentations import AUGMENTATIONS
+from blitz.parts.datasets import DATASETS, Dataset, Split, Splits, split
+from blitz.parts.devices import DEVICES, Device, prepare
+from blitz.parts.losses import LOSSES
+from blitz.parts.mixes import MIXES
+from blitz.parts.models import MODELS, starting_weights
+from blitz.parts.optimizers import OPTIMIZERS
+from blitz.parts.schedules import SCHEDULES
+from blitz.settings import Settings
+from blitz.training.batches import Augment, Batches, Mix, stream
+from blitz.training.classifier import Classifier
+from blitz.training.loop import Learner
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a config asks for, built and ready to train."""
+
+    settings: Settings
+    dataset: Dataset
+    splits: Splits
+    device: Device
+    classifier: Classifier  # holds the learner's model, or its average
+    learner: Learner
+    train: Batches
+    validation: Batches | None
+    test: Batches
+    augment: Augment
+    mix: Mix
+
+
+def build(settings: Settings) -> Job:
+    """Device, data, model and all that trains it, in this order; makes no folder."""
+    at_once = settings.micro_batch_size or settings.batch_size
+    device = prepare(DEVICES.build(settings.device), at_once, **DEVICES.shared(settings.device))
+    dataset: Dataset = DATASETS.build(settings.data)
+    splits = split(dataset, **DATASETS.shared(settings.data))
+    if settings.batch_size > len(splits.train.labels):
+        raise BadInput(
+            f"batch_size={settings.batch_size}: accepted: at most {len(splits.train.labels)}, "
+            "the number of training images"
+        )
+    torch.manual_seed(stream(settings.seed, "initialisation"))
+    num_classes, input_shape = len(dataset.classes), tuple(splits.train.images.shape[1:])
+    model: nn.Module = MODELS.build(settings.model, num_classes, input_shape)
+    starting_weights(model, lambda run: weights_file(run, settings.tracking.uri), **MODELS.shared(settings.model))
+    memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
+    model = model.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
+    average = None
+    if settings.ema is not None:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+    if device.compile:
+        model.compile()
+    steps_per_epoch = -(-len(splits.train.labels) // settings.batch_size)
+    loss = LOSSES.build(settings.loss, num_classes).to(device.torch)
+    mix = MIXES.build(settings.mix, num_classes)
+    if mix.makes_soft_targets and not loss.takes_soft_targets:
+        raise BadInput(f"mix={settings.mix['name']}: loss={settings.loss['name']} takes no soft labels; use mix=none")
+    learner = Learner(
+        model=model,
+        loss=loss,
+        optimizer=OPTIMIZERS.build(settings.optimizer, model.parameters()),
+        schedule=SCHEDULES.build(settings.schedule, settings.epochs * steps_per_epoch, steps_per_epoch),
+        scaler=GradScaler(device.torch.type, enabled=device.precision == "fp16"),
+        autocast=device.autocast,
+        seed=settings.seed,
+        micro_batch_size=settings.micro_batch_size,
+        clip_norm=settings.clip_norm,
+        average=average,
+    )
+    classifier = Classifier(learner.evaluated, splits.mean, splits.std, dataset.classes).to(device.torch)
+
+    def batches(part: Split, batch_size: int) -> Batches:
+        return Batches(part.images, part.labels, batch_size, device.torch, classifier.normalise, device.channels_last)
+
+    return Job(
+        settings, dataset, splits, device, classifier, learner,
+        train=batches(splits.train, settings.batch_size),
+        validation=batches(splits.validation, settings.eval_batch_size) if splits.validation else None,
+        test=batches(splits.test, settings.eval_batch_size),
+        augment=AUGMENTATIONS.build(settings.augment, splits.mean),
+        mix=mix,
+    )  # fmt: skip

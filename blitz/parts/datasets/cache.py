@@ -1,0 +1,149 @@
+"""A dataset decoded once: uint8 images in files that later starts map into memory, checked at every start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blitz.parts.datasets.cache_home import LOG, home, locked, writing
+from blitz.parts.datasets.splits import Dataset, Split
+
+FORMAT = 1  # of the files; a new number leaves older caches aside
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+Images = NDArray[np.uint8]
+
+
+class Decoded(NamedTuple):
+    """A dataset on its way into the cache; images come in blocks (n, C, H, W): memory need not hold them all."""
+
+    classes: Sequence[str]
+    train_images: Iterable[Images]
+    train_labels: Sequence[int]
+    test_images: Iterable[Images]
+    test_labels: Sequence[int]
+    source: str
+
+
+class _Damaged(Exception):
+    """A cache that is there and cannot be trusted."""
+
+
+def cached(name: str, key: Mapping[str, Any], decode: Callable[[], Decoded]) -> Dataset:
+    """The dataset that `key` stands for, decoded if it is not in the cache or if what is there was changed since."""
+    digest = hashlib.sha256(json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()).hexdigest()
+    folder = home() / "datasets" / f"{name}-{digest[:20]}"
+    try:
+        if folder.exists():
+            return _open(folder, name)  # without the lock: a cache that may only be read is good enough
+    except _Damaged:
+        pass
+    with locked(folder, f"it prepares data={name}"):
+        try:
+            if folder.exists():
+                return _open(folder, name)
+        except _Damaged as damage:
+            LOG.warning("the cache of data=%s in %s is damaged (%s); building it again", name, folder, damage)
+        _build(folder, decode)
+        return _open(folder, name)
+
+
+def in_memory(name: str, decoded: Decoded) -> Dataset:
+    """A dataset that is cheaper to make than to keep."""
+    arrays = {
+        "train_images": np.concatenate(list(decoded.train_images)),
+        "train_labels": np.asarray(decoded.train_labels, dtype="<i8"),
+        "test_images": np.concatenate(list(decoded.test_images)),
+        "test_labels": np.asarray(decoded.test_labels, dtype="<i8"),
+    }
+    return _dataset(name, arrays, tuple(decoded.classes), _fingerprint(arrays, decoded.classes), decoded.source)
+
+
+def _open(folder: Path, name: str) -> Dataset:
+    """Raises _Damaged unless every byte of images, labels and class names is what was written."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        # Mode "c": pages are shared with other processes, and torch gets memory that it may regard as writable.
+        arrays = {array: np.load(folder / f"{array}.npy", mmap_mode="c") for array in ARRAYS}
+        classes, source, expected = tuple(meta["classes"]), meta["source"], meta["fingerprint"]
+        found = _fingerprint(arrays, classes)
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise _Damaged(f"{type(error).__name__}: {error}") from None
+    if found != expected:
+        raise _Damaged(f"SHA-256 {found[:12]}…, written as {expected[:12]}…")
+    return _dataset(name, arrays, classes, found, source)
+
+
+def _dataset(name: str, arrays: Mapping[str, Any], classes: tuple[str, ...], fingerprint: str, source: str) -> Dataset:
+    tensors = {array: torch.from_numpy(values) for array, values in arrays.items()}
+    train = Split(tensors["train_images"], tensors["train_labels"])
+    test = Split(tensors["test_images"], tensors["test_labels"])
+    return Dataset(name, train, test, classes, fingerprint, source)
+
+
+def _fingerprint(arrays: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> str:
+    """Over contents and shapes alone: the same from memory and from a file, whatever numpy wrote the file."""
+    parts: list[Any] = [list(classes)]
+    for name in ARRAYS:
+        array = arrays[name]
+        digest = hashlib.sha256(np.ascontiguousarray(array).data.cast("B")).hexdigest()
+        parts.append([name, array.dtype.str, list(array.shape), digest])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _build(folder: Path, decode: Callable[[], Decoded]) -> None:
+    """Under the lock: into a folder beside, renamed when it is whole."""
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    old = folder.with_name(f"{folder.name}.old")
+    with writing():
+        for leftover in (unfinished, old):  # of a process that was killed
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        unfinished.mkdir()
+    try:
+        decoded = decode()
+        _write_images(unfinished / "train_images.npy", decoded.train_images, len(decoded.train_labels))
+        _write_images(unfinished / "test_images.npy", decoded.test_images, len(decoded.test_labels))
+        with writing():
+            np.save(unfinished / "train_labels.npy", np.asarray(decoded.train_labels, dtype="<i8"))
+            np.save(unfinished / "test_labels.npy", np.asarray(decoded.test_labels, dtype="<i8"))
+            arrays = {array: np.load(unfinished / f"{array}.npy", mmap_mode="c") for array in ARRAYS}
+            meta = {
+                "format": FORMAT,
+                "classes": list(decoded.classes),
+                "source": decoded.source,
+                "fingerprint": _fingerprint(arrays, decoded.classes),
+            }
+            (unfinished / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+            if folder.exists():
+                folder.rename(old)
+            unfinished.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _write_images(path: Path, blocks: Iterable[Images], num_images: int) -> None:
+    """One .npy from blocks. Written in sequence, not through a map: there, a full disk would kill the process."""
+    with writing():
+        file = path.open("wb")
+    written = 0
+    with file:
+        for block in blocks:  # not under writing(): trouble with decoding is not the cache's
+            with writing():
+                if written == 0:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (num_images, *block.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(block).data)
+            written += len(block)
+        with writing():
+            file.flush()
+    assert written == num_images, (written, num_images)

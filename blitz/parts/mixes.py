@@ -1,0 +1,109 @@
+"""Mixes of a batch's images with each other; the labels become shares of the classes.
+
+Shapes: B batch, C channels, H height, W width, K classes. `mix(images, labels, generator)` takes float (B, C, H, W) and
+int64 (B,) and returns images and targets. All random numbers are drawn on the CPU, from `generator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from blitz.registry import Positive, Probability, Registry
+
+
+class Mix(Protocol):
+    makes_soft_targets: bool  # float (B, K) in place of int64 (B,)
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]: ...
+
+
+def none(num_classes: int) -> Mix:
+    """Images and labels as they are: the very same tensors, no draw from the generator."""
+    return Unmixed()
+
+
+def mixup(num_classes: int, *, alpha: Positive = 1.0, probability: Probability = 1.0) -> Mix:
+    """mixup (arXiv:1710.09412): a weighted mean of each image and its neighbour in the batch, one weight a batch.
+
+    The paper takes alpha=1 for CIFAR and 0.1 to 0.4 for ImageNet.
+
+    Args:
+        alpha: the weight is drawn from Beta(alpha, alpha); small values mix little, 1 is uniform
+        probability: share of the batches that are mixed; the others get targets of 0 and 1
+    """
+    return SoftMix(num_classes, alpha, probability, _mean)
+
+
+def cutmix(num_classes: int, *, alpha: Positive = 1.0, probability: Probability = 1.0) -> Mix:
+    """CutMix (arXiv:1905.04899): a box of each image comes from its neighbour in the batch, the same box for all.
+
+    The labels are weighted by the area of the box inside of the image. The paper takes alpha=1, and mixes half of the
+    batches for CIFAR.
+
+    Args:
+        alpha: the box's share of the area, before the border clips it, is drawn from Beta(alpha, alpha)
+        probability: share of the batches that are mixed; the others get targets of 0 and 1
+    """
+    return SoftMix(num_classes, alpha, probability, _box)
+
+
+class Unmixed:
+    makes_soft_targets = False
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        return images, labels
+
+
+class SoftMix:
+    makes_soft_targets = True
+
+    def __init__(self, num_classes: int, alpha: float, probability: float, blend: Blend) -> None:
+        self.num_classes = num_classes
+        self.alpha = alpha
+        self.probability = probability
+        self.blend = blend
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        # Not one_hot, which reads the labels back to the host on some devices.
+        targets = (labels.unsqueeze(1) == torch.arange(self.num_classes, device=labels.device)).float()
+        if torch.rand((), generator=generator) >= self.probability:
+            return images, targets
+        images, kept = self.blend(images, self._draw_weight(generator), generator)
+        return images, _with_neighbours(targets, kept)
+
+    def _draw_weight(self, generator: Generator) -> float:
+        # torch's Beta draws from the global generator alone; numpy's is seeded from ours.
+        seed = int(torch.randint(2**63 - 1, (), generator=generator))
+        return float(np.random.default_rng(seed).beta(self.alpha, self.alpha))
+
+
+Blend = Callable[[Tensor, float, Generator], tuple[Tensor, float]]  # images, weight -> mixed images, their own share
+
+
+def _mean(images: Tensor, weight: float, generator: Generator) -> tuple[Tensor, float]:
+    return _with_neighbours(images, weight), weight
+
+
+def _box(images: Tensor, weight: float, generator: Generator) -> tuple[Tensor, float]:
+    sides = []
+    for size in images.shape[2:]:
+        half = int(size * (1 - weight) ** 0.5 / 2)
+        centre = int(torch.randint(size, (), generator=generator))
+        sides.append(slice(max(centre - half, 0), min(centre + half, size)))
+    inside = (..., *sides)
+    mixed = images.clone()
+    mixed[inside] = images[inside].roll(1, 0)
+    return mixed, 1 - mixed[0, 0][inside].numel() / images[0, 0].numel()
+
+
+def _with_neighbours(values: Tensor, own_share: float) -> Tensor:
+    # Batches are shuffled, so that the neighbour is as good as a random partner, and never the image itself.
+    return values.lerp(values.roll(1, 0), 1 - own_share)
+
+
+MIXES = Registry("mix", "blitz.mixes", none=none, mixup=mixup, cutmix=cutmix)

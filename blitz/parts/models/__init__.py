@@ -1,0 +1,31 @@
+"""The menu of models, and how any of them starts from weights that exist already."""
+
+from blitz.parts.models.cifar_resnet import ResNet20, ResNet32, ResNet44, ResNet56, ResNet110
+from blitz.parts.models.mlp import MLP
+from blitz.parts.models.net import Net
+from blitz.parts.models.resnet18 import ResNet18
+from blitz.parts.models.vit import ViT
+from blitz.parts.models.weights import load_weights, starting_weights
+from blitz.parts.models.wide_resnet import WideResNet
+from blitz.parts.models.zoo import from_timm, from_torchvision
+from blitz.registry import Registry
+
+__all__ = ["MODELS", "load_weights", "starting_weights"]
+
+MODELS = Registry(
+    "model",
+    "blitz.models",
+    starting_weights,
+    net=Net,
+    mlp=MLP,
+    resnet20=ResNet20,
+    resnet32=ResNet32,
+    resnet44=ResNet44,
+    resnet56=ResNet56,
+    resnet110=ResNet110,
+    resnet18=ResNet18,
+    wide_resnet=WideResNet,
+    vit=ViT,
+    torchvision=from_torchvision,
+    timm=from_timm,
+)

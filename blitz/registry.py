@@ -1,0 +1,191 @@
+"""A menu of builders by name; the signature of a builder is the schema of its options."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from blitz.errors import BadInput, did_you_mean
+
+# The ranges that options are annotated with.
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Probability = Annotated[float, Ge(0), Le(1)]
+Count = Annotated[int, Ge(1)]
+Index = Annotated[int, Ge(0)]
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+Builder = Callable[..., Any]
+
+
+class Option(NamedTuple):
+    """One row of `blitz options`."""
+
+    name: str
+    accepted: str
+    default: Any  # inspect.Parameter.empty where a value must be given
+    meaning: str
+
+
+class Registry:
+    """The choices of one config group: name -> builder.
+
+    A builder's keyword-only parameters are its options; the positional ones are supplied by the run. `common` is a
+    callable whose keyword-only parameters are options of every choice in the group: the run reads them, no builder
+    receives them. Other packages add names through the entry-point group `plugins`.
+    """
+
+    def __init__(self, group: str, plugins: str, common: Builder | None = None, /, **builders: Builder) -> None:
+        self.group = group
+        self.plugins = plugins
+        self.common = common
+        self._builders = dict(builders)
+        self._plugins_loaded = False
+
+    def add(self, name: str, builder: Builder) -> None:
+        """Add a choice; a name that exists already is an error."""
+        if name in self.names():
+            raise ValueError(f"{self.group}={name} exists already; choose another name")
+        self._builders[name] = builder
+
+    def names(self) -> list[str]:
+        if not self._plugins_loaded:
+            self._plugins_loaded = True  # before loading: a plug-in may call add() while it is imported
+            for point in entry_points(group=self.plugins):
+                self.add(point.name, point.load())
+        return list(self._builders)
+
+    def builder(self, name: str) -> Builder:
+        """Raises BadInput for a name that is not on the menu."""
+        if name not in self.names():
+            raise BadInput(
+                f"{self.group}={name}: no such {self.group}{did_you_mean(str(name), self._builders)} "
+                f"(accepted: {', '.join(sorted(self._builders))})"
+            )
+        return self._builders[name]
+
+    def options(self, name: str) -> list[Option]:
+        """The options of a choice, its own first, then those that the whole group shares."""
+        builders = [self.builder(name)] + ([self.common] if self.common else [])
+        return [option for builder in builders for option in _options(builder)]
+
+    def check(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """The choice (`{"name": …, option: value, …}`) with every default filled in.
+
+        Raises BadInput that tells all mistakes together, each with its dotted key.
+        """
+        options = dict(choice)
+        name = options.pop("name", None)
+        if name is None:
+            raise BadInput(f"{self.group}: no choice made (accepted: {', '.join(sorted(self.names()))})")
+        checked = validate(_schema(self.builder(name), self.common), options, self.group, f"option of {name}")
+        return {"name": name, **checked.model_dump(mode="json")}
+
+    def shared(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """Those options of a checked choice that the whole group shares."""
+        return {option.name: choice[option.name] for option in _options(self.common)} if self.common else {}
+
+    def build(self, choice: Mapping[str, Any], /, *supplied: Any) -> Any:
+        """Build the part that a checked choice names from what the run supplies."""
+        builder = self.builder(choice["name"])
+        own = {option.name for option in _options(builder)}
+        return builder(*supplied, **{key: value for key, value in choice.items() if key in own})
+
+
+def validate(schema: type[BaseModel], values: Mapping[str, Any], path: str, noun: str) -> BaseModel:
+    """`values` as the schema sees them, strictly: no text for a number, no truth value for a number, no infinity."""
+    try:
+        # Through JSON, because strict Python input would refuse an int for a float and a list for a tuple.
+        return schema.model_validate_json(json.dumps(values))
+    except TypeError as error:
+        raise BadInput(f"{path or 'config'}: only plain values can be recorded: {error}") from None
+    except ValidationError as error:
+        prefix = f"{path}." if path else ""
+        problems = {}  # one line a key: a union reports each of its members
+        for detail in error.errors(include_url=False):
+            key = str(detail["loc"][0])
+            problems.setdefault(key, _tell(schema, detail, prefix, key, values.get(key), noun))
+        raise BadInput(*problems.values()) from None
+
+
+def accepted(annotation: Any) -> str:
+    """What a type accepts, in words: `number > 0`, `A or B`, `integer >= 1 or null`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        signs = {Gt: "gt >", Ge: "ge >=", Lt: "lt <", Le: "le <="}
+        bounds = [
+            f"{sign.split()[1]} {getattr(mark, sign.split()[0])}"
+            for mark in arguments[1:]
+            if (sign := signs.get(type(mark)))
+        ]
+        return " ".join([accepted(arguments[0]), " and ".join(bounds)]).strip()
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join(accepted(argument) for argument in arguments)
+    if origin in (list, tuple, Sequence):
+        return f"list of: {accepted(arguments[0])}"
+    if origin in (dict, Mapping) or annotation in (dict, Mapping):
+        return "mapping"
+    words = {float: "number", int: "integer", bool: "true or false", str: "text", type(None): "null", Any: "any value"}
+    return words.get(annotation) or getattr(annotation, "__name__", str(annotation))
+
+
+def meanings(documented: Builder) -> dict[str, str]:
+    """Option -> meaning, from the `Args:` section of a docstring."""
+    section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", inspect.getdoc(documented) or "", re.MULTILINE)
+    if section is None:
+        return {}
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section.group(1), re.MULTILINE)
+    return {name: " ".join(meaning.split()) for name, meaning in entries}
+
+
+@cache
+def _options(builder: Builder) -> tuple[Option, ...]:
+    hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder, include_extras=True)
+    explained = meanings(builder)
+    return tuple(
+        Option(name, accepted(hints.get(name, Any)), parameter.default, explained.get(name, ""))
+        for name, parameter in inspect.signature(builder).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    )
+
+
+@cache
+def _schema(builder: Builder, common: Builder | None) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for source in [builder] + ([common] if common else []):
+        hints = get_type_hints(source.__init__ if inspect.isclass(source) else source, include_extras=True)
+        for option in _options(source):
+            default = ... if option.default is inspect.Parameter.empty else option.default
+            fields[option.name] = (hints.get(option.name, Any), default)
+    return create_model(builder.__name__, __config__=STRICT, **fields)
+
+
+def _tell(schema: type[BaseModel], detail: Any, prefix: str, key: str, value: Any, noun: str) -> str:
+    if detail["type"] == "extra_forbidden":
+        return f"{prefix}{key}: no such {noun}{did_you_mean(key, schema.model_fields, prefix)}"
+    if detail["type"] == "missing":
+        field = schema.model_fields[key]
+        return f"{prefix}{key}: a value is needed (accepted: {_accepted_by(field)})"
+    field = schema.model_fields[key]
+    shown = json.dumps(value) if not isinstance(value, str) else value
+    if detail["type"] == "value_error":  # a validator of ours, which words its own message
+        return f"{prefix}{key}={shown}: {detail['ctx']['error']}"
+    return f"{prefix}{key}={shown}: accepted: {_accepted_by(field)}"
+
+
+def _accepted_by(field: Any) -> str:
+    # pydantic takes the range apart from the type; put them together again for the words.
+    return accepted(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)

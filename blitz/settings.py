@@ -1,0 +1,160 @@
+"""The typed shape of a composed config, its checks, and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from blitz.errors import BadInput
+from blitz.registry import STRICT, Count, Fraction, Index, Positive, Registry, validate
+
+Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it is checked
+
+# Keys that cannot change a result: two runs that differ in nothing else are the same experiment.
+NOT_IN_HASH = ("tracking", "checkpoint", "runs_dir", "name", "tags", "notes", "report_every", "profile")
+# Where the data lies does not matter either: its fingerprint is hashed instead.
+NOT_IN_DATA_HASH = ("root", "url")
+
+
+class Tracking(BaseModel):
+    """Where a run is recorded besides its folder."""
+
+    model_config = STRICT
+
+    name: Literal["mlflow", "none"] = "mlflow"
+    uri: str | None = None
+    experiment: str = "blitz"
+    step_loss: Count | None = 50
+
+
+class Checkpoint(BaseModel):
+    """What stays in a run's `checkpoints/` after its end."""
+
+    model_config = STRICT
+
+    keep: Literal["all", "best", "last", "none"] = "all"
+
+
+class Settings(BaseModel):
+    """A checked config: every default filled in, nothing unknown, plain values only.
+
+    `check` makes one from a composed config; the comments of `conf/config.yaml` say what each key means.
+    """
+
+    model_config = {**STRICT, "frozen": True}
+
+    model: Choice
+    optimizer: Choice
+    schedule: Choice
+    loss: Choice
+    augment: Choice
+    mix: Choice
+    data: Choice
+    device: Choice
+    tracking: Tracking = Tracking()
+    checkpoint: Checkpoint = Checkpoint()
+
+    epochs: Count = 2
+    batch_size: Count = 4
+    micro_batch_size: Count | None = None
+    clip_norm: Positive | None = None
+    ema: Fraction | None = None
+    early_stopping: Count | None = None
+    eval_every: Count = 1
+    eval_batch_size: Count = 500
+    eval_flip: bool = False
+    seed: Index = 0
+
+    report_every: Count = 50
+    profile: Count | None = None
+    runs_dir: str = "runs"
+    name: str | None = None
+    tags: dict[str, str] = {}
+    notes: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, in the order of the fields: what `config.yaml` holds."""
+        return self.model_dump(mode="json")
+
+    def config_hash(self, data_fingerprint: str) -> str:
+        """16 hexadecimal digits that two runs share only if they must come out the same."""
+        return _digest(self._identity(), data_fingerprint)
+
+    def group_hash(self, data_fingerprint: str) -> str:
+        """Like `config_hash`, but shared by runs that differ in their seed alone."""
+        return _digest({**self._identity(), "seed": None}, data_fingerprint)
+
+    def _identity(self) -> dict[str, Any]:
+        identity = {key: value for key, value in self.record().items() if key not in NOT_IN_HASH}
+        identity["data"] = {key: value for key, value in self.data.items() if key not in NOT_IN_DATA_HASH}
+        return identity
+
+
+def menus() -> dict[str, Registry]:
+    """Config group -> its menu. Imports torch."""
+    from blitz.parts.augmentations import AUGMENTATIONS
+    from blitz.parts.datasets import DATASETS
+    from blitz.parts.devices import DEVICES
+    from blitz.parts.losses import LOSSES
+    from blitz.parts.mixes import MIXES
+    from blitz.parts.models import MODELS
+    from blitz.parts.optimizers import OPTIMIZERS
+    from blitz.parts.schedules import SCHEDULES
+
+    registries = [MODELS, OPTIMIZERS, SCHEDULES, LOSSES, AUGMENTATIONS, MIXES, DATASETS, DEVICES]
+    return {registry.group: registry for registry in registries}
+
+
+def check(config: Mapping[str, Any]) -> Settings:
+    """Raises BadInput that tells every mistake in a composed config (plain values, interpolations resolved)."""
+    values = dict(config)
+    problems: list[str] = []
+
+    def checked(group: str, value: Any, of: Registry | type[BaseModel]) -> Any:
+        try:
+            if not isinstance(value, Mapping):
+                raise BadInput(f"{group}={value}: accepted: a choice of the group, such as {group}=NAME")
+            if isinstance(of, Registry):
+                return of.check(value)
+            return validate(of, value, group, "option").model_dump()
+        except BadInput as error:
+            problems.extend(error.problems)
+            return {}
+
+    for group, registry in menus().items():
+        values[group] = checked(group, values.get(group, {}), registry)
+    values["tracking"] = checked("tracking", values.get("tracking", {}), Tracking)
+    values["checkpoint"] = checked("checkpoint", values.get("checkpoint", {}), Checkpoint)
+    try:
+        settings = validate(Settings, values, "", "key of a config")
+    except BadInput as error:
+        problems.extend(error.problems)
+    if not problems:
+        assert isinstance(settings, Settings)
+        problems.extend(_contradictions(settings))
+    if problems:
+        raise BadInput(*problems)
+    return settings
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Values that are fine alone and make no sense together."""
+    problems = []
+    if settings.early_stopping is not None and settings.data.get("validation") == 0:
+        problems.append(
+            f"early_stopping={settings.early_stopping}: needs a validation split; set data.validation above 0"
+        )
+    if settings.micro_batch_size is not None and settings.micro_batch_size > settings.batch_size:
+        problems.append(
+            f"micro_batch_size={settings.micro_batch_size}: accepted: at most batch_size={settings.batch_size}"
+        )
+    return problems
+
+
+def _digest(identity: Mapping[str, Any], data_fingerprint: str) -> str:
+    text = json.dumps({**identity, "data_fingerprint": data_fingerprint}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""What is recorded, and where: the only folder that imports mlflow."""

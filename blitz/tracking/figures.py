@@ -1,0 +1,231 @@
+"""Figures of a run: its curves, its confusion matrix, its accuracy by class and its worst mistakes.
+
+Drawn with matplotlib's objects on the Agg canvas and never through pyplot, whose global state no thread but the main
+one may touch. Colours are Okabe and Ito's, which colour-blind people can tell apart.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+DPI = 115
+TRAIN, VAL, GREY = "#0072B2", "#D55E00", "#595959"
+COUNTED = 20  # classes up to which each cell of a confusion matrix has its count written in
+TICKS = 42  # most labels an axis of a large confusion matrix has room for
+BARS = 100  # most classes that are drawn as bars
+SHOWN = 30  # most mistakes that are shown
+
+
+def curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss, accuracy (a fraction in `history`, drawn in percent) and learning rate over the epochs, side by side.
+
+    The best epoch is the first with the highest `val/accuracy`, or where that was never measured the lowest `val/loss`.
+    """
+    figure = _figure(13.0, 4.2)
+    loss, accuracy, rate = figure.subplots(1, 3)
+    _panel(loss, history, "Loss", [("train/loss", "train", TRAIN, "o"), ("val/loss", "validation", VAL, "s")])
+    parts = [("train/accuracy", "train", TRAIN, "o"), ("val/accuracy", "validation", VAL, "s")]
+    _panel(accuracy, history, "Accuracy (%)", parts, scale=100)
+    _panel(rate, history, "Learning rate", [("lr", "learning rate", GREY, "o")])
+    if _points(history, "lr")[1].size:
+        rate.set_ylim(bottom=0)
+        rate.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
+    _mark_best(loss, accuracy, history)
+    for panel in (loss, accuracy):
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False)
+    return figure
+
+
+def _panel(
+    axes: Axes,
+    history: Sequence[Mapping[str, float]],
+    title: str,
+    lines: Sequence[tuple[str, str, str, str]],
+    scale: float = 1,
+) -> None:
+    for key, label, colour, marker in lines:
+        epochs, values = _points(history, key)
+        if epochs.size:
+            # Many markers hide the line, and a single point is seen by its marker alone.
+            shape = marker if epochs.size <= 30 else ""
+            axes.plot(epochs, values * scale, color=colour, marker=shape, markersize=4, label=label)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=GREY)
+    axes.set(title=title, xlabel="Epoch", ylabel=title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _points(history: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where `key` was measured; not-a-number leaves a gap, and so does infinity, which no axis can hold."""
+    rows = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
+    epochs, values = np.array(rows, dtype=float).reshape(-1, 2).T
+    return epochs, np.where(np.isfinite(values), values, np.nan)
+
+
+def _mark_best(loss: Axes, accuracy: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    for candidate in ((accuracy, "val/accuracy", 100, 1), (loss, "val/loss", 1, -1)):
+        if np.isfinite(_points(history, candidate[1])[1]).any():
+            axes, key, scale, sign = candidate
+            break
+    else:
+        return
+    epochs, values = _points(history, key)
+    best = int(np.nanargmax(sign * values))
+    epoch, value = epochs[best], values[best] * scale
+    for panel in (loss, accuracy):
+        panel.axvline(epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
+    told = f"best: {value:.2f} %" if axes is accuracy else f"best: {value:.4g}"
+    label = f"{told} (epoch {epoch:.0f})"
+    axes.plot(epoch, value, "*", markersize=14, color=VAL, markeredgecolor="black", label=label, zorder=5)
+
+
+def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+    """`counts[true, predicted]`; the colour is the share of the true class, on a scale that shows small shares."""
+    num_classes = len(classes)
+    assert counts.shape == (num_classes, num_classes), (counts.shape, num_classes)
+    side = min(max(0.5 * num_classes, 2.8), 8.6)
+    figure = _figure(side + 2.9, side + 2.1)
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(100 * shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100), interpolation="nearest")
+    figure.colorbar(image, ax=axes, label="Share of the true class (%)", shrink=0.8, ticks=[0, 1, 5, 20, 50, 100])
+    step = math.ceil(num_classes / TICKS)
+    names = _labels(classes, 22)[::step]
+    size = 9 if num_classes <= COUNTED else 7
+    axes.set_xticks(range(0, num_classes, step), names, rotation=90 if num_classes > 3 else 0, fontsize=size)
+    axes.set_yticks(range(0, num_classes, step), names, fontsize=size)
+    axes.set(xlabel="Predicted class", ylabel="True class")
+    axes.set_title(_confusion_title(counts, classes), fontsize=10)
+    if num_classes <= COUNTED:
+        for (true, predicted), count in np.ndenumerate(counts):
+            colour = "white" if shares[true, predicted] > 0.35 else "black" if count else "#8c8c8c"
+            size = 9 if num_classes <= 12 else 7
+            text = axes.text(predicted, true, _short(int(count)), ha="center", va="center", color=colour, fontsize=size)
+            text.set_in_layout(False)  # it lies inside the axes; asking all 400 would take a second
+    return figure
+
+
+def _confusion_title(counts: np.ndarray, classes: Sequence[str]) -> str:
+    right, total = int(np.trace(counts)), int(counts.sum())
+    if not total:
+        return "Confusion matrix: no images"
+    title = f"Confusion matrix: {right:,} of {total:,} right ({100 * right / total:.2f} %)"
+    wrong = counts - np.diag(np.diag(counts))
+    true, predicted = divmod(int(wrong.argmax()), len(classes))
+    if wrong[true, predicted]:
+        names = _labels(classes, 30)
+        title += (
+            f"\nmost often: {names[true]} → {names[predicted]}, {wrong[true, predicted]:,} of {counts[true].sum():,}"
+        )
+    return title
+
+
+def per_class_accuracy(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+    """`counts[true, predicted]`, the best class on top; of more than `BARS` classes the lowest ones."""
+    totals = counts.sum(axis=1)
+    accuracy = 100 * np.diag(counts) / np.maximum(totals, 1)
+    order = np.argsort(-np.where(totals > 0, accuracy, -1.0), kind="stable")[-BARS:]
+    height = 0.17 if len(order) > 30 else 0.3
+    figure = _figure(8.5, height * len(order) + 1.5)
+    axes = figure.subplots()
+    places = np.arange(len(order))
+    axes.barh(places, accuracy[order], color=TRAIN, height=0.75)
+    size = 7.5 if len(order) > 30 else 9
+    told = [f"{accuracy[n]:.1f} %  (n = {totals[n]:,})" if totals[n] else "no images  (n = 0)" for n in order]
+    for place, text in enumerate(told):
+        label = axes.text(101.5, place, text, va="center", fontsize=size)
+        label.set_in_layout(len(text) == max(map(len, told)))  # the widest ones speak for all
+    names = _labels(classes, 34)
+    axes.set_yticks(places, [names[number] for number in order], fontsize=size)
+    axes.set(xlabel="Accuracy (%)", ylabel="True class", xlim=(0, 100), ylim=(len(order) - 0.4, -0.6))
+    axes.spines[["top", "right"]].set_visible(False)
+    title = "Accuracy by class"
+    if totals.sum():
+        overall = 100 * np.trace(counts) / totals.sum()
+        axes.axvline(overall, color=VAL, linestyle="--", linewidth=1.2, label=f"all images: {overall:.2f} %")
+        figure.legend(loc="outside lower right", frameon=False, fontsize=9)
+    if len(classes) > len(order):
+        title += f": the {len(order)} lowest of {len(classes):,}"
+    axes.set_title(title)
+    return figure
+
+
+def worst_mistakes(
+    images: np.ndarray, true: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, classes: Sequence[str]
+) -> Figure:
+    """The wrong ones among `images` (N, C, H, W; uint8; C 1 or 3), the most confident first; `confidence` in 0 … 1.
+
+    Images that were classified rightly are passed over, and so are mistakes beyond the first `SHOWN`.
+    """
+    wrong = np.flatnonzero(true != predicted)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
+    if not order.size:
+        figure = _figure(6.0, 2.0)
+        figure.text(0.5, 0.5, "There were no mistakes.", ha="center", va="center", fontsize=12)
+        return figure
+    num_columns = min(6, len(order))
+    num_rows = math.ceil(len(order) / num_columns)
+    figure = _figure(max(1.85 * num_columns, 5.0), 2.2 * num_rows + 0.6)
+    figure.suptitle("The most confident mistakes: true → predicted, confidence", fontsize=10)
+    names = _labels(classes, 20)
+    for axes in figure.subplots(num_rows, num_columns, squeeze=False).flat[len(order) :]:
+        axes.set_axis_off()
+    for axes, number in zip(figure.axes, order, strict=False):
+        picture = images[number].transpose(1, 2, 0)
+        # imshow repeats a grey image's values in no colour map of its own choice only if told the range.
+        axes.imshow(picture if picture.shape[2] == 3 else picture[:, :, 0], cmap="gray", vmin=0, vmax=255)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        label = f"{names[true[number]]} → {names[predicted[number]]}, {100 * confidence[number]:.0f} %"
+        axes.set_title(label if len(label) <= 25 else label.replace("→ ", "→\n", 1), fontsize=9)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """A PNG of the figure's own size, whole or not at all: a reader, or a crash, never meets half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        figure.savefig(part, format="png", dpi=figure.dpi)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Of so many inches, of `DPI` pixels each."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _labels(classes: Sequence[str], longest: int) -> list[str]:
+    """Names cut to `longest` characters, with the class's number before those that look alike once they are cut."""
+
+    def cut(name: str, longest: int) -> str:
+        return name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…"
+
+    names = [cut(name, longest) for name in classes]
+    times = Counter(names)
+    names = [cut(f"{n}: {classes[n]}", longest) if times[name] > 1 else name for n, name in enumerate(names)]
+    return [name.replace("$", r"\$") for name in names]  # no formulas between dollar signs
+
+
+def _short(count: int) -> str:
+    return str(count) if count < 10_000 else f"{count / 1000:.0f}k" if count < 1_000_000 else f"{count / 1e6:.1f}M"

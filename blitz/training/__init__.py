@@ -1,0 +1,1 @@
+"""How a model learns: plain PyTorch, no config, no tracking."""

@@ -1,0 +1,231 @@
+"""The loop: one step, one epoch, an evaluation, and all epochs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim.swa_utils import AveragedModel
+
+from blitz.training.batches import Augment, Batches, Mix, stream
+from blitz.training.metrics import Evaluation, Sums
+
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (logits, targets) -> (sum, weight)
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss of a step was infinite or not a number."""
+
+
+@dataclass
+class Learner:
+    """A model and everything that changes with it, and how a step is made of a batch."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[int], float]  # step -> multiplier of the optimizer's rates
+    scaler: GradScaler  # disabled but for fp16
+    autocast: Callable[[], AbstractContextManager[object]]
+    seed: int = 0
+    micro_batch_size: int | None = None
+    clip_norm: float | None = None
+    average: AveragedModel | None = None  # its `module` is evaluated and kept in the model's place
+    epoch: int = 0  # finished ones
+    step: int = 0
+    rates: list[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that counts: the averaged one where averaging is on."""
+        return self.model if self.average is None else self.average.module
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands within an epoch."""
+
+    epoch: int  # under way, counted from 1
+    step: int  # steps taken since the start of training
+    epoch_step: int  # steps taken in this epoch
+    losses: Tensor  # (n,) mean loss of each step since the last report, on the device
+    grad_norms: Tensor | None  # (n,) of each of these steps before clipping, where clipping is on
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What came out of an epoch."""
+
+    epoch: int  # counted from 1
+    step: int
+    metrics: dict[str, float]
+    validation: Evaluation | None  # in an epoch that was evaluated
+
+
+def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) -> tuple[Tensor, Tensor | None]:
+    """One step of the optimizer. Returns the mean loss of the batch and, where clipping is on, the gradient's norm.
+
+    In micro-batches the gradients of all add up to the whole batch's, however the images and class weights divide.
+    """
+    for group, rate in zip(learner.optimizer.param_groups, learner.rates, strict=True):
+        group["lr"] = rate * learner.schedule(learner.step)
+    size = learner.micro_batch_size or len(images)
+    whole = size >= len(images)
+    loss = weight = torch.zeros((), device=images.device) if not whole else None
+    for part, wanted in zip(images.split(size), targets.split(size), strict=True):
+        with learner.autocast():
+            logits = learner.model(part)
+        part_loss, part_weight = learner.loss(logits, wanted)
+        # The weight of the whole batch is known after the last part only: until then its number of images stands in.
+        mean = part_loss / (part_weight if whole else len(images))
+        learner.scaler.scale(mean).backward()
+        part_loss = part_loss.detach()
+        sums.add(part_loss, part_weight, logits.detach(), wanted)
+        loss, weight = (part_loss, part_weight) if whole else (loss + part_loss, weight + part_weight)
+    assert loss is not None
+    assert weight is not None
+    norm = _finish_gradients(learner, None if whole else len(images) / weight)
+    learner.scaler.step(learner.optimizer)
+    learner.scaler.update()
+    learner.optimizer.zero_grad()
+    if learner.average is not None:
+        learner.average.update_parameters(learner.model)
+    learner.step += 1
+    return mean.detach() if whole else loss / weight, norm
+
+
+def train_epoch(
+    learner: Learner, batches: Batches, sums: Sums, augment: Augment, mix: Mix, report_every: int
+) -> Iterator[Progress]:
+    """One epoch of steps; yields every `report_every` steps and after the last."""
+    learner.model.train()
+    losses: list[Tensor] = []
+    norms: list[Tensor] = []
+    for done, (images, targets) in enumerate(batches.shuffled(learner.seed, learner.epoch, augment, mix), start=1):
+        _seed_default_generators(stream(learner.seed, "step", learner.epoch, done), learner.device)
+        loss, norm = train_step(learner, images, targets, sums)
+        losses.append(loss)
+        if norm is not None:
+            norms.append(norm)
+        if len(losses) == report_every or done == len(batches):
+            progress = Progress(
+                learner.epoch + 1, learner.step, done, torch.stack(losses), torch.stack(norms) if norms else None
+            )
+            _refuse_non_finite(progress)
+            yield progress
+            losses, norms = [], []
+
+
+@torch.no_grad()
+def evaluate(learner: Learner, batches: Batches, flip: bool = False) -> Evaluation:
+    """Every image of a split once, none dropped. With `flip`, logits are the mean over the image and its mirror image.
+
+    Draws no random numbers that training would miss: each step of training seeds its own.
+    """
+    model = learner.evaluated.eval()
+    sums = Sums(learner.device)
+    logits_of: list[Tensor] = []
+    labels_of: list[Tensor] = []
+    for images, labels in batches.in_order():
+        with learner.autocast():
+            logits = model(images)
+            if flip:
+                logits = (logits + model(images.flip(-1))) / 2
+        logits = logits.float()
+        sums.add(*learner.loss(logits, labels), logits, labels)
+        logits_of.append(logits)
+        labels_of.append(labels)
+    learner.model.train()
+    return _evaluation(sums, torch.cat(logits_of).cpu(), torch.cat(labels_of).cpu())
+
+
+def fit(
+    learner: Learner,
+    train: Batches,
+    validation: Batches | None,
+    augment: Augment,
+    mix: Mix,
+    *,
+    epochs: int,
+    eval_every: int = 1,
+    eval_flip: bool = False,
+    report_every: int = 50,
+) -> Iterator[Progress | EpochResult]:
+    """Train up to `epochs` finished epochs, evaluating every `eval_every` of them and after the last.
+
+    The caller draws, records, saves, or stops by leaving the loop. Raises NonFiniteLoss at the report that finds one.
+    """
+    while learner.epoch < epochs:
+        started = time.perf_counter()
+        sums = Sums(learner.device)
+        yield from train_epoch(learner, train, sums, augment, mix, report_every)
+        learner.epoch += 1
+        metrics = {"train/loss": sums.loss, "train/accuracy": sums.accuracy}
+        trained = time.perf_counter()  # after reading the sums, which waits for the device
+        metrics |= {"lr": learner.optimizer.param_groups[0]["lr"], "time/train": trained - started}
+        metrics["time/images_per_second"] = sums.count / metrics["time/train"]
+        evaluation = None
+        if validation is not None and (learner.epoch % eval_every == 0 or learner.epoch == epochs):
+            evaluation = evaluate(learner, validation, eval_flip)
+            metrics |= {"val/loss": evaluation.loss, "val/accuracy": evaluation.accuracy, "val/top5": evaluation.top5}
+            metrics["time/validation"] = time.perf_counter() - trained
+        metrics["time/epoch"] = time.perf_counter() - started
+        yield EpochResult(learner.epoch, learner.step, metrics, evaluation)
+
+
+def _finish_gradients(learner: Learner, rescale: Tensor | None) -> Tensor | None:
+    """Unscale, weigh and clip, in this order; returns the norm before clipping where clipping is on."""
+    if rescale is None and learner.clip_norm is None:
+        return None
+    learner.scaler.unscale_(learner.optimizer)
+    parameters = [p for p in learner.model.parameters() if p.grad is not None]
+    if rescale is not None:
+        torch._foreach_mul_([p.grad for p in parameters], rescale)
+    if learner.clip_norm is None:
+        return None
+    return nn.utils.clip_grad_norm_(parameters, learner.clip_norm)
+
+
+def _refuse_non_finite(progress: Progress) -> None:
+    finite = torch.isfinite(progress.losses).tolist()  # the one host read of a report
+    if not all(finite):
+        step = progress.step - len(finite) + finite.index(False) + 1
+        raise NonFiniteLoss(
+            f"the loss of step {step} (epoch {progress.epoch}) is not finite; "
+            "a smaller optimizer.lr, a warm-up or clip_norm=1 may help"
+        )
+
+
+def _seed_default_generators(seed: int, device: torch.device) -> None:
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds every device and takes a hundred times as long
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+def _evaluation(sums: Sums, logits: Tensor, labels: Tensor) -> Evaluation:
+    num_classes = logits.shape[1]
+    confidence, predicted = logits.softmax(1).max(1)
+    likeliest = logits.topk(min(5, num_classes)).indices
+    confusion = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return Evaluation(
+        loss=sums.loss if math.isfinite(sums.loss) else math.nan,
+        top5=int((likeliest == labels[:, None]).any(1).sum()) / len(labels),
+        confusion=confusion.view(num_classes, num_classes),
+        predicted=predicted,
+        confidence=confidence,
+    )

@@ -1,0 +1,59 @@
+"""Sums and counts on the device; means only when they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Sums:
+    """The loss and the right answers of one epoch of training, added up where they are computed.
+
+    Reading `loss` or `accuracy` waits for the device; adding does not.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        # MPS has no float64; elsewhere it keeps sums over millions of images exact to a few bits.
+        precise = torch.float32 if device.type == "mps" else torch.float64
+        self._loss = torch.zeros((), dtype=precise, device=device)
+        self._weight = torch.zeros((), dtype=precise, device=device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.count = 0
+
+    def add(self, loss: Tensor, weight: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """One (micro-)batch: its loss sum, its weight, logits (B, K), targets (B,) or soft (B, K)."""
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
+        self._loss += loss
+        self._weight += weight
+        self._correct += (logits.argmax(1) == labels).sum()
+        self.count += len(labels)
+
+    @property
+    def loss(self) -> float:
+        return float(self._loss / self._weight)
+
+    @property
+    def accuracy(self) -> float:
+        return int(self._correct) / self.count
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model makes of a whole split, on the CPU."""
+
+    loss: float
+    top5: float  # share of images whose class is among the five likeliest (all of them, with five classes or fewer)
+    confusion: Tensor  # (K, K) counts; rows are true classes, columns predicted ones
+    predicted: Tensor  # (N,) class of each image
+    confidence: Tensor  # (N,) probability given to it
+
+    @property
+    def accuracy(self) -> float:
+        return int(self.confusion.diagonal().sum()) / int(self.confusion.sum())
+
+    @property
+    def per_class(self) -> list[float]:
+        """Accuracy of each class; NaN for one without images."""
+        return (self.confusion.diagonal() / self.confusion.sum(1)).tolist()

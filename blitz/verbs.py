@@ -1,0 +1,64 @@
+"""`blitz VERB`: what is done beside training."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import click
+
+from blitz.errors import BadInput, did_you_mean
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def VERBS() -> None:
+    """What is done beside training; `blitz --help` tells how to train."""
+
+
+@VERBS.command()
+@click.argument("group", required=False)
+@click.argument("name", required=False)
+def options(group: str | None, name: str | None) -> None:
+    """List the groups, the choices of GROUP, or the options of NAME in GROUP."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from blitz.settings import menus
+
+    registries = menus()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    if group is None:
+        table.add_column("group")
+        table.add_column("choices")
+        for registry in registries.values():
+            table.add_row(registry.group, ", ".join(registry.names()))
+    elif group not in registries:
+        raise BadInput(f"{group}: no such group{did_you_mean(group, registries)} (accepted: {', '.join(registries)})")
+    elif name is None:
+        table.add_column(group)
+        table.add_column("what it is")
+        for choice in registries[group].names():
+            table.add_row(choice, _first_sentence(registries[group].builder(choice)))
+    else:
+        for heading in ("option", "default", "accepted", "meaning"):
+            table.add_column(heading, overflow="fold")
+        for option in registries[group].options(name):
+            default = "(needed)" if option.default is inspect.Parameter.empty else json.dumps(option.default)
+            table.add_row(f"{group}.{option.name}", default, option.accepted, option.meaning)
+    console = Console()
+    console = console if console.is_terminal else Console(width=140)
+    console.print(table, highlight=False, markup=False)
+
+
+def _first_sentence(builder: object) -> str:
+    return (inspect.getdoc(builder) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+@VERBS.command()
+@click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run would use")
+@click.option("--port", type=click.IntRange(1, 65535), default=None, help="by default a free one")
+def ui(uri: str | None, port: int | None) -> int:
+    """Open the MLflow UI on the recorded runs; Ctrl-C ends it."""
+    from blitz.tracking.ui import serve
+
+    return serve(uri, port)
