@@ -4,8 +4,8 @@
     result = blitz.run(settings)
     classifier = blitz.load_model(result.run_id)
 
-The menus `MODELS`, `OPTIMIZERS`, `SCHEDULES`, `LOSSES`, `AUGMENTATIONS`, `MIXES`, `DATASETS` and `DEVICES` take parts of
-your own: `blitz.MODELS.add("mine", Mine)`. Everything is imported when it is first used.
+The menus `MODELS`, `OPTIMIZERS`, `SCHEDULES`, `LOSSES`, `AUGMENTATIONS`, `MIXES`, `DATASETS` and `DEVICES` take
+parts of your own: `blitz.MODELS.add("mine", Mine)`. Everything is imported when it is first used.
 """
 
 from importlib import import_module
@@ -41,7 +41,7 @@ _HOMES = {
     "DATASETS": "blitz.parts.datasets",
     "DEVICES": "blitz.parts.devices",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

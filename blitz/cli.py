@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from blitz.errors import BadInput, did_you_mean
+from blitz.errors import BadInput, did_you_mean, in_one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,16 +59,21 @@ def main() -> NoReturn:
         sys.exit(INTERRUPTED)
 
 
-def train(overrides: Sequence[str]) -> int:
+def train(arguments: list[str]) -> int:
     """Run the Hydra app; returns the exit code, the highest of its jobs'."""
     # Hydra prints its own exceptions and exits with 1 unless this is set; we word and count them ourselves.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
-    from blitz.config import CONF, explained, offering_the_menu
+    from blitz.config import COMPOSING_ERRORS, CONF, explained, offering_the_menu, opened, refuse_shadowed
 
+    flags = _flags(arguments)
+    overrides = opened(flags.overrides)
+    if flags.config_dir is not None:
+        refuse_shadowed(flags.config_dir)
+    for override in flags.overrides:
+        arguments.remove(override)
+    sys.argv[1:] = arguments + overrides  # Hydra reads them there, and takes no override after a flag after another
     codes: list[int] = []
 
     def job(config: DictConfig) -> float | None:
@@ -77,9 +83,8 @@ def train(overrides: Sequence[str]) -> int:
 
     try:
         offering_the_menu(hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job))
-    except (HydraException, OmegaConfBaseException) as error:
-        given, config_dir = _overrides_in(overrides)
-        raise explained(given, error, config_dir) from None
+    except COMPOSING_ERRORS as error:
+        raise explained(overrides, error, flags.config_dir, flags.multirun) from None
     return max(codes, default=0)
 
 
@@ -106,6 +111,8 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
 
 
 def _verb(name: str, arguments: Sequence[str]) -> int:
+    from click import Abort, ClickException
+
     from blitz.verbs import VERBS
 
     if name not in VERBS.commands:
@@ -113,7 +120,12 @@ def _verb(name: str, arguments: Sequence[str]) -> int:
         raise BadInput(
             f"{name}: no such command{did_you_mean(name, known)} (accepted: {', '.join(known)}, or KEY=VALUE to train)"
         )
-    return int(VERBS.main(list(arguments), prog_name="blitz", standalone_mode=False) or 0)
+    try:
+        return int(VERBS.main(list(arguments), prog_name="blitz", standalone_mode=False) or 0)
+    except ClickException as error:
+        raise BadInput(f"{name}: {error.format_message()}") from None
+    except Abort as error:  # click's word for Ctrl-C
+        raise error.__cause__ or KeyboardInterrupt from None
 
 
 def _refused(error: BadInput) -> int:
@@ -122,12 +134,19 @@ def _refused(error: BadInput) -> int:
     return 2
 
 
-def _overrides_in(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """What of a command line is overrides, and the folder of the user's own groups."""
-    from hydra._internal.utils import get_args
+def _flags(arguments: Sequence[str]) -> Any:
+    """A command line as Hydra's own parser reads it, with overrides anywhere between the flags."""
+    from hydra._internal.utils import get_args_parser
 
-    parsed: Any = get_args(list(arguments))
-    return list(parsed.overrides), parsed.config_dir
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        flags, unknown = parser.parse_known_intermixed_args(list(arguments))
+    except ArgumentError as error:
+        raise BadInput(in_one_line(error)) from None
+    if unknown:
+        raise BadInput(*(f"{flag}: no such flag; see blitz --help and blitz --hydra-help" for flag in unknown))
+    return flags
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,17 +12,21 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from blitz.errors import BadInput, did_you_mean
+from blitz.errors import BadInput, did_you_mean, in_one_line, nearest
 from blitz.settings import Settings, check
 
 # In a checkout `conf/` stands beside the package, in a wheel inside it.
 _HERE = Path(__file__).resolve().parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+
+# What Hydra raises for overrides and YAML files that it cannot take.
+COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 
 Outcome = TypeVar("Outcome")
 
@@ -31,10 +36,16 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
 
     Raises BadInput, which tells all mistakes together.
     """
+    overrides = opened(overrides)
     try:
         return check(plain(offering_the_menu(lambda: _composed(overrides))))
-    except (HydraException, OmegaConfBaseException) as error:
+    except COMPOSING_ERRORS as error:
         raise explained(overrides, error) from None
+
+
+def opened(overrides: Iterable[str]) -> list[str]:
+    """Overrides as Hydra takes them: a tag may have any name, where Hydra wants new keys marked."""
+    return [f"++{override}" if override.startswith("tags.") else override for override in overrides]
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -57,28 +68,34 @@ def offering_the_menu(composing: Callable[[], Outcome]) -> Outcome:
                 raise
 
 
-def explained(overrides: Sequence[str], error: Exception, config_dir: str | None = None) -> BadInput:
+def refuse_shadowed(config_dir: str) -> None:
+    """Raises BadInput for a `--config-dir` that is no folder, or with files that Hydra would pass over for ours."""
+    folder = Path(config_dir)
+    if not folder.is_dir():
+        raise BadInput(f"--config-dir={config_dir}: no such folder")
+    pairs = [(folder / ours.relative_to(CONF), ours) for ours in sorted(CONF.rglob("*.yaml"))]
+    shadowed = [theirs for theirs, ours in pairs if theirs.is_file() and not theirs.samefile(ours)]
+    if shadowed:
+        raise BadInput(*(f"{file}: blitz has a file of that name, which goes first; rename yours" for file in shadowed))
+
+
+def explained(
+    overrides: Sequence[str], error: Exception, config_dir: str | None = None, multirun: bool = False
+) -> BadInput:
     """All mistakes in the overrides, where Hydra stops at the first one and words it for its own developers."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as unparsed:
-        return BadInput(f"{unparsed.override}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)")
     problems: list[str] = []
-    remaining: list[str] = []
-    for override in parsed:
-        problem = _choice_problem(override, config_dir)
-        if problem:
-            problems.append(problem)
-        elif not override.is_delete() and not override.key_or_group.startswith("hydra"):
-            remaining.append(_forced(override, config_dir))
+    meant: list[str] = []
+    for text in overrides:
+        told, likely = _read(text, config_dir, multirun)
+        problems.extend(told)
+        meant.extend(likely)
     try:
-        check(plain(offering_the_menu(lambda: _composed(remaining, config_dir))))
+        check(plain(offering_the_menu(lambda: _composed(meant, config_dir))))
     except BadInput as bad:
         problems.extend(bad.problems)
-    except (HydraException, OmegaConfBaseException) as still:
-        if not problems:
-            return BadInput(str(still).splitlines()[0])
-    return BadInput(*(problems or [str(error).splitlines()[0]]))
+    except COMPOSING_ERRORS as still:
+        error = still
+    return BadInput(*(problems or [_hydras_words(error)]))
 
 
 def _composed(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
@@ -106,27 +123,62 @@ def _choices(group: str, config_dir: str | None) -> set[str]:
     return with_yaml | set(registry.names() if registry else [])
 
 
-def _choice_problem(override: Override, config_dir: str | None) -> str | None:
-    """What is wrong with `group=name`, or None."""
-    group = override.key_or_group
-    if group not in _groups(config_dir) or override.is_sweep_override():
-        return None
-    value, choices = override.value(), _choices(group, config_dir)
-    if value is None or str(value) in choices:
-        return None
-    return (
-        f"{group}={value}: no such {group}{did_you_mean(str(value), choices)} (accepted: {', '.join(sorted(choices))})"
-    )
+def _read(text: str, config_dir: str | None, multirun: bool) -> tuple[list[str], list[str]]:
+    """What is wrong with an override by itself, and what to compose in its place so that other mistakes are found."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        return [f"{text}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"], []
+    key, swept = override.key_or_group, override.is_sweep_override()
+    if override.is_delete() or override.is_hydra_override():
+        return _refused_alone(text, config_dir), []
+    problems = []
+    if swept and not multirun:
+        problems.append(f"{text}: several values need -m, for a sweep; a list is written {key}=[A,B]")
+    if key in _groups(config_dir) and not isinstance(override.value(), dict):
+        told, meant = _read_choice(override, config_dir)
+        return problems + told, meant
+    # Hydra takes ++ even for a key that it does not know: our own check words it better.
+    return problems, [f"++{key}={value}" for value in _swept(override)[:1]] if swept else [f"++{text.lstrip('+')}"]
 
 
-def _forced(override: Override, config_dir: str | None) -> str:
-    """The override so that Hydra takes it even for a key it does not know: our own check words it better."""
-    if override.key_or_group in _groups(config_dir):
-        return override.input_line or ""
-    if override.is_sweep_override():
-        first = next(iter(override.sweep_string_iterator()))
-        return f"++{override.key_or_group}={first}"
-    return f"++{(override.input_line or '').lstrip('+')}"
+def _read_choice(override: Override, config_dir: str | None) -> tuple[list[str], list[str]]:
+    """What is wrong with `group=name`, and the choice that was probably meant."""
+    group, value = override.key_or_group, override.value()
+    choices = _choices(group, config_dir)
+    menu = f"(accepted: {', '.join(sorted(choices))})"
+    if value is None:
+        return [f"{group}=null: needs a name; leave it out for the default {menu}"], []
+    if override.get_key_element().startswith("+") and (CONF / group).is_dir():
+        return [f"{override.input_line}: write it without +, {group}=NAME"], []
+    several = value if isinstance(value, list) else _swept(override) if override.is_sweep_override() else [value]
+    names = [str(name) for name in several]
+    wrong = [name for name in names if name not in choices]
+    problems = [f"{group}={name}: no such {group}{did_you_mean(name, choices)} {menu}" for name in wrong]
+    likely = [nearest(name, choices) or name for name in names]
+    chosen = f"[{','.join(likely)}]" if isinstance(value, list) else likely[0] if likely else None
+    return problems, [f"{override.get_key_element()}={chosen}"] if chosen else []
+
+
+def _swept(override: Override) -> list[str]:
+    """The values of a sweep, as far as they are listed."""
+    if override.value_type in (ValueType.INTERVAL_SWEEP, ValueType.GLOB_CHOICE_SWEEP):
+        return []
+    return list(override.sweep_string_iterator())
+
+
+def _refused_alone(text: str, config_dir: str | None) -> list[str]:
+    """What Hydra has against an override that only it can judge."""
+    try:
+        _composed([text], config_dir)
+    except COMPOSING_ERRORS as error:
+        return [_hydras_words(error)]
+    return []
+
+
+def _hydras_words(error: Exception) -> str:
+    """Without what follows for Hydra's developers."""
+    return re.split(r" (?:Config search path:|full_key:)", in_one_line(error))[0]
 
 
 def _offered(missing: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a user can do wrong, as one exception, and the nearest name to a mistyped one."""
+"""What a user can do wrong, as one exception, and the words for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ class BadInput(Exception):
         self.problems = problems
 
 
+def in_one_line(error: Exception) -> str:
+    """The words of somebody else's exception, which may take several lines."""
+    return " ".join(str(error).split())
+
+
 def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
     """`; did you mean NAME?`, or an empty string where nothing is near."""
-    near = get_close_matches(name, list(names), n=1, cutoff=0.55)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
+    near = nearest(name, names)
+    return f"; did you mean {prefix}{near}?" if near else ""
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name itself where it is one of the names."""
+    return next(iter(get_close_matches(name, list(names), n=1, cutoff=0.55)), None)

@@ -78,12 +78,13 @@ class Record:
         for line in test_lines(test.accuracy, test.top5, test.loss, per_class):
             logger.info("%s", line)
         split = job.splits.test
-        arrays = [tensor.numpy() for tensor in (split.images, split.labels, test.predicted, test.confidence)]
         pictures = {
             "curves": figures.curves(self.history),
             "confusion": figures.confusion(counts, classes),
             "per_class_accuracy": figures.per_class_accuracy(counts, classes),
-            "worst_mistakes": figures.worst_mistakes(*arrays, classes),
+            "worst_mistakes": figures.worst_mistakes(
+                split.images.numpy(), split.labels.numpy(), test.predicted.numpy(), test.confidence.numpy(), classes
+            ),
         }
         for name, figure in pictures.items():
             path = self.folder / "figures" / f"{name}.png"

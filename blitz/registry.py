@@ -8,13 +8,13 @@ import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib.metadata import entry_points
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from blitz.errors import BadInput, did_you_mean
+from blitz.errors import BadInput, did_you_mean, in_one_line
 
 # The ranges that options are annotated with.
 Positive = Annotated[float, Gt(0)]
@@ -27,6 +27,7 @@ Index = Annotated[int, Ge(0)]
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 Builder = Callable[..., Any]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Option(NamedTuple):
@@ -52,6 +53,7 @@ class Registry:
         self.common = common
         self._builders = dict(builders)
         self._plugins_loaded = False
+        self._broken_plugins: list[str] = []
 
     def add(self, name: str, builder: Builder) -> None:
         """Add a choice; a name that exists already is an error."""
@@ -60,10 +62,13 @@ class Registry:
         self._builders[name] = builder
 
     def names(self) -> list[str]:
+        """Raises BadInput for installed plug-ins that cannot be added."""
         if not self._plugins_loaded:
             self._plugins_loaded = True  # before loading: a plug-in may call add() while it is imported
-            for point in entry_points(group=self.plugins):
-                self.add(point.name, point.load())
+            told = [self._load(point) for point in entry_points(group=self.plugins)]
+            self._broken_plugins = [problem for problem in told if problem]
+        if self._broken_plugins:
+            raise BadInput(*self._broken_plugins)
         return list(self._builders)
 
     def builder(self, name: str) -> Builder:
@@ -102,21 +107,39 @@ class Registry:
         own = {option.name for option in _options(builder)}
         return builder(*supplied, **{key: value for key, value in choice.items() if key in own})
 
+    def _load(self, point: EntryPoint) -> str | None:
+        """Add what an installed package offers; returns what is wrong with it."""
+        try:
+            self.add(point.name, point.load())
+        except Exception as error:  # whatever the import of somebody else's module raises
+            package = point.dist.name if point.dist else "unknown"
+            return (
+                f"{self.group}={point.name}: the installed package {package} offers it as {point.value}, which cannot "
+                f"be added: {type(error).__name__}: {in_one_line(error)}; repair or uninstall {package}"
+            )
+        return None
 
-def validate(schema: type[BaseModel], values: Mapping[str, Any], path: str, noun: str) -> BaseModel:
+
+def validate(schema: type[Model], values: Mapping[str, Any], path: str, noun: str) -> Model:
     """`values` as the schema sees them, strictly: no text for a number, no truth value for a number, no infinity."""
+    needed = [key for key in schema.model_fields if values.get(key) == "???"]  # OmegaConf's mark for no value
+    details: list[Any] = [{"type": "missing", "loc": (key,)} for key in needed]
     try:
+        given = {key: value for key, value in values.items() if key not in needed}
         # Through JSON, because strict Python input would refuse an int for a float and a list for a tuple.
-        return schema.model_validate_json(json.dumps(values))
+        checked = schema.model_validate_json(json.dumps(given))
     except TypeError as error:
         raise BadInput(f"{path or 'config'}: only plain values can be recorded: {error}") from None
     except ValidationError as error:
-        prefix = f"{path}." if path else ""
-        problems = {}  # one line a key: a union reports each of its members
-        for detail in error.errors(include_url=False):
-            key = str(detail["loc"][0])
-            problems.setdefault(key, _tell(schema, detail, prefix, key, values.get(key), noun))
-        raise BadInput(*problems.values()) from None
+        details += error.errors(include_url=False)
+    if not details:
+        return checked
+    prefix = f"{path}." if path else ""
+    problems: dict[str, str] = {}  # one line a key: a union reports each of its members
+    for detail in details:
+        key = str(detail["loc"][0])
+        problems.setdefault(key, _tell(schema, detail, prefix, key, values.get(key), noun))
+    raise BadInput(*problems.values())
 
 
 def accepted(annotation: Any) -> str:
@@ -137,9 +160,9 @@ def accepted(annotation: Any) -> str:
     if origin in (list, tuple, Sequence):
         return f"list of: {accepted(arguments[0])}"
     if origin in (dict, Mapping) or annotation in (dict, Mapping):
-        return "mapping"
+        return f"mapping of {' to '.join(map(accepted, arguments))}" if arguments else "mapping"
     words = {float: "number", int: "integer", bool: "true or false", str: "text", type(None): "null", Any: "any value"}
-    return words.get(annotation) or getattr(annotation, "__name__", str(annotation))
+    return words.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
 def meanings(documented: Builder) -> dict[str, str]:

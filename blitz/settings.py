@@ -117,7 +117,7 @@ def check(config: Mapping[str, Any]) -> Settings:
     def checked(group: str, value: Any, of: Registry | type[BaseModel]) -> Any:
         try:
             if not isinstance(value, Mapping):
-                raise BadInput(f"{group}={value}: accepted: a choice of the group, such as {group}=NAME")
+                raise BadInput(f"{group}={json.dumps(value, default=str)}: accepted: mapping of options to values")
             if isinstance(of, Registry):
                 return of.check(value)
             return validate(of, value, group, "option").model_dump()
@@ -134,7 +134,6 @@ def check(config: Mapping[str, Any]) -> Settings:
     except BadInput as error:
         problems.extend(error.problems)
     if not problems:
-        assert isinstance(settings, Settings)
         problems.extend(_contradictions(settings))
     if problems:
         raise BadInput(*problems)

@@ -63,10 +63,10 @@ def test_the_generator_alone_decides(name: str) -> None:
     images, labels = batch()
     mix = build(name)
     torch.manual_seed(0)
-    states = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    states = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].tolist()
     mixed, targets = mix(images, labels, seeded(0))
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.random.get_state()[1].tolist() == states[1]
+    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == states[1]
     again = mix(images, labels, seeded(0))
     assert torch.equal(again[0], mixed)
     assert torch.equal(again[1], targets)

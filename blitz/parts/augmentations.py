@@ -113,7 +113,7 @@ def crop_back(images: Tensor, offsets: Tensor, mirrored: Tensor, pad: int, pad_m
     columns_BW = left_B1 + column_W + mirrored_B1 * (width - 1 - 2 * column_W)
     if pad and pad_mode == "zero":
         images = pad_borders(images, (pad, pad, pad, pad))
-    elif pad:  # reflected by the index: CUDA has no reflection of uint8
+    elif pad:  # reflected by the index: no padded copy is needed
         rows_BH, columns_BW = _reflect(rows_BH - pad, height), _reflect(columns_BW - pad, width)
     index = (rows_BH * images.shape[3]).unsqueeze(2) + columns_BW.unsqueeze(1)
     return _take(images, index)

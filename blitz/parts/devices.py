@@ -93,7 +93,7 @@ def prepare(
     Raises BadInput, before anything is set, for what the device cannot do.
 
     Args:
-        precision: fp32, tf32 (CUDA only: matrix units with 10-bit mantissas), bf16 or fp16 (autocast; fp16 scales losses)
+        precision: fp32, tf32 (CUDA: matrix units, 10-bit mantissas), bf16 or fp16 (autocast; fp16 scales losses)
         channels_last: keep images as (N, H, W, C) in memory, often much faster for convolutions; changes bits
         compile: compile the model with torch.compile; the first step then takes a minute or so
         threads: processor threads that PyTorch computes with; auto takes 1 for batches under 16 images, else every core

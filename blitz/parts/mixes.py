@@ -95,10 +95,11 @@ def _box(images: Tensor, weight: float, generator: Generator) -> tuple[Tensor, f
         half = int(size * (1 - weight) ** 0.5 / 2)
         centre = int(torch.randint(size, (), generator=generator))
         sides.append(slice(max(centre - half, 0), min(centre + half, size)))
-    inside = (..., *sides)
+    rows, columns = sides
     mixed = images.clone()
-    mixed[inside] = images[inside].roll(1, 0)
-    return mixed, 1 - mixed[0, 0][inside].numel() / images[0, 0].numel()
+    mixed[:, :, rows, columns] = images[:, :, rows, columns].roll(1, 0)
+    area = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return mixed, 1 - area / (images.shape[2] * images.shape[3])
 
 
 def _with_neighbours(values: Tensor, own_share: float) -> Tensor:

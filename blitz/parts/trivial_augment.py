@@ -1,9 +1,9 @@
 """The 14 operations of TrivialAugment (Wide) (arXiv:2103.10158) on whole batches of uint8 images.
 
-An image's result has the same bits on every device: the arithmetic is that of integers, or of float32 with one rounding
-an operation. It equals torchvision's `v2.functional` on that image; where torchvision's float32 rounds another way,
-colour, contrast, sharpness and autocontrast are off by one grey level, and a rotated or sheared pixel that lies exactly
-between two source pixels takes the other one.
+So that an image's result has the same bits on every device, the arithmetic is that of integers, or of float32 with one
+rounding an operation. It equals torchvision's `v2.functional` on that image, except where torchvision's float32 rounds
+another way: colour, contrast and autocontrast are off by one grey level (colour and autocontrast at 2 to 4 pixels in
+1,000), and a rotated or sheared pixel from exactly between two source pixels takes the other one (rotate: 7 in 10,000).
 
 Shapes: n images of one operation, C channels, H height, W width.
 """

@@ -149,8 +149,7 @@ def _packages() -> tuple[dict[str, str], list[str]]:
     unreadable: list[str] = []
     for package in importlib.metadata.distributions():
         text = package.read_text("METADATA") or package.read_text("PKG-INFO") or package.read_text("") or ""
-        head = text.partition("\n\n")[0]
-        name, version = (re.search(rf"^{key}:\s*(\S+)", head, re.MULTILINE) for key in ("Name", "Version"))
+        name, version = (re.search(rf"^{key}:\s*(\S+)", text, re.MULTILINE) for key in ("Name", "Version"))
         if name and version:
             versions.setdefault(re.sub(r"[-_.]+", "-", name[1]).lower(), version[1])
         else:
@@ -403,7 +402,7 @@ def _patches(root: Path, index: str, objects: str, status: _Status, new: list[st
         # Every option undoes a setting of the user's that git apply could not read.
         options = ("--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
                    "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--ignore-submodules=dirty",
-                   "--unified=3", "--inter-hunk-context=0", "--no-relative")  # fmt: skip
+                   "--unified=3", "--inter-hunk-context=0")  # fmt: skip
         excluded = [f":(top,exclude,literal){path}" for path in huge]
         out = _git(root, "diff", *options, base, "--", *(["."] if excluded else []), *excluded, env=env)
     # In a hunk each line starts with a space, a sign or a backslash, and base 85 has no spaces.

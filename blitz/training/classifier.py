@@ -26,4 +26,4 @@ class Classifier(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """(image / 255 - mean) / std as float32, each channel by its own."""
-        return images.float().sub_(self.mean).mul_(self.scale)
+        return images.to(torch.float32, copy=True).sub_(self.mean).mul_(self.scale)

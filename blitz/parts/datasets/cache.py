@@ -133,17 +133,12 @@ def _build(folder: Path, decode: Callable[[], Decoded]) -> None:
 
 def _write_images(path: Path, blocks: Iterable[Images], num_images: int) -> None:
     """One .npy from blocks. Written in sequence, not through a map: there, a full disk would kill the process."""
-    with writing():
-        file = path.open("wb")
     written = 0
-    with file:
-        for block in blocks:  # not under writing(): trouble with decoding is not the cache's
-            with writing():
-                if written == 0:
-                    header = {"descr": "|u1", "fortran_order": False, "shape": (num_images, *block.shape[1:])}
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(np.ascontiguousarray(block).data)
-            written += len(block)
-        with writing():
-            file.flush()
+    for block in blocks:  # not under writing(): trouble with decoding is not the cache's
+        with writing(), path.open("ab") as file:  # closed each time, because a full disk may show only then
+            if written == 0:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (num_images, *block.shape[1:])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(block).data)
+        written += len(block)
     assert written == num_images, (written, num_images)

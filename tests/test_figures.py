@@ -1,0 +1,229 @@
+"""What the figures of a run say, read back from matplotlib's objects and from the PNG."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import _pylab_helpers
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from blitz.tracking import figures
+from blitz.tracking.figures import confusion, curves, per_class_accuracy, save, worst_mistakes
+
+CLASSES = ["cat", "dog", "a$b$c"]
+COUNTS = np.array([[6, 3, 1], [0, 20, 0], [0, 0, 0]])
+HISTORY: list[dict[str, float]] = [
+    {"epoch": 1, "train/loss": 2.0, "train/accuracy": 0.3, "lr": 0.1},
+    {"epoch": 2, "train/loss": 1.5, "train/accuracy": 0.5, "lr": 0.1, "val/loss": 1.4, "val/accuracy": 0.55},
+    {"epoch": 3, "train/loss": 1.2, "train/accuracy": 0.6, "lr": 0.05},
+    {"epoch": 4, "train/loss": 1.0, "train/accuracy": 0.7, "lr": 0.05, "val/loss": 1.1, "val/accuracy": 0.65},
+    {"epoch": 6, "train/loss": 0.9, "train/accuracy": 0.8, "lr": 0.0, "val/loss": 1.0, "val/accuracy": 0.65},
+]
+
+
+def line(axes: Axes, label: str) -> list[tuple[float, float]]:
+    (found,) = [line for line in axes.lines if str(line.get_label()).startswith(label)]
+    return [(float(x), round(float(y), 6)) for x, y in np.asarray(found.get_xydata())]
+
+
+def texts(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def mistakes(number: int, channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Image k is k everywhere, is a cat, was taken for a dog, with a confidence of k percent."""
+    images = np.ones((number, channels, 8, 8), np.uint8) * np.arange(number, dtype=np.uint8)[:, None, None, None]
+    true = np.zeros(number, int)
+    return images, true, true + 1, np.arange(number) / 100
+
+
+# ---- curves
+
+
+def test_three_panels_with_units() -> None:
+    loss, accuracy, rate = curves(HISTORY).axes
+    assert [axes.get_ylabel() for axes in (loss, accuracy, rate)] == ["Loss", "Accuracy (%)", "Learning rate"]
+    assert [axes.get_xlabel() for axes in (loss, accuracy, rate)] == ["Epoch"] * 3
+    assert line(loss, "train") == [(1, 2.0), (2, 1.5), (3, 1.2), (4, 1.0), (6, 0.9)]
+    assert line(accuracy, "validation") == [(2, 55.0), (4, 65.0), (6, 65.0)]
+    assert line(rate, "learning rate")[-1] == (6, 0.0)
+
+
+def test_the_first_best_epoch_is_marked() -> None:
+    loss, accuracy, _ = curves(HISTORY).axes
+    assert line(accuracy, "best: 65.00 % (epoch 4)") == [(4, 65.0)]
+    assert [line.get_xdata() for line in loss.lines if line.get_linestyle() == ":"] == [[4, 4]]
+    assert accuracy.get_legend() is not None
+
+
+def test_without_accuracies_the_lowest_loss_is_the_best() -> None:
+    loss, accuracy, _ = curves([{k: v for k, v in row.items() if "accuracy" not in k} for row in HISTORY]).axes
+    assert line(loss, "best: 1 (epoch 6)") == [(6, 1.0)]
+    assert texts(accuracy) == ["not measured"]
+
+
+def test_without_validation_nothing_is_marked(tmp_path: Path) -> None:
+    figure = curves([{"epoch": 1, "train/loss": 1.0, "train/accuracy": 0.5, "lr": 0.1}])
+    for axes in figure.axes:
+        (only,) = axes.lines
+        assert only.get_marker() == "o"  # a line of one point would be invisible
+    assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())  # there is no epoch 0.98
+    save(figure, tmp_path / "curves.png")
+
+
+def test_a_loss_that_diverged_and_an_empty_history(tmp_path: Path) -> None:
+    rows = [HISTORY[1], {"epoch": 2, "train/loss": float("inf"), "val/accuracy": float("nan")}]
+    loss, accuracy, _ = curves(rows).axes
+    assert np.isnan(line(loss, "train")[-1][1])
+    assert line(accuracy, "best: 55.00 % (epoch 2)")
+    empty = curves([])
+    assert [texts(axes) for axes in empty.axes] == [["not measured"]] * 3
+    save(empty, tmp_path / "curves.png")
+
+
+def test_a_long_training_is_drawn_without_markers() -> None:
+    (only,) = curves([{"epoch": n, "lr": 0.1} for n in range(1, 100)]).axes[2].lines
+    assert only.get_marker() in ("", "None")
+
+
+# ---- confusion
+
+
+def test_rows_are_normalised_and_counts_are_written() -> None:
+    axes, bar = confusion(COUNTS, CLASSES).axes
+    assert np.asarray(axes.images[0].get_array()).tolist() == [[60, 30, 10], [0, 100, 0], [0, 0, 0]]
+    assert texts(axes) == ["6", "3", "1", "0", "20", "0", "0", "0", "0"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted class", "True class")
+    assert bar.get_ylabel() == "Share of the true class (%)"
+    assert axes.get_title() == "Confusion matrix: 26 of 30 right (86.67 %)\nmost often: cat → dog, 3 of 10"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", r"a\$b\$c"]
+
+
+def test_no_images_and_no_mistakes() -> None:
+    assert confusion(np.zeros((2, 2), int), ["a", "b"]).axes[0].get_title() == "Confusion matrix: no images"
+    title = confusion(np.eye(2, dtype=int), ["a", "b"]).axes[0].get_title()
+    assert title == "Confusion matrix: 2 of 2 right (100.00 %)"
+
+
+def test_a_hundred_classes_have_thinned_labels_and_no_counts() -> None:
+    axes = confusion(np.eye(100, dtype=int), [f"class {n}" for n in range(100)]).axes[0]
+    assert texts(axes) == []
+    assert [label.get_text() for label in axes.get_xticklabels()] == [f"class {n}" for n in range(0, 100, 3)]
+    assert list(axes.get_xticks()) == list(range(0, 100, 3))
+
+
+def test_long_names_are_cut_and_stay_apart() -> None:
+    names = ["x" * 40 + "a", "x" * 40 + "b", "y" * 40]
+    axes = confusion(COUNTS, names).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["0: " + "x" * 18 + "…", "1: " + "x" * 18 + "…", "y" * 21 + "…"]
+
+
+# ---- accuracy by class
+
+
+def test_bars_are_sorted_and_told() -> None:
+    (axes,) = per_class_accuracy(COUNTS, CLASSES).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["dog", "cat", r"a\$b\$c"]
+    assert [bar.get_width() for bar in axes.patches] == [100, 60, 0]  # type: ignore[attr-defined]
+    assert texts(axes) == ["100.0 %  (n = 20)", "60.0 %  (n = 10)", "no images  (n = 0)"]
+    low, high = axes.get_ylim()
+    assert low > high  # the first bar is on top
+    assert axes.lines[0].get_label() == "all images: 86.67 %"
+
+
+def test_of_very_many_classes_the_lowest_are_drawn() -> None:
+    counts = np.diag(np.arange(300)) + np.eye(300, k=1, dtype=int)  # the higher the number, the better
+    (axes,) = per_class_accuracy(counts, [str(n) for n in range(300)]).axes
+    assert axes.get_title() == "Accuracy by class: the 100 lowest of 300"
+    assert axes.get_yticklabels()[-1].get_text() == "0"
+    assert len(axes.patches) == 100
+
+
+# ---- worst mistakes
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_most_confident_mistakes_come_first(channels: int) -> None:
+    images, true, predicted, confidence = mistakes(60, channels)
+    predicted[59] = 0  # the most confident one is right
+    figure = worst_mistakes(images, true, predicted, confidence, CLASSES)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in shown] == [f"cat → dog, {k} %" for k in range(58, 28, -1)]
+    for axes, k in zip(shown, range(58, 28, -1), strict=True):
+        picture = np.asarray(axes.images[0].get_array())
+        assert picture.shape == ((8, 8, 3) if channels == 3 else (8, 8))
+        assert (picture == k).all()
+        assert axes.images[0].get_clim() == (0, 255)  # a dark image stays dark
+
+
+def test_long_names_take_two_lines_and_empty_places_are_blank() -> None:
+    figure = worst_mistakes(*mistakes(7, 3), classes=["a rather long name", "another long name"])
+    assert figure.axes[0].get_title() == "a rather long name →\nanother long name, 6 %"
+    assert [axes.axison for axes in figure.axes] == [True] * 7 + [False] * 5
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_no_mistakes(number: int) -> None:
+    images, true, _, confidence = mistakes(number, 3)
+    figure = worst_mistakes(images, true, true, confidence, CLASSES)
+    assert [text.get_text() for text in figure.texts] == ["There were no mistakes."]
+    assert figure.axes == []
+
+
+# ---- files
+
+
+def expect_png(figure: Figure, path: Path) -> None:
+    save(figure, path)
+    with Image.open(path) as image:
+        image.load()
+        assert image.format == "PNG"
+        width, height = figure.get_size_inches() * figures.DPI
+        assert image.size == (int(width), int(height))
+        assert len(image.convert("L").getcolors() or []) > 5
+
+
+def test_png_of_each_figure_from_a_thread(tmp_path: Path) -> None:
+    problems: list[BaseException] = []
+
+    def draw() -> None:
+        try:
+            for number, figure in enumerate(
+                [
+                    curves(HISTORY),
+                    confusion(COUNTS, CLASSES),
+                    per_class_accuracy(COUNTS, CLASSES),
+                    worst_mistakes(*mistakes(2, 1), classes=CLASSES),
+                ]
+            ):
+                expect_png(figure, tmp_path / "new" / f"{number}.png")
+        except BaseException as problem:
+            problems.append(problem)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    thread.join()
+    assert problems == []
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [f"{number}.png" for number in range(4)]
+    assert not _pylab_helpers.Gcf.figs  # pyplot knows of none of them
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"old")
+
+    def half(figure: Figure, part: Path, **options: object) -> None:
+        part.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match="No space left"):
+        save(Figure(), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
