@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from blitz import __version__
 from blitz.errors import BadInput, did_you_mean, in_one_line
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def main() -> NoReturn:
     if first in ("-h", "--help", "help"):
         print(HELP, end="")
         sys.exit(0)
+    if first == "--version":
+        print(f"blitz {__version__}")
+        sys.exit(0)
     try:
         signal.signal(signal.SIGTERM, _terminate)
         if first and not first.startswith("-") and "=" not in first and first[0] not in "+~":
@@ -73,7 +77,7 @@ def train(arguments: list[str]) -> int:
         refuse_shadowed(flags.config_dir)
     for override in flags.overrides:
         arguments.remove(override)
-    sys.argv[1:] = arguments + overrides  # Hydra reads them there, and takes no override after a flag after another
+    sys.argv[1:] = arguments + overrides  # Hydra reads them there, and wants the overrides in one row
     codes: list[int] = []
 
     def job(config: DictConfig) -> float | None:

@@ -45,7 +45,7 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
 
 def opened(overrides: Iterable[str]) -> list[str]:
     """Overrides as Hydra takes them: a tag may have any name, where Hydra wants new keys marked."""
-    return [f"++{override}" if override.startswith("tags.") else override for override in overrides]
+    return [f"++{override}" if override.startswith(("tags.", "tags=")) else override for override in overrides]
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -128,6 +128,8 @@ def _read(text: str, config_dir: str | None, multirun: bool) -> tuple[list[str],
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
+        override = None
+    if override is None or not override.key_or_group:
         return [f"{text}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"], []
     key, swept = override.key_or_group, override.is_sweep_override()
     if override.is_delete() or override.is_hydra_override():

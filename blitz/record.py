@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +22,9 @@ from blitz.tracking.recorder import About, Recorder
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress
 from blitz.training.metrics import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger("blitz")
 
@@ -70,15 +73,21 @@ class Record:
 
     def tested(self, test: Evaluation) -> None:
         """Record what the best weights make of the test images, in figures and pictures."""
-        job = self.job
         metrics = {"test/loss": test.loss, "test/accuracy": test.accuracy, "test/top5": test.top5}
         self.recorder.log(metrics, self._best_epoch)
-        classes, counts = job.dataset.classes, test.confusion.numpy()
-        per_class = list(zip(classes, test.per_class, strict=True))
+        per_class = list(zip(self.job.dataset.classes, test.per_class, strict=True))
         for line in test_lines(test.accuracy, test.top5, test.loss, per_class):
             logger.info("%s", line)
-        split = job.splits.test
-        pictures = {
+        if self.job.settings.tracking.figures:
+            for name, figure in self._pictures(test).items():
+                path = self.folder / "figures" / f"{name}.png"
+                figures.save(figure, path)
+                self.recorder.artifact(path, "figures")
+
+    def _pictures(self, test: Evaluation) -> dict[str, Figure]:
+        classes, counts = self.job.dataset.classes, test.confusion.numpy()
+        split = self.job.splits.test
+        return {
             "curves": figures.curves(self.history),
             "confusion": figures.confusion(counts, classes),
             "per_class_accuracy": figures.per_class_accuracy(counts, classes),
@@ -86,10 +95,6 @@ class Record:
                 split.images.numpy(), split.labels.numpy(), test.predicted.numpy(), test.confidence.numpy(), classes
             ),
         }
-        for name, figure in pictures.items():
-            path = self.folder / "figures" / f"{name}.png"
-            figures.save(figure, path)
-            self.recorder.artifact(path, "figures")
 
 
 @contextmanager

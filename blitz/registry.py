@@ -158,7 +158,8 @@ def accepted(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(accepted(argument) for argument in arguments)
     if origin in (list, tuple, Sequence):
-        return f"list of: {accepted(arguments[0])}"
+        count = f" {len(arguments)}" if origin is tuple and ... not in arguments else ""
+        return f"list of{count}: {accepted(arguments[0])}"
     if origin in (dict, Mapping) or annotation in (dict, Mapping):
         return f"mapping of {' to '.join(map(accepted, arguments))}" if arguments else "mapping"
     words = {float: "number", int: "integer", bool: "true or false", str: "text", type(None): "null", Any: "any value"}
@@ -199,7 +200,7 @@ def _schema(builder: Builder, common: Builder | None) -> type[BaseModel]:
 def _tell(schema: type[BaseModel], detail: Any, prefix: str, key: str, value: Any, noun: str) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{prefix}{key}: no such {noun}{did_you_mean(key, schema.model_fields, prefix)}"
-    if detail["type"] == "missing":
+    if detail["type"] == "missing" and len(detail["loc"]) == 1:  # not an item of a tuple
         field = schema.model_fields[key]
         return f"{prefix}{key}: a value is needed (accepted: {_accepted_by(field)})"
     field = schema.model_fields[key]

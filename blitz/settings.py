@@ -29,6 +29,7 @@ class Tracking(BaseModel):
     uri: str | None = None
     experiment: str = "blitz"
     step_loss: Count | None = 50
+    figures: bool = True
 
 
 class Checkpoint(BaseModel):

@@ -39,11 +39,10 @@ def part(registry: Registry, choice: dict[str, Any], *supplied: Any) -> Any:
 def make_learner(optimizer: dict[str, Any] | None = None, scaled: bool = False, averaged: bool = True) -> Learner:
     """Dropout, running statistics, momentum, a schedule, averaged weights and, where asked for, a scale that moves."""
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(216, K)
-    )
+    filters = nn.Conv2d(3, 6, 3)
+    model = nn.Sequential(filters, nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(216, K))
     # Small filters before a BatchNorm have large gradients: the first few steps overflow the scale and are left out.
-    nn.init.normal_(model[0].weight, std=0.001)
+    nn.init.normal_(filters.weight, std=0.001)
     return Learner(
         model=model,
         loss=part(LOSSES, {"name": "cross_entropy"}, K),
@@ -176,7 +175,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_file_whole(
     checkpoint.save({"epoch": 1}, path)
     with monkeypatch.context() as patch:
         patch.setattr(module, name, broken)
-        with pytest.raises(OSError, match="No space|Input/output"):
+        with pytest.raises(OSError, match=r"No space|Input/output"):
             checkpoint.save({"epoch": 2}, path)
     assert checkpoint.load(path) == {"epoch": 1}
     checkpoint.save({"epoch": 3}, path)
@@ -196,7 +195,7 @@ class Planted:
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     torch.save({"model": Planted(tmp_path / "made")}, tmp_path / "evil.pt")
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         checkpoint.load(tmp_path / "evil.pt")
     assert not (tmp_path / "made").exists()
     torch.load(tmp_path / "evil.pt", weights_only=False)

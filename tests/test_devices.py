@@ -140,19 +140,19 @@ def test_a_precision_that_the_device_lacks_is_refused_and_nothing_is_set(
 
 def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BadInput, match="^device=cuda: this machine .* use device=cpu$"):
+    with pytest.raises(BadInput, match=r"^device=cuda: this machine .* use device=cpu$"):
         cuda()
 
 
 def test_cuda_takes_the_gpu_of_its_index_and_refuses_one_too_many(gpu: pytest.MonkeyPatch) -> None:
     assert [cuda(index=index) for index in (0, 1)] == [torch.device("cuda:0"), torch.device("cuda:1")]
-    with pytest.raises(BadInput, match="^device.index=2: accepted: 0 to 1, "):
+    with pytest.raises(BadInput, match=r"^device\.index=2: accepted: 0 to 1, "):
         cuda(index=2)
 
 
 def test_mps_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(BadInput, match="^device=mps: this machine .* use device=cpu$"):
+    with pytest.raises(BadInput, match=r"^device=mps: this machine .* use device=cpu$"):
         mps()
 
 

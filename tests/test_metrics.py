@@ -96,7 +96,8 @@ def test_sums_are_means_over_weights_and_images_whatever_the_batches() -> None:
     loss = LOSSES.build({"name": "cross_entropy", "class_weights": weights.tolist()}, 5)
     sums = Sums(CPU)
     for some, wanted in zip(logits.split(4), labels.split(4), strict=True):
-        sums.add(*loss(some, wanted), some, wanted)
+        total, weight = loss(some, wanted)
+        sums.add(total, weight, some, wanted)
     rows, truth = logits.tolist(), labels.tolist()
     terms = [float(weights[label]) * cross_entropy(row, label) for row, label in zip(rows, truth, strict=True)]
     assert sums.loss == pytest.approx(sum(terms) / sum(float(weights[label]) for label in truth), rel=1e-6)

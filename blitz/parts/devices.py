@@ -104,7 +104,10 @@ def prepare(
     torch.set_num_threads(number)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's matrix library starts
-    torch.use_deterministic_algorithms(deterministic)
+    if compile:
+        torch.use_deterministic_algorithms(deterministic)
+    else:  # the same, without importing the compiler, which takes two seconds
+        torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # Filling fresh memory would catch reads of what nothing wrote; it costs a pass over every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic

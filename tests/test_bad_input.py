@@ -1,0 +1,250 @@
+"""What a user gets wrong on the command line costs one clear message: exit code 2, and nothing on disk."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from blitz import cli
+
+Blitz = Callable[[str], list[str]]
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_it_was() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def everything(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+def lines(stderr: str) -> list[str]:
+    """The problems that were told, one a line and nothing else."""
+    assert "Traceback" not in stderr
+    assert "HYDRA_FULL_ERROR" not in stderr
+    told = stderr.splitlines()
+    assert [line for line in told if not line.startswith("blitz: ")] == []
+    return [line.removeprefix("blitz: ") for line in told]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Blitz:
+    """Run a command line in a folder of its own, that must be refused; returns the problems that were told."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: str, leaves_files: bool = False) -> list[str]:
+        before = everything(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["blitz", *shlex.split(command)])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        output = capsys.readouterr()
+        assert exited.value.code == 2, output.err
+        assert output.out == ""
+        assert leaves_files or everything(tmp_path) == before
+        return lines(output.err)
+
+    return run
+
+
+def without_menu(told: list[str]) -> list[str]:
+    """Without what is accepted where that is a whole menu, which may grow."""
+    return [problem.partition(" (accepted: ")[0] for problem in told]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        # an option
+        ("optimizer.lrr=1", ["optimizer.lrr: no such option of sgd; did you mean optimizer.lr?"]),
+        ("+optimizer.foo=1 ++loss.gamma=1 'schedule={final: 1}' tracking.urj=x checkpoint.kep=all optimizer=adam",
+         ["optimizer.foo: no such option of adam",
+          "schedule.final: no such option of constant",
+          "loss.gamma: no such option of cross_entropy",
+          "tracking.urj: no such option; did you mean tracking.uri?",
+          "checkpoint.kep: no such option; did you mean checkpoint.keep?"]),
+        # a value
+        ("optimizer.lr=abc", ["optimizer.lr=abc: accepted: number > 0"]),
+        ("optimizer.lr=\"'0.1'\" optimizer.momentum=1 optimizer.weight_decay=inf optimizer.nesterov=1 model=mlp "
+         "model.hidden=8 model.dropout=nan device.threads=??? data.limit=true checkpoint.keep=bset "
+         "epochs=1.5 batch_size= seed=null clip_norm=-1 tags.year=2015",
+         ["model.hidden=8: accepted: list of: integer >= 1",
+          "model.dropout=NaN: accepted: number >= 0 and < 1",
+          "optimizer.lr=0.1: accepted: number > 0",
+          "optimizer.momentum=1: accepted: number >= 0 and < 1",
+          "optimizer.nesterov=1: accepted: true or false",
+          "optimizer.weight_decay=Infinity: accepted: number >= 0",
+          "data.limit=true: accepted: integer >= 1 or null",
+          "device.threads: a value is needed",
+          "checkpoint.keep=bset: accepted: all or best or last or none",
+          "epochs=1.5: accepted: integer >= 1",
+          "batch_size=: accepted: integer >= 1",
+          "clip_norm=-1: accepted: number > 0 or null",
+          "seed=null: accepted: integer >= 0",
+          'tags={"year": 2015}: accepted: mapping of text to text']),
+        ("early_stopping=2 data.validation=0 micro_batch_size=8",
+         ["early_stopping=2: needs a validation split; set data.validation above 0",
+          "micro_batch_size=8: accepted: at most batch_size=4"]),
+        # a key
+        ("epohcs=3", ["epohcs: no such key of a config; did you mean epochs?"]),
+        ("modle=net", ["modle: no such key of a config; did you mean model?"]),
+        ("~optimizer.name ~loss", ["optimizer: no choice made", "loss: no choice made"]),
+        ("~nope", ["Could not delete from config. 'nope' does not exist."]),
+        # a choice
+        ("model=resnt20", ["model=resnt20: no such model; did you mean resnet20?"]),
+        ("experiment=quikstart", ["experiment=quikstart: no such experiment; did you mean quickstart?"]),
+        ("optimizer=null", ["optimizer=null: needs a name; leave it out for the default"]),
+        ("experiment=[quickstart,tutoral] tracking=mlfow optimizer=3 debug=null",
+         ["experiment=tutoral: no such experiment; did you mean tutorial?",
+          "tracking=mlfow: no such tracking; did you mean mlflow?",
+          "optimizer=3: no such optimizer",
+          "debug=null: needs a name; leave it out for the default"]),
+        ("+experiment=quickstart +model=mlp ++debug=fast",
+         ["+experiment=quickstart: write it without +, experiment=NAME",
+          "+model=mlp: write it without +, model=NAME",
+          "++debug=fast: write it without +, debug=NAME"]),
+        # what cannot be read
+        ("optimizer.lr=[1 epochs=1 seed =3 ''",
+         ["optimizer.lr=[1: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)",
+          "seed: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)",
+          "=3: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)",
+          ": cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"]),
+        ("=3", ["=3: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"]),
+        ("'optimizer.lr=${nope}'", ["optimizer.lr: Interpolation key 'nope' not found"]),
+        ("'optimizer.lr=${nope:1}'", ["optimizer.lr: Unsupported interpolation type nope"]),
+        ("optimizer.lr=1,2 model=net,mlp",
+         ["optimizer.lr=1,2: several values need -m, for a sweep; a list is written optimizer.lr=[A,B]",
+          "model=net,mlp: several values need -m, for a sweep; a list is written model=[A,B]"]),
+        # everything at once
+        ("model=resnt20 optimizer.lrr=1 epochs=abc seed=-1 modle=net experiment=quikstart",
+         ["model=resnt20: no such model; did you mean resnet20?",
+          "experiment=quikstart: no such experiment; did you mean quickstart?",
+          "optimizer.lrr: no such option of sgd; did you mean optimizer.lr?",
+          "epochs=abc: accepted: integer >= 1",
+          "seed=-1: accepted: integer >= 0",
+          "modle: no such key of a config; did you mean model?"]),
+        ("epochs=0 optimizer=null ~nope lr=[1 hydra.job.nme=x",
+         ["optimizer=null: needs a name; leave it out for the default",
+          "Could not delete from config. 'nope' does not exist.",
+          "lr=[1: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)",
+          "Could not override 'hydra.job.nme'. To append to your config use +hydra.job.nme=x",
+          "epochs=0: accepted: integer >= 1"]),
+        # flags
+        ("--one --two", ["--one: no such flag; see blitz --help and blitz --hydra-help",
+                         "--two: no such flag; see blitz --help and blitz --hydra-help"]),
+        ("--cfg", ["argument --cfg/-c: expected one argument"]),
+        ("--cfg job --info", ["Only one of --run, --multirun, --cfg, --info and --shell_completion can be specified"]),
+        ("--config-dir nope epochs=1", ["--config-dir=nope: no such folder"]),
+        # verbs
+        ("optoins", ["optoins: no such command; did you mean options?"]),
+        ("options --nope", ["options: No such option '--nope'."]),
+        ("options modle", ["modle: no such group; did you mean model?"]),
+        ("options model nett", ["model=nett: no such model; did you mean net?"]),
+        ("options model net more", ["options: Got unexpected extra argument (more)"]),
+        ("ui --port 99999999", ["ui: Invalid value for '--port': 99999999 is not in the range 1<=x<=65535."]),
+        ("ui --prot 1", ["ui: No such option '--prot'. Did you mean '--port'?"]),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_together_each_in_one_line(refused, command, told):
+    assert sorted(without_menu(refused(command))) == sorted(told)
+
+
+# Sweeps
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("-m optimizer.lr=abc,0", ["optimizer.lr=abc: accepted: number > 0", "optimizer.lr=0: accepted: number > 0"]),
+        ("experiment=quickstart -m epohcs=1,2", ["epohcs: no such key of a config; did you mean epochs?"]),
+        ("-m model=net,nett epohcs=1", ["model=nett: no such model; did you mean net?",
+                                        "epohcs: no such key of a config; did you mean epochs?"]),
+    ],
+)  # fmt: skip
+def test_a_sweep_is_refused_as_well(refused, command, told):
+    # Hydra's sweeper writes multirun.yaml before it composes the first job.
+    assert without_menu(refused(command, leaves_files=True)) == told
+
+
+# A folder of the user's own
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Callable[[str, str], None]:
+    def write(name: str, content: str) -> None:
+        file = tmp_path / "own" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+
+    return write
+
+
+def test_mistakes_inside_files_of_the_users_own(refused, own):
+    own("optimizer/typo.yaml", "name: sgd\nlrr: 1\nmomentum: '0.9'\n")
+    own("model/unknown.yaml", "name: nett\n")
+    own("schedule/needy.yaml", "name: cosine\nfinal: ???\n")
+    own("loss/listed.yaml", "- mse\n")
+    own("augment/empty.yaml", "")
+    own("experiment/typo.yaml", "# @package _global_\nepohcs: 3\ndata:\n  lmit: 3\n")
+    choices = "optimizer=typo model=unknown schedule=needy loss=listed augment=empty experiment=typo"
+    assert set(without_menu(refused(f"--config-dir own {choices}"))) == {
+        "optimizer.lrr: no such option of sgd; did you mean optimizer.lr?",
+        "optimizer.momentum=0.9: accepted: number >= 0 and < 1",
+        "model=nett: no such model; did you mean net?",
+        "schedule.final: a value is needed",
+        'loss=["mse"]: accepted: mapping of options to values',
+        "augment: no choice made",
+        "epohcs: no such key of a config; did you mean epochs?",
+        "data.lmit: no such option of cifar10; did you mean data.limit?",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command", "told"),
+    [
+        ("optimizer/own.yaml", "name: sgd\nname: adam\n", "optimizer=own", "found duplicate key name in"),
+        ("optimizer/own.yaml", "name: [sgd\n", "optimizer=own", 'own.yaml", line 1'),
+        ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - override /model: nett\n", "experiment=own",
+         "Could not find 'model/nett'"),
+        ("optimizer/own.yaml", "name: sgd\n", "optimizer=onw", "optimizer=onw: no such optimizer; did you mean own?"),
+        ("optimizer/sgd.yaml", "name: sgd\nlr: 1\n", "epochs=0",
+         "own/optimizer/sgd.yaml: blitz has a file of that name, which goes first; rename yours"),
+    ],
+)  # fmt: skip
+def test_files_of_the_users_own_that_hydra_cannot_take(refused, own, name, content, command, told):
+    own(name, content)
+    (problem,) = refused(f"--config-dir own {command}")
+    assert told in problem
+
+
+def test_flags_and_overrides_come_in_any_order(refused, own):
+    own("optimizer/own.yaml", "name: sgd\n")
+    told = refused("epochs=0 --config-dir own optimizer=own seed=-1")
+    assert told == ["epochs=0: accepted: integer >= 1", "seed=-1: accepted: integer >= 0"]
+
+
+# As a user runs it
+
+
+def test_a_process_of_its_own(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-m", "blitz", "optimizer.lrr=1", "epochs=0"],
+        cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert lines(process.stderr) == [
+        "optimizer.lrr: no such option of sgd; did you mean optimizer.lr?",
+        "epochs=0: accepted: integer >= 1",
+    ]
+    assert everything(tmp_path) == []

@@ -1,0 +1,293 @@
+"""Whole runs, read back from where they are recorded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from omegaconf import OmegaConf
+
+import blitz
+from blitz.display import Display
+from blitz.runner import Result
+from blitz.settings import check
+from blitz.tracking import store
+from blitz.training import checkpoint
+from blitz.training.loop import NonFiniteLoss
+
+SMALL = ["data=digits", "data.limit=300", "batch_size=32", "epochs=2", "optimizer.lr=0.05", "device.threads=1"]
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without runs; making one takes seconds, copying it does not."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    store.connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
+    """The current folder, with a fresh store in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+def run(*overrides: str) -> Result:
+    """A short run; figures take longer than the training and are drawn where a test asks for them."""
+    asked = [*SMALL, "tracking.figures=false", *overrides]
+    return blitz.run(blitz.compose(asked), asked)
+
+
+def journal(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Metric -> (step, value) pairs, in the order they were measured."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        for name in entry.keys() - {"step", "time"}:
+            found.setdefault(name, []).append((entry["step"], entry[name]))
+    return found
+
+
+def client() -> MlflowClient:
+    return store.connect(store.resolve(None))
+
+
+def artifacts(run_id: str, folder: str | None = None) -> set[str]:
+    found: set[str] = set()
+    for item in client().list_artifacts(run_id, folder):
+        found |= artifacts(run_id, item.path) if item.is_dir else {item.path}
+    return found
+
+
+def test_a_run_is_recorded_in_its_folder_and_in_mlflow(here: Path) -> None:
+    asked = [*SMALL, "tags.author=me", "notes=a first try", "tracking.step_loss=1"]
+    result = blitz.run(blitz.compose(asked), asked)
+    assert result.run_id is not None
+    recorded = client().get_run(result.run_id)
+    assert recorded.info.status == "FINISHED"
+    assert recorded.info.run_name == " ".join(asked)
+    assert recorded.data.params["optimizer.lr"] == "0.05"
+    assert recorded.data.params["data.limit"] == "300"
+    assert recorded.data.params["device.threads"] == "1"
+    tags = recorded.data.tags
+    assert tags["author"] == "me"
+    assert tags["mlflow.note.content"] == "a first try"
+    assert {"git.commit", "git.dirty", "config_hash", "group_hash", "host"} <= tags.keys()
+    (dataset,) = recorded.inputs.dataset_inputs
+    provenance = json.loads((result.folder / "provenance.json").read_text())
+    assert dataset.dataset.name == "digits"
+    assert provenance["data"]["fingerprint"].startswith(dataset.dataset.digest)
+
+    measured = journal(result.folder)
+    assert len(measured["train/step_loss"]) == 2 * 10  # 300 images in batches of 32
+    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/accuracy", "lr", "time/epoch"} <= {
+        *measured
+    }
+    for name, points in measured.items():
+        history = client().get_metric_history(result.run_id, name)
+        assert sorted((point.step, point.value) for point in history) == sorted(points), name
+    assert artifacts(result.run_id) == {
+        "config.yaml", "overrides.yaml", "provenance.json", "git.diff", "run.log", "checkpoints/best.pt",
+        "figures/curves.png", "figures/confusion.png", "figures/per_class_accuracy.png", "figures/worst_mistakes.png",
+    }  # fmt: skip
+    assert "test     accuracy" in (result.folder / "run.log").read_text()
+
+
+def test_the_recorded_config_is_the_checked_one(here: Path) -> None:
+    asked = [*SMALL, "tracking=none", "tracking.figures=false"]
+    result = blitz.run(blitz.compose(asked), asked)
+    loaded = OmegaConf.to_container(OmegaConf.load(result.folder / "config.yaml"))
+    assert isinstance(loaded, dict)
+    assert check({str(key): value for key, value in loaded.items()}) == blitz.compose(asked)
+    assert OmegaConf.load(result.folder / "overrides.yaml") == asked
+
+
+def test_without_tracking_the_folder_alone_is_written(here: Path) -> None:
+    (here / "mlflow.db").unlink()
+    result = run("tracking=none")
+    assert result.run_id is None
+    assert {path.name for path in here.iterdir()} == {"runs"}
+    assert journal(result.folder)["test/accuracy"][0][1] == result.test.accuracy
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(here: Path) -> None:
+    overrides = ["tracking=none", "augment=flip_crop", "mix=mixup", "ema=0.9", "tracking.step_loss=1"]
+    first, second, other = run(*overrides), run(*overrides), run(*overrides, "seed=1")
+
+    def bits(result: Result) -> tuple[Any, ...]:
+        metrics = {name: points for name, points in journal(result.folder).items() if not name.startswith("time/")}
+        weights = checkpoint.load(result.folder / "checkpoints/best.pt")["model"]
+        return metrics, [tensor.numpy().tobytes() for tensor in weights.values()]
+
+    assert bits(first) == bits(second)
+    assert bits(first) != bits(other)
+
+
+def test_best_weights_are_those_of_the_best_validation_accuracy(here: Path) -> None:
+    result = run("tracking=none", "epochs=5", "optimizer.lr=0.3")
+    accuracies = [epoch["val/accuracy"] for epoch in result.history]
+    assert result.objective == max(accuracies) == accuracies[result.best_epoch - 1]
+    assert checkpoint.load(result.folder / "checkpoints/best.pt")["epoch"] == result.best_epoch
+    assert checkpoint.load(result.folder / "checkpoints/last.pt")["epoch"] == 5
+
+
+def test_without_validation_the_last_epoch_counts(here: Path) -> None:
+    result = run("tracking=none", "data.validation=0")
+    assert result.best_epoch == 2
+    assert result.objective == result.history[-1]["train/accuracy"]
+    assert "val/accuracy" not in result.history[-1]
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(here: Path) -> None:
+    result = run("tracking=none", "epochs=30", "early_stopping=2", "optimizer.lr=1e-9")
+    assert len(result.history) < 30
+    assert len(result.history) == result.best_epoch + 2
+
+
+def test_evaluating_more_rarely_still_evaluates_the_last_epoch(here: Path) -> None:
+    result = run("tracking=none", "epochs=3", "eval_every=2")
+    assert ["val/accuracy" in epoch for epoch in result.history] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [("all", {"best.pt", "last.pt"}), ("best", {"best.pt"}), ("last", {"last.pt"}), ("none", set())],
+)
+def test_checkpoints_that_stay(here: Path, keep: str, left: set[str]) -> None:
+    result = run("tracking=none", f"checkpoint.keep={keep}", "epochs=1")
+    assert {path.name for path in (result.folder / "checkpoints").iterdir()} == left
+
+
+def test_a_model_is_loaded_back_by_id_prefix_last_and_folder(here: Path) -> None:
+    result = run()
+    assert result.run_id is not None
+    dataset = blitz.DATASETS.build(blitz.compose(["data=digits"]).data)
+    sources: list[str | Path] = [result.run_id, result.run_id[:8], "last", result.folder]
+    for source in sources:
+        classifier = blitz.load_model(source)
+        assert classifier.classes == tuple("0123456789")
+        with torch.no_grad():
+            right = (classifier(dataset.test.images).argmax(1) == dataset.test.labels).double().mean()
+        # The run tested at most 300 images, data.limit; this is all 355.
+        assert abs(float(right) - result.test.accuracy) < 0.1
+    with pytest.raises(blitz.BadInput, match="ffff: no such run"):
+        blitz.load_model("ffff")
+
+
+def test_training_starts_from_the_weights_of_a_run_or_a_file(here: Path) -> None:
+    result = run()
+    assert result.run_id is not None
+    untrained = ["optimizer.lr=1e-12", "epochs=1", "tracking=none"]
+    for weights in (result.run_id[:10], str(result.folder / "checkpoints/best.pt")):
+        assert run(*untrained, f"model.weights={weights}").test.accuracy == result.test.accuracy
+    assert run(*untrained).test.accuracy < result.test.accuracy
+
+
+def test_a_diverging_run_is_recorded_as_failed(here: Path) -> None:
+    with pytest.raises(NonFiniteLoss, match=r"the loss of step \d+ \(epoch 1\) is not finite"):
+        run("optimizer.lr=1e30")
+    (recorded,) = client().search_runs([client().get_experiment_by_name("blitz").experiment_id])  # type: ignore[union-attr]
+    assert recorded.info.status == "FAILED"
+    (folder,) = (here / "runs").iterdir()
+    assert "Traceback" in (folder / "run.log").read_text()
+
+
+def test_ctrl_c_is_recorded_as_killed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "epoch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    (recorded,) = client().search_runs([client().get_experiment_by_name("blitz").experiment_id])  # type: ignore[union-attr]
+    assert recorded.info.status == "KILLED"
+    assert "val/accuracy" in recorded.data.metrics
+
+
+def test_out_of_memory_names_the_remedy(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(blitz.MODELS.builder("net"), "forward", out_of_memory)
+    with pytest.raises(blitz.BadInput, match=r"batch_size=32: out of memory on cpu; set micro_batch_size=16"):
+        run("tracking=none")
+
+
+def test_a_store_that_fails_while_training_costs_a_warning_and_nothing_else(
+    here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(uri: str) -> MlflowClient:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(store, "connect", broken)
+    result = run()
+    assert result.run_id is None
+    assert journal(result.folder)["test/accuracy"]
+    output = capsys.readouterr().out
+    assert output.count("MLflow failed (OSError: the disk is gone)") == 1
+    assert "mlflow   incomplete" in output
+
+
+def test_an_unreachable_server_is_told_before_anything_is_made(here: Path) -> None:
+    with pytest.raises(blitz.BadInput, match=r"tracking.uri=http://127.0.0.1:9: no tracking server answers there"):
+        run("tracking.uri=http://127.0.0.1:9")
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch_size=301", "batch_size=301: accepted: at most 300, the number of training images"),
+        ("runs_dir=mlflow.db", "runs_dir=mlflow.db: is a file; name a folder"),
+        ("runs_dir=mlflow.db/deeper", "runs_dir=mlflow.db/deeper: no folder can be made there (Not a directory)"),
+        ("tracking.uri=sqlite:///nowhere/mlflow.db", "there is no folder"),
+        ("device=cuda", "device=cuda: this machine (or this build of PyTorch) has no CUDA device"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_a_folder_is_made(here: Path, override: str, message: str) -> None:
+    if override == "device=cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(blitz.BadInput) as caught:
+        run(override)
+    assert message in str(caught.value)
+    assert {path.name for path in here.iterdir()} <= {"mlflow.db", "mlflow.db.lock"}
+
+
+def test_a_loss_that_takes_no_soft_labels_refuses_a_mix(here: Path) -> None:
+    with pytest.raises(blitz.BadInput, match="mix=mixup: loss=multi_margin takes no soft labels; use mix=none"):
+        run("mix=mixup", "loss=multi_margin")
+
+
+def test_a_gradient_norm_is_recorded_where_it_is_clipped(here: Path) -> None:
+    result = run("tracking=none", "clip_norm=0.5", "epochs=1")
+    assert all(norm > 0 for _, norm in journal(result.folder)["train/grad_norm"])
+
+
+def test_debug_overfit_brings_one_batch_to_zero_loss(here: Path) -> None:
+    result = blitz.run(
+        blitz.compose(["data=digits", "debug=overfit", "optimizer.lr=0.01", "device.threads=1", "tracking=none"])
+    )
+    assert result.history[-1]["train/loss"] < 0.01
+
+
+def test_debug_profile_writes_a_table_and_a_trace(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = blitz.compose(
+        ["data=digits", "debug=profile", "data.limit=100", "device.threads=1", "tracking=none", "profile=3"]
+    )
+    result = blitz.run(settings)
+    assert "Self CPU" in capsys.readouterr().out
+    assert json.loads((result.folder / "trace.json").read_text())["traceEvents"]
+
+
+@pytest.mark.parametrize("overrides", [["early_stopping=3"], ["micro_batch_size=7", "loss.class_weights=[1,2,3,4,5,6,7,8,9,10]"], ["eval_flip=true"], ["ema=0.9"], ["device.precision=bf16"], ["device.channels_last=true"]])  # fmt: skip
+def test_options_of_training_run_to_the_end(here: Path, overrides: list[str]) -> None:
+    result = run("tracking=none", "epochs=3", *overrides)
+    assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]
