@@ -20,7 +20,7 @@ def _process_wide_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread, since two processes of tests share two cores; all else as it was found."""
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     threads, generator = torch.get_num_threads(), torch.get_rng_state()
-    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     matmul, dtype = torch.get_float32_matmul_precision(), torch.get_default_dtype()
@@ -28,7 +28,7 @@ def _process_wide_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.set_rng_state(generator)
-    torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+    torch.set_deterministic_debug_mode(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn
     torch.set_float32_matmul_precision(matmul)

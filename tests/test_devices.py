@@ -88,9 +88,11 @@ def test_the_defaults_are_deterministic_and_exact() -> None:
     }
 
 
-def test_determinism_can_be_given_up_for_speed() -> None:
-    prepare(CPU, 4)
-    device = prepare(CPU, 4, deterministic=False)
+@pytest.mark.parametrize("compile", [False, True])
+def test_determinism_can_be_given_up_for_speed(compile: bool) -> None:
+    prepare(CPU, 4, compile=compile)
+    assert state()["deterministic"]
+    device = prepare(CPU, 4, compile=compile, deterministic=False)
     found = state()
     assert (device.deterministic, found["deterministic"], found["benchmark"]) == (False, False, True)
 

@@ -81,10 +81,10 @@ def test_a_class_without_images_has_no_accuracy() -> None:
     assert found.confusion[:, 2].sum() > 0  # it was predicted all the same
 
 
-@pytest.mark.parametrize("broken", [math.inf, math.nan])
+@pytest.mark.parametrize("broken", [-math.inf, math.nan])
 def test_a_loss_that_is_not_finite_is_told_as_not_a_number(broken: float) -> None:
     logits, labels = random_logits(6, 4)
-    logits[3] = broken
+    logits[3, labels[3]] = broken
     found = evaluation(logits, labels)
     assert math.isnan(found.loss)
     assert int(found.confusion.sum()) == 6

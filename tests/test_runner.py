@@ -287,7 +287,17 @@ def test_debug_profile_writes_a_table_and_a_trace(here: Path, capsys: pytest.Cap
     assert json.loads((result.folder / "trace.json").read_text())["traceEvents"]
 
 
-@pytest.mark.parametrize("overrides", [["early_stopping=3"], ["micro_batch_size=7", "loss.class_weights=[1,2,3,4,5,6,7,8,9,10]"], ["eval_flip=true"], ["ema=0.9"], ["device.precision=bf16"], ["device.channels_last=true"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["early_stopping=3"],
+        ["micro_batch_size=7", "loss.class_weights=[1,2,3,4,5,6,7,8,9,10]"],
+        ["eval_flip=true"],
+        ["ema=0.9"],
+        ["device.precision=bf16"],
+        ["device.channels_last=true"],
+    ],
+)
 def test_options_of_training_run_to_the_end(here: Path, overrides: list[str]) -> None:
     result = run("tracking=none", "epochs=3", *overrides)
     assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]

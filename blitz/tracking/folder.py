@@ -50,7 +50,7 @@ def write_opening(
         "git.diff": diff,
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8", newline="")  # line ends are part of a diff
     return [folder / name for name in texts]
 
 

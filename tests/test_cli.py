@@ -1,0 +1,302 @@
+"""blitz.cli and blitz.verbs: pages and listings, what they import, and the public API. See also test_bad_input."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from torch import nn
+
+import blitz
+import blitz.runner
+from blitz import cli
+from blitz.parts.models import MODELS
+from blitz.settings import check, menus
+from blitz.verbs import VERBS
+
+Blitz = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was() -> Iterator[None]:
+    """The handler of SIGTERM, and the log, which Hydra's flags print through."""
+    handler, log = signal.getsignal(signal.SIGTERM), logging.getLogger()
+    level, before = log.level, list(log.handlers)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    log.setLevel(level)
+    for added in set(log.handlers) - set(before):
+        log.removeHandler(added)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Blitz:
+    """Run a command line in a folder of its own: exit code, stdout, stderr."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["blitz", *shlex.split(command)])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        output = capsys.readouterr()
+        return int(exited.value.code or 0), output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a model that was added in Python."""
+
+    class Mine(nn.Module):
+        """A model of one's own."""
+
+        def __init__(self, num_classes: int, input_shape: Any, *, width: int, depth: int = 3) -> None:
+            super().__init__()
+
+    MODELS.names()
+    monkeypatch.setattr(MODELS, "_builders", dict(MODELS._builders))
+    monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
+    MODELS.add("mine", Mine)
+    return "mine"
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    process = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    return process
+
+
+# Pages
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "help"])
+def test_help_is_a_page_of_our_own(run, flag):
+    assert run(flag) == (0, cli.HELP, "")
+
+
+def test_help_names_every_verb_and_fits_a_terminal():
+    assert [verb for verb in VERBS.commands if f"\n  blitz {verb} " not in cli.HELP] == []
+    assert max(map(len, cli.HELP.splitlines())) <= 120
+
+
+def test_version(run):
+    assert run("--version") == (0, f"blitz {blitz.__version__}\n", "")
+
+
+@pytest.mark.parametrize("verb", VERBS.commands)
+def test_every_verb_has_a_help_page(run, verb):
+    code, out, err = run(f"{verb} --help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Usage: blitz {verb} ")
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("--hydra-help", "Use '--cfg hydra' to Show the Hydra config."),
+        ("--info defaults", "optimizer/sgd"),
+        ("--info searchpath", "command-line"),
+        ("--cfg hydra", "output_subdir: null"),
+        ("-sc install=bash", "hydra_bash_completion"),
+    ],
+)
+def test_hydras_own_flags_work(run, tmp_path, command, shown):
+    extra = f" --config-dir {tmp_path}" if "searchpath" in command else ""
+    code, out, err = run(command + extra)
+    assert (code, err) == (0, "")
+    assert shown in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("blitz optimizer=ad", {"optimizer=adam", "optimizer=adamw"}),
+        ("blitz epo", {"epochs="}),
+        ("blitz optimizer.moment", {"optimizer.momentum="}),
+        ("blitz experiment=quick", {"experiment=quickstart"}),
+    ],
+)
+def test_completion(run, monkeypatch, line, words):
+    monkeypatch.setenv("COMP_LINE", line)
+    code, out, err = run("-sc query=bash")
+    assert (code, err) == (0, "")
+    assert set(out.split()) == words
+
+
+# The config
+
+
+@pytest.mark.parametrize("command", ["", "experiment=quickstart model=mlp epochs=3 tags.author=me"])
+def test_the_shown_config_is_what_would_be_trained_with(run, command):
+    code, out, err = run(f"--cfg job {command}")
+    assert (code, err) == (0, "")
+    container: Any = OmegaConf.to_container(OmegaConf.create(out), resolve=True)
+    assert check(container) == blitz.compose(shlex.split(command))
+
+
+def test_a_config_with_a_part_of_ones_own(run, mine):
+    code, out, err = run(f"--cfg job model={mine} model.width=8")
+    assert (code, err) == (0, "")
+    assert OmegaConf.create(out).model == {"name": "mine", "width": 8, "depth": 3, "weights": None}
+
+
+# options
+
+
+def test_options_lists_every_group_and_every_name(run, mine):
+    code, out, err = run("options")
+    assert (code, err) == (0, "")
+    listed = " ".join(out.split())
+    for group, registry in menus().items():
+        assert f"{group} {', '.join(registry.names())}" in listed
+    assert mine in MODELS.names()
+
+
+@pytest.mark.parametrize("group", menus())
+def test_options_of_a_group_lists_its_names(run, mine, group):
+    code, out, err = run(f"options {group}")
+    assert (code, err) == (0, "")
+    listed = {line.split()[0] for line in out.splitlines() if line[:1].strip()}
+    assert listed == {group, *menus()[group].names()}
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, registry.names()[0]) for group, registry in menus().items()])
+def test_options_of_a_name_lists_its_options(run, group, name):
+    code, out, err = run(f"options {group} {name}")
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(f"{group}.")}
+    options = menus()[group].options(name)
+    assert list(rows) == [f"{group}.{option.name}" for option in options]
+    assert [option.name for option in options if option.accepted not in rows[f"{group}.{option.name}"]] == []
+
+
+def test_options_tells_which_values_are_needed(run, mine):
+    _, out, _ = run(f"options model {mine}")
+    assert [line.split()[:3] for line in out.splitlines()[1:3]] == [
+        ["model.width", "(needed)", "integer"],
+        ["model.depth", "3", "integer"],
+    ]
+
+
+def test_options_lists_what_an_installed_package_adds(tmp_path):
+    metadata = tmp_path / "brass_band-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: brass-band\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[blitz.models]\ntuba = brass_band:tuba\n")
+    (tmp_path / "brass_band.py").write_text('def tuba(num_classes, input_shape):\n    """A tuba."""\n')
+    listed = python("-m", "blitz", "options", "model", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stdout
+    assert ["tuba", "A", "tuba."] in [line.split() for line in listed.splitlines()]
+
+
+# How a run ends
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (cli.Terminated, 143)])
+def test_ctrl_c_and_sigterm_in_a_verb(run, monkeypatch, error, code):
+    def interrupted() -> None:
+        raise error
+
+    monkeypatch.setitem(VERBS.commands, "ui", click.Command("ui", callback=interrupted))
+    exited, out, err = run("ui")
+    assert (exited, out, err.strip()) == (code, "", "")
+
+
+def test_the_exit_code_of_a_verb(run, monkeypatch):
+    monkeypatch.setitem(VERBS.commands, "ui", click.Command("ui", callback=lambda: 1))
+    assert run("ui") == (1, "", "")
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (cli.Terminated, 143)])
+def test_ctrl_c_and_sigterm_in_a_run(run, monkeypatch, error, code):
+    def interrupted(*unused: object) -> None:
+        raise error
+
+    monkeypatch.setattr(blitz.runner, "run", interrupted)
+    assert run("data=digits") == (code, "", "")
+
+
+def test_a_run_that_fails_is_told_in_one_line(run, monkeypatch):
+    def failing(*unused: object) -> None:
+        raise RuntimeError("no more memory")
+
+    monkeypatch.setattr(blitz.runner, "run", failing)
+    assert run("data=digits") == (1, "", "blitz: the run failed: RuntimeError: no more memory\n")
+
+
+def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monkeypatch):
+    calls: list[Any] = []
+
+    def recorded(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return blitz.runner.Result(0.5, 1, [], None, (), Path(), None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(blitz.runner, "run", recorded)
+    assert run("epochs=3 -m data=digits seed=1,2 --config-dir .") == (0, "", "")
+    assert [settings.seed for settings, _ in calls] == [1, 2]
+    assert [overrides for _, overrides in calls] == [["epochs=3", "data=digits", f"seed={seed}"] for seed in (1, 2)]
+    assert calls[0][0] == blitz.compose(["epochs=3", "data=digits", "seed=1"])
+
+
+# What is imported
+
+HEAVY = ["hydra", "mlflow", "omegaconf", "pydantic", "rich", "torch"]
+
+
+@pytest.mark.parametrize(
+    ("command", "spared"),
+    [("--help", HEAVY), ("--cfg job", ["mlflow", "rich", "torch"]), (None, HEAVY)],
+    ids=["--help", "--cfg job", "import blitz"],
+)
+def test_what_must_be_quick_imports_little(tmp_path, command, spared):
+    start = ["import sys, blitz"]
+    if command is not None:
+        start = ["import sys", "from blitz.cli import main", f"sys.argv[1:] = {command.split()!r}", "try: main()"]
+        start += ["except SystemExit: pass"]
+    found = python("-c", "\n".join([*start, f"print('imported', *({set(spared)!r} & set(sys.modules)))"]), cwd=tmp_path)
+    assert found.stdout.splitlines()[-1] == "imported"
+
+
+def test_python_m_blitz_is_the_same_program(tmp_path):
+    assert python("-m", "blitz", "--help", cwd=tmp_path).stdout == cli.HELP
+
+
+# The public API
+
+
+def test_every_public_name_resolves():
+    assert len(blitz.__all__) == len(set(blitz.__all__)) > len(menus())
+    for name in blitz.__all__:
+        assert getattr(blitz, name) is not None, name
+
+
+def test_every_menu_is_public():
+    public = [getattr(blitz, name) for name in blitz.__all__]
+    assert [group for group, registry in menus().items() if not any(registry is value for value in public)] == []
+
+
+def test_an_unknown_attribute():
+    with pytest.raises(AttributeError, match=r"^module 'blitz' has no attribute 'trian'$"):
+        blitz.trian  # noqa: B018
+
+
+def test_run_stays_a_function_after_its_module_was_imported():
+    assert blitz.run is blitz.runner.run

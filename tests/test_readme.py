@@ -1,0 +1,109 @@
+"""The README's commands, run as they stand there; what would take long or needs a download is run on less."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import blitz
+from blitz import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SHORT = ["epochs=1", "data.limit=60", "tracking.figures=false", "device.threads=1"]
+# What stands for images that a test has not got.
+LOCAL = {"data=cifar10": "data=synthetic", "data.root=DIR": "data.root={images}"}
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert found
+    return found
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all commands, as a reader would use one, with a folder of images in it."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("readme")
+    for split, count in (("train", 80), ("test", 20)):
+        for number, name in enumerate(("dark", "light")):
+            (folder / "images" / split / name).mkdir(parents=True)
+            for index in range(count):
+                grey = 100 * number + index
+                Image.new("RGB", (40, 30), (grey, grey, 50)).save(folder / "images" / split / name / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("make ")])
+def test_make_commands_name_targets(command: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr  # .ci/run runs them for real
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("blitz ") and line != "blitz ui"])
+def test_blitz_commands(
+    command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [LOCAL.get(word, word).format(images=here / "images") for word in shlex.split(command)[1:]]
+    trains = any("=" in word for word in arguments)
+    if "experiment=tutorial" in arguments or "experiment=resnet20" in arguments:
+        arguments += ["data=synthetic"]
+    if any(word.startswith("data=synthetic") for word in arguments):
+        arguments += ["data.train_size=300", "data.test_size=50"]
+    arguments += [*SHORT, "batch_size=20"] if trains else []
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "argv", ["blitz", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    output = capsys.readouterr()
+    assert ended.value.code == 0, output.err
+    assert ("test     accuracy" if trains else "optimizer") in output.out
+
+
+def test_commands_are_all_of_a_kind_that_is_tested() -> None:
+    assert [line for line in COMMANDS if not line.startswith(("make ", "blitz "))] == []
+
+
+def test_python_examples(here: Path) -> None:
+    script = "\n".join(block.replace('"batch_size=32"]', '"batch_size=32", "epochs=1"]') for block in blocks("python"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace('"epochs=2", ', "")],
+        cwd=here, capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test     accuracy") == 2
+
+
+def test_the_example_of_mistakes_is_what_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [block for block in blocks("text") if block.startswith("$ blitz")]
+    command, _, expected = example.partition("\n")
+    monkeypatch.setattr(sys, "argv", shlex.split(command)[1:])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == expected
+
+
+def test_every_choice_that_the_readme_makes_is_on_a_menu() -> None:
+    for line in COMMANDS:
+        words = [
+            word for word in shlex.split(line)[1:] if "," not in word and word.partition("=")[0] in ("data", "model")
+        ]
+        if words:
+            assert blitz.compose(words).model["name"]
