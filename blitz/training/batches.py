@@ -15,7 +15,7 @@ Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 def stream(*key: int | str) -> int:
     """The seed of the random stream with this key, such as (seed, "order", epoch): unrelated for any two keys."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return int.from_bytes(digest, "big") >> 2  # room to count steps up from it within 63 bits
 
 
 class Batches:
@@ -51,8 +51,9 @@ class Batches:
         """
         generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
         order = torch.randperm(len(self.labels), generator=generator).to(self.images.device)
+        first_seed = stream(seed, "augment", epoch)
         for step, chosen in enumerate(order.split(self.batch_size)):
-            generator.manual_seed(stream(seed, "augment", epoch, step))
+            generator.manual_seed(first_seed + step)
             # index_select, because indexing with [chosen] takes five to twenty times as long on a CPU.
             images, labels = self._moved(self.images.index_select(0, chosen), self.labels.index_select(0, chosen))
             yield mix(self._prepared(augment(images, generator)), labels, generator)

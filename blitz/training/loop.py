@@ -82,8 +82,8 @@ def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) ->
     """
     for group, rate in zip(learner.optimizer.param_groups, learner.rates, strict=True):
         group["lr"] = rate * learner.schedule(learner.step)
-    size = learner.micro_batch_size or len(images)
-    if size >= len(images):
+    size = learner.micro_batch_size
+    if size is None or size >= len(images):
         loss, weight = _backward(learner, images, targets, sums)
     else:
         # The weight of the whole batch is known after its last part: until then, its number of images stands in.
@@ -112,7 +112,7 @@ def _backward(
         logits = learner.model(images)
     loss, weight = learner.loss(logits, targets)
     # The gradient of loss / divisor, handed over instead of put into the graph, which would cost 3 % of a step of Net.
-    share = 1 / weight if divisor is None else torch.full_like(weight, 1 / divisor)
+    share = weight.reciprocal() if divisor is None else torch.full_like(weight, 1 / divisor)
     loss.backward(learner.scaler.scale(share))
     loss = loss.detach()
     sums.add(loss, weight, logits.detach(), targets)
@@ -127,9 +127,10 @@ def train_epoch(
     losses: list[Tensor] = []
     norms: list[Tensor] = []
     shuffled = batches.shuffled(learner.seed, learner.epoch, augment, mix)
+    device, first_seed = learner.device, stream(learner.seed, "step", learner.epoch)
     for done in range(1, len(batches) + 1):
         # Before the batch is made: augmentations of other packages may draw from the default generators.
-        _seed_default_generators(stream(learner.seed, "step", learner.epoch, done), learner.device)
+        _seed_default_generators(first_seed + done, device)
         loss, norm = train_step(learner, *next(shuffled), sums)
         losses.append(loss)
         if norm is not None:

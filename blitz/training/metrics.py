@@ -28,7 +28,7 @@ class Sums:
         self._loss += loss
         self._weight += weight
         self._correct += (logits.argmax(1) == labels).sum()
-        self.count += len(labels)
+        self.count += labels.shape[0]
 
     @property
     def loss(self) -> float:
