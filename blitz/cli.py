@@ -40,6 +40,14 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a run as Ctrl-C does, with another exit code."""
 
 
+class JobFailed(Exception):
+    """A job of a sweep ended with this exit code; why has been told."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def main() -> NoReturn:
     """Exit codes: 0 done, 1 the run failed, 2 bad input, 130 and 143 ended by Ctrl-C and SIGTERM."""
     arguments = sys.argv[1:]
@@ -64,10 +72,12 @@ def main() -> NoReturn:
 
 
 def train(arguments: list[str]) -> int:
-    """Run the Hydra app; returns the exit code, the highest of its jobs'."""
+    """Run the Hydra app; returns the exit code, in a sweep that of the first job that failed."""
     # Hydra prints its own exceptions and exits with 1 unless this is set; we word and count them ourselves.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from blitz.config import COMPOSING_ERRORS, CONF, explained, offering_the_menu, opened, refuse_shadowed
 
@@ -78,22 +88,26 @@ def train(arguments: list[str]) -> int:
     for override in flags.overrides:
         arguments.remove(override)
     sys.argv[1:] = arguments + overrides  # Hydra reads them there, and wants the overrides in one row
-    codes: list[int] = []
+    code = 0
 
     def job(config: DictConfig) -> float | None:
+        nonlocal code
         objective, code = _job(config)
-        codes.append(code)
+        if code and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise JobFailed(code)  # the one thing that a launcher brings back from another process
         return objective
 
     try:
         offering_the_menu(hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job))
+    except JobFailed as failed:
+        return failed.code
     except COMPOSING_ERRORS as error:
         raise explained(overrides, error, flags.config_dir, flags.multirun) from None
-    return max(codes, default=0)
+    return code
 
 
 def _job(config: DictConfig) -> tuple[float | None, int]:
-    """One run for Hydra, which must see neither exceptions nor exits: the objective and the exit code."""
+    """One run, whose failures are told here: the objective and the exit code."""
     from hydra.core.hydra_config import HydraConfig
 
     from blitz.config import plain
@@ -103,15 +117,12 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
         settings = check(plain(config))
         from blitz.runner import run
 
-        result = run(settings, list(HydraConfig.get().overrides.task))
+        return run(settings, list(HydraConfig.get().overrides.task)).objective, 0
     except BadInput as error:
         return None, _refused(error)
-    except KeyboardInterrupt:
-        raise
     except Exception as error:
         print(f"blitz: the run failed: {type(error).__name__}: {error}", file=sys.stderr)
         return None, 1
-    return result.objective, 0
 
 
 def _verb(name: str, arguments: Sequence[str]) -> int:

@@ -46,7 +46,9 @@ class Display:
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(None),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[speed]:,.0f} images/s"),
+            TextColumn(
+                "loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.2%}  {task.fields[speed]:,.0f} images/s"
+            ),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -74,18 +76,23 @@ class Display:
         """Training begins: epochs in all, steps an epoch, images a step."""
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
         self._since, self._seen = time.monotonic(), 0
-        self._task = self._bar.add_task("", total=steps, epoch=f"1/{epochs}", loss=float("nan"), speed=0.0)
+        self._task = self._bar.add_task(
+            "", total=steps, epoch=f"1/{epochs}", loss=math.nan, accuracy=math.nan, speed=0.0
+        )
         self._bar.start()
 
-    def progress(self, epoch: int, epoch_step: int, steps: int, loss: float) -> None:
-        """`steps` more steps of an epoch are done, with this mean loss."""
+    def progress(self, epoch: int, epoch_step: int, steps: int, loss: float, accuracy: float) -> None:
+        """`steps` more steps of an epoch are done, with this mean loss; the accuracy is that of the epoch so far."""
         self._seen += steps
         elapsed = time.monotonic() - self._since
         speed = self._seen * self._batch_size / max(elapsed, 1e-9)
         where = f"{epoch}/{self._epochs}"
-        self._bar.update(self._task, completed=epoch_step, epoch=where, loss=loss, speed=speed)
+        self._bar.update(self._task, completed=epoch_step, epoch=where, loss=loss, accuracy=accuracy, speed=speed)
         if not self.console.is_terminal and elapsed > LINE_EVERY:
-            logger.info("epoch %s  step %d/%d  loss %.4f  %.0f images/s", where, epoch_step, self._steps, loss, speed)
+            logger.info(
+                "epoch %s  step %d/%d  loss %.4f  accuracy %.2f%%  %.0f images/s",
+                where, epoch_step, self._steps, loss, 100 * accuracy, speed,
+            )  # fmt: skip
         if elapsed > LINE_EVERY:
             self._since, self._seen = time.monotonic(), 0
 

@@ -16,7 +16,7 @@ from blitz.display import test_lines
 from blitz.errors import BadInput
 from blitz.job import Job
 from blitz.loading import BEST
-from blitz.tracking import figures, provenance
+from blitz.tracking import figures, git, provenance
 from blitz.tracking.folder import log_file, new_folder, write_opening
 from blitz.tracking.recorder import About, Recorder
 from blitz.training import checkpoint
@@ -110,7 +110,7 @@ def recording(job: Job, uri: str | None, overrides: Sequence[str]) -> Iterator[R
     root = facts["code"]["root"]
     folder = new_folder(settings.runs_dir)
     opening = write_opening(
-        folder, settings.record(), overrides, facts, provenance.diff(Path(root)) if root is not None else ""
+        folder, settings.record(), overrides, facts, git.diff(Path(root)) if root is not None else ""
     )
     recorder = Recorder(folder, uri, _about_run(job, overrides, facts))
     status = "FAILED"
@@ -195,7 +195,7 @@ def _about_run(job: Job, overrides: Sequence[str], facts: dict[str, Any]) -> Abo
     params = {key: value for key, value in settings.record().items() if key not in ("tags", "notes", "name")}
     return About(
         experiment=settings.tracking.experiment,
-        name=settings.name or " ".join(overrides) or default_name,
+        name=settings.name or " ".join(override.lstrip("+") for override in overrides) or default_name,
         params={**params, "threads": job.device.threads},
         tags={
             **provenance.tags(facts),

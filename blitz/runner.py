@@ -12,7 +12,7 @@ from blitz.job import Job, build
 from blitz.record import Record, recording
 from blitz.settings import Settings
 from blitz.tracking import store
-from blitz.tracking.provenance import redact
+from blitz.tracking.credentials import redact
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress, evaluate, fit
 from blitz.training.metrics import Evaluation
@@ -94,7 +94,8 @@ def train(job: Job, record: Record, display: Display) -> Best:
     ):
         if isinstance(report, Progress):
             losses = record.progress(report)
-            display.progress(report.epoch, report.epoch_step, len(losses), sum(losses) / len(losses))
+            mean = sum(losses) / len(losses)
+            display.progress(report.epoch, report.epoch_step, len(losses), mean, report.accuracy)
             if profiler is not None:
                 logger.info("%s", profiler.stop(record.folder))
                 profiler = None

@@ -1,8 +1,13 @@
-"""What every test gets: a cache folder of this session's own, and PyTorch's process-wide state, put back afterwards."""
+"""What every test gets: a cache folder of this session's own, and PyTorch's process-wide state, put back afterwards.
+
+And what it may ask for: `plain_git`.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,3 +38,13 @@ def _process_wide_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn
     torch.set_float32_matmul_precision(matmul)
     torch.set_default_dtype(dtype)
+
+
+@pytest.fixture
+def plain_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Give git settings of its own and make it blind to what lies around `tmp_path`."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))  # TMPDIR may lie in a repository
+    (tmp_path / "gitconfig").write_text("[user]\nname = A\nemail = a@b.c\n[init]\ndefaultBranch = main\n")

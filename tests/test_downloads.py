@@ -205,7 +205,9 @@ def test_without_network_one_message_names_three_ways_on(tmp_path: Path, monkeyp
         cifar10()
     assert len(failure.value.problems) == 1
     message = str(failure.value)
-    assert message.startswith("data=cifar10: cifar-10-python.tar.gz could not be downloaded: https://www.cs.toronto.edu/")
+    assert message.startswith(
+        "data=cifar10: cifar-10-python.tar.gz could not be downloaded: https://www.cs.toronto.edu/"
+    )
     assert "the name of the server cannot be resolved" in message
     for way in ("data=digits", "data.root=FOLDER", "data=folder"):
         assert way in message

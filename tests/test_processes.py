@@ -61,7 +61,21 @@ def test_a_diverging_run_exits_with_1_and_one_line(tmp_path: Path) -> None:
     process = start(tmp_path, *QUICK, "optimizer.lr=1e30", "tracking=none")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert re.fullmatch(r"blitz: the run failed: NonFiniteLoss: the loss of step \d+ \(epoch 1\) is not finite;[^\n]*\n", errors)
+    line = r"blitz: the run failed: NonFiniteLoss: the loss of step \d+ \(epoch 1\) is not finite;[^\n]*\n"
+    assert re.fullmatch(line, errors)
+
+
+@pytest.mark.parametrize(
+    "launcher", [[], pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], marks=pytest.mark.slow)]
+)
+def test_a_sweep_goes_on_after_a_job_that_failed_and_exits_with_1(tmp_path: Path, launcher: list[str]) -> None:
+    sweep = start(tmp_path, "-m", *QUICK, "epochs=1", "data.limit=100", "optimizer.lr=1e30,0.01", *launcher)
+    output, errors = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1
+    assert output.count("test     accuracy") == 1
+    assert errors.count("is not finite") == 1
+    assert "Traceback" not in errors
+    assert sorted(statuses(tmp_path)) == ["FAILED", "FINISHED"]
 
 
 @pytest.mark.slow

@@ -147,9 +147,7 @@ def test_a_set_is_read_from_its_archive(name: str, root: Path, caplog: pytest.Lo
 
 
 @SETS
-def test_a_set_is_downloaded_from_a_mirror(
-    name: str, root: Path, monkeypatch: pytest.MonkeyPatch, mirror: str
-) -> None:
+def test_a_set_is_downloaded_from_a_mirror(name: str, root: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
     from torchvision import datasets as theirs
 
     MAKERS[name](root)

@@ -81,6 +81,7 @@ def test_a_run_is_recorded_in_its_folder_and_in_mlflow(here: Path) -> None:
     assert tags["author"] == "me"
     assert tags["mlflow.note.content"] == "a first try"
     assert {"git.commit", "git.dirty", "config_hash", "group_hash", "host"} <= tags.keys()
+    assert recorded.inputs is not None
     (dataset,) = recorded.inputs.dataset_inputs
     provenance = json.loads((result.folder / "provenance.json").read_text())
     assert dataset.dataset.name == "digits"

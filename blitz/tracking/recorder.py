@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blitz.tracking import store
-from blitz.tracking.provenance import redact
+from blitz.tracking.credentials import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from blitz.errors import BadInput
-from blitz.tracking.provenance import redact
+from blitz.tracking.credentials import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -13,7 +13,7 @@ from urllib.error import URLError
 
 from blitz.errors import BadInput
 from blitz.tracking import store
-from blitz.tracking.provenance import redact
+from blitz.tracking.credentials import redact
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0

@@ -63,6 +63,7 @@ class Progress:
     epoch_step: int  # steps taken in this epoch
     losses: Tensor  # (n,) mean loss of each step since the last report, on the device
     grad_norms: Tensor | None  # (n,) of each of these steps before clipping, where clipping is on
+    accuracy: float  # on the batches of this epoch so far
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,8 @@ def train_epoch(
         if norm is not None:
             norms.append(norm)
         if len(losses) == report_every or done == len(batches):
-            progress = Progress(
-                learner.epoch + 1, learner.step, done, torch.stack(losses), torch.stack(norms) if norms else None
-            )
+            grad_norms = torch.stack(norms) if norms else None
+            progress = Progress(learner.epoch + 1, learner.step, done, torch.stack(losses), grad_norms, sums.accuracy)
             _refuse_non_finite(progress)
             yield progress
             losses, norms = [], []
@@ -202,7 +202,7 @@ def fit(
 
 
 def _refuse_non_finite(progress: Progress) -> None:
-    finite = torch.isfinite(progress.losses).tolist()  # the one host read of a report
+    finite = torch.isfinite(progress.losses).tolist()  # waits for the device, once a report
     if not all(finite):
         step = progress.step - len(finite) + finite.index(False) + 1
         raise NonFiniteLoss(

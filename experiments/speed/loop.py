@@ -2,8 +2,8 @@
 
     python experiments/speed/loop.py [--rounds 15] [--steps 1500] [OVERRIDE…]
 
-Both read the same uint8 tensors in the same order, normalise each batch, call the same optimizer on as many threads, and
-add up loss and right answers. What is compared is the ratio of each pair of neighbouring rounds, because a shared
+Both read the same uint8 tensors in the same order, normalise each batch, call the same optimizer with as many threads
+and add up loss and right answers. What is compared is the ratio of each pair of neighbouring rounds, because a shared
 machine's speed drifts; its median is the figure to quote. The losses of both are compared bit for bit as well.
 """
 
@@ -68,9 +68,12 @@ def main() -> None:
     job = build(settings)
     steps = min(options.steps, len(job.train) // 50 * 50)
     model = copy.deepcopy(job.learner.model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=settings.optimizer["lr"], momentum=settings.optimizer["momentum"])
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=settings.optimizer["lr"], momentum=settings.optimizer["momentum"]
+    )
 
-    ratios, speeds = [], {"by hand": [], "blitz": []}
+    ratios: list[float] = []
+    speeds: dict[str, list[float]] = {"by hand": [], "blitz": []}
     for number in range(options.rounds + 1):  # the first is the warm-up
         started = time.perf_counter()
         expected = by_hand(job, model, optimizer, number, steps)

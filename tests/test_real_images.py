@@ -1,0 +1,45 @@
+"""The main job on real images: JPEG copies of CIFAR-10, in the folder that BLITZ_CIFAR10 names."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import blitz
+from blitz.runner import Result
+
+pytestmark = pytest.mark.slow
+ROOT = os.environ.get("BLITZ_CIFAR10")
+
+
+@pytest.fixture(scope="module")
+def cifar10(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    if ROOT is None:
+        pytest.skip("BLITZ_CIFAR10 names no folder with the CIFAR-10 images")
+    os.chdir(tmp_path_factory.mktemp("runs"))
+    return ["data=folder", f"data.root={ROOT}", "tracking=none"]
+
+
+def run(overrides: list[str]) -> Result:
+    return blitz.run(blitz.compose(overrides), overrides)
+
+
+def test_the_tutorial_lands_where_the_tutorial_does(cifar10: list[str]) -> None:
+    result = run([*cifar10, "experiment=tutorial"])
+    assert 0.50 <= result.test.accuracy <= 0.60
+    assert int(result.test.confusion.sum()) == 10_000
+    log = (result.folder / "run.log").read_text()
+    assert re.search(r"50,000 training, no validation, 10,000 test images of 3 x 32 x 32, 10 classes", log)
+
+
+def test_a_resnet_learns_in_a_few_hundred_steps(cifar10: list[str]) -> None:
+    overrides = [*cifar10, "experiment=resnet20", "epochs=2", "data.limit=10000", "device.threads=2"]
+    result = run(overrides)
+    assert result.test.accuracy > 0.30
+    assert result.history[1]["val/loss"] < result.history[0]["val/loss"]
+    assert {path.name for path in Path(result.folder, "figures").iterdir()} == {
+        "curves.png", "confusion.png", "per_class_accuracy.png", "worst_mistakes.png",
+    }  # fmt: skip
