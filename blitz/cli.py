@@ -41,7 +41,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class JobFailed(Exception):
-    """A job of a sweep ended with this exit code; why has been told."""
+    """A job in another process ended with this exit code; why has been told."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -76,8 +76,6 @@ def train(arguments: list[str]) -> int:
     # Hydra prints its own exceptions and exits with 1 unless this is set; we word and count them ourselves.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
     from blitz.config import COMPOSING_ERRORS, CONF, explained, offering_the_menu, opened, refuse_shadowed
 
@@ -88,13 +86,14 @@ def train(arguments: list[str]) -> int:
     for override in flags.overrides:
         arguments.remove(override)
     sys.argv[1:] = arguments + overrides  # Hydra reads them there, and wants the overrides in one row
-    code = 0
+    code, here = 0, os.getpid()
 
     def job(config: DictConfig) -> float | None:
         nonlocal code
-        objective, code = _job(config)
-        if code and HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise JobFailed(code)  # the one thing that a launcher brings back from another process
+        objective, failed = _job(config)
+        code = code or failed
+        if failed and os.getpid() != here:
+            raise JobFailed(failed)  # the one thing that a launcher brings back from another process
         return objective
 
     try:

@@ -55,7 +55,7 @@ def test_make_commands_name_targets(command: str) -> None:
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("blitz ") and line != "blitz ui"])
 def test_blitz_commands(
-    command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [LOCAL.get(word, word).format(images=here / "images") for word in shlex.split(command)[1:]]
     trains = any("=" in word for word in arguments)
@@ -68,7 +68,7 @@ def test_blitz_commands(
     monkeypatch.setattr(sys, "argv", ["blitz", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    output = capsys.readouterr()
+    output = capfd.readouterr()  # a sweep's jobs may be other processes
     assert ended.value.code == 0, output.err
     assert ("test     accuracy" if trains else "optimizer") in output.out
 
