@@ -46,9 +46,7 @@ class Display:
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(None),
             MofNCompleteColumn(),
-            TextColumn(
-                "loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.2%}  {task.fields[speed]:,.0f} images/s"
-            ),
+            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -67,18 +65,16 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
         logger.removeHandler(self._handler)
         logger.setLevel(self._level)
         logger.propagate = self._propagate
+        self._bar.stop()
 
     def begin(self, epochs: int, steps: int, batch_size: int) -> None:
         """Training begins: epochs in all, steps an epoch, images a step."""
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
         self._since, self._seen = time.monotonic(), 0
-        self._task = self._bar.add_task(
-            "", total=steps, epoch=f"1/{epochs}", loss=math.nan, accuracy=math.nan, speed=0.0
-        )
+        self._task = self._bar.add_task("", total=steps, epoch=f"1/{epochs}", figures="")
         self._bar.start()
 
     def progress(self, epoch: int, epoch_step: int, steps: int, loss: float, accuracy: float) -> None:
@@ -87,12 +83,10 @@ class Display:
         elapsed = time.monotonic() - self._since
         speed = self._seen * self._batch_size / max(elapsed, 1e-9)
         where = f"{epoch}/{self._epochs}"
-        self._bar.update(self._task, completed=epoch_step, epoch=where, loss=loss, accuracy=accuracy, speed=speed)
+        figures = f"loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
+        self._bar.update(self._task, completed=epoch_step, epoch=where, figures=figures)
         if not self.console.is_terminal and elapsed > LINE_EVERY:
-            logger.info(
-                "epoch %s  step %d/%d  loss %.4f  accuracy %.2f%%  %.0f images/s",
-                where, epoch_step, self._steps, loss, 100 * accuracy, speed,
-            )  # fmt: skip
+            logger.info("epoch %s  step %d/%d  %s", where, epoch_step, self._steps, figures)
         if elapsed > LINE_EVERY:
             self._since, self._seen = time.monotonic(), 0
 
@@ -106,7 +100,7 @@ class Display:
         parts.append(f"{metrics['time/images_per_second']:,.0f} images/s  {metrics['time/epoch']:.1f} s")
         logger.info("%s%s", "  |  ".join(parts), "  *" if best else "")
         if epoch < self._epochs:
-            self._bar.reset(self._task, epoch=f"{epoch + 1}/{self._epochs}")
+            self._bar.reset(self._task, epoch=f"{epoch + 1}/{self._epochs}", figures="")
         self._since, self._seen = time.monotonic(), 0
 
     def end(self) -> None:
