@@ -49,12 +49,12 @@ class Record:
         """Record the losses of a report's steps; returns them, read from the device."""
         self.recorder.start()
         losses: list[float] = report.losses.tolist()
-        every = self.job.settings.tracking.step_loss
-        for step, loss in enumerate(losses, start=report.step - len(losses) + 1):
-            self._losses.append(loss)
-            if every is not None and step % every == 0:
-                self.recorder.log({"train/step_loss": statistics.fmean(self._losses)}, step)
-                self._losses.clear()
+        if every := self.job.settings.tracking.step_loss:
+            for step, loss in enumerate(losses, start=report.step - len(losses) + 1):
+                self._losses.append(loss)
+                if step % every == 0:
+                    self.recorder.log({"train/step_loss": statistics.fmean(self._losses)}, step)
+                    self._losses.clear()
         if report.grad_norms is not None:
             self.recorder.log({"train/grad_norm": float(report.grad_norms.mean())}, report.step)
         return losses
@@ -101,7 +101,7 @@ class Record:
 def recording(job: Job, uri: str | None, overrides: Sequence[str]) -> Iterator[Record]:
     """Open a run's record, and close it as FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED, its log complete.
 
-    Raises BadInput where there can be no folder; turns a lack of memory into BadInput.
+    Raises BadInput where there can be no folder, and for errors that the user can do something about.
     """
     settings = job.settings
     facts = provenance.collect(sys.argv)
@@ -127,20 +127,29 @@ def recording(job: Job, uri: str | None, overrides: Sequence[str]) -> Iterator[R
             status = "KILLED"
             logger.warning("stopped; the record so far is in %s", folder)
             raise
-        except torch.OutOfMemoryError:
-            half = max(1, (settings.micro_batch_size or settings.batch_size) // 2)
-            problem = (
-                f"batch_size={settings.batch_size}: out of memory on {job.device.torch}; set micro_batch_size={half}"
-            )
-            logger.error("%s", problem)
-            raise BadInput(problem) from None
         except Exception as error:
             logger.error("the run failed: %s: %s", type(error).__name__, error, exc_info=True)
+            remedy = _remedy(error, job)
+            if remedy is not None:
+                raise BadInput(remedy) from None
             raise
         finally:
             _settle_checkpoints(settings.checkpoint.keep, recorder)
             recorder.artifact(log)
             recorder.end(status)
+
+
+def _remedy(error: Exception, job: Job) -> str | None:
+    """What the user can change about an error that only shows while a model computes; None for any other error."""
+    size = job.settings.batch_size
+    if isinstance(error, torch.OutOfMemoryError):
+        half = max(1, (job.settings.micro_batch_size or size) // 2)
+        return f"batch_size={size}: out of memory on {job.device.torch}; set micro_batch_size={half}"
+    if "Expected more than 1 value per channel" in str(error):
+        return f"batch_size={size}: leaves a batch of one image, too few for batch normalisation; choose another size"
+    if "does not have a deterministic implementation" in str(error):
+        return f"device.deterministic=true: {str(error).split('.')[0]}; set device.deterministic=false"
+    return None
 
 
 def _settle_checkpoints(keep: str, recorder: Recorder) -> None:

@@ -213,13 +213,33 @@ def test_ctrl_c_is_recorded_as_killed(here: Path, monkeypatch: pytest.MonkeyPatc
     assert "val/accuracy" in recorded.data.metrics
 
 
-def test_out_of_memory_names_the_remedy(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def out_of_memory(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "batch_size=32: out of memory on cpu; set micro_batch_size=16"),
+        (
+            RuntimeError("adaptive_pool_backward does not have a deterministic implementation, but you set …. You can"),
+            "device.deterministic=true: adaptive_pool_backward does not have a deterministic implementation, "
+            "but you set …; set device.deterministic=false",
+        ),
+    ],
+)
+def test_an_error_while_computing_names_the_remedy(
+    here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def failing(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr(blitz.MODELS.builder("net"), "forward", out_of_memory)
-    with pytest.raises(blitz.BadInput, match=r"batch_size=32: out of memory on cpu; set micro_batch_size=16"):
+    monkeypatch.setattr(blitz.MODELS.builder("net"), "forward", failing)
+    with pytest.raises(blitz.BadInput) as caught:
         run("tracking=none")
+    assert str(caught.value) == told
+
+
+def test_a_last_batch_of_one_image_that_batch_normalisation_cannot_take_is_told(here: Path) -> None:
+    overrides = ["model=torchvision", "model.arch=resnet18", "data.limit=33", "data.validation=0", "tracking=none"]
+    with pytest.raises(blitz.BadInput, match="batch_size=32: leaves a batch of one image"):
+        run(*overrides)
 
 
 def test_a_store_that_fails_while_training_costs_a_warning_and_nothing_else(

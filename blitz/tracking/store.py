@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import socket
+import platform
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -83,7 +83,7 @@ def find(client: MlflowClient, wanted: str) -> Run:
     """
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     if wanted == LAST:
-        mine = f"tags.user = '{getpass.getuser()}' and tags.host = '{socket.gethostname()}'"
+        mine = f"tags.user = '{getpass.getuser()}' and tags.host = '{platform.node()}'"
         runs = list(client.search_runs(experiments, mine, max_results=1))
     elif len(wanted) == 32:
         runs = list(client.search_runs(experiments, f"attributes.run_id = '{wanted}'"))
