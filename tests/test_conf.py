@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,8 +196,11 @@ def test_a_recipe_composes_and_says_what_it_is(file):
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=ids)
-def test_an_experiment_says_how_it_is_run(file):
-    assert f"# command   blitz experiment={file.stem}" in file.read_text()
+def test_an_experiment_says_how_it_is_run_and_what_to_expect(file):
+    text = file.read_text()
+    assert re.search(rf"^# command   blitz .*\bexperiment={file.stem}\b", text, re.MULTILINE)
+    assert re.search(r"^# time      \d+ (s|min)\b", text, re.MULTILINE)
+    assert re.search(r"^# result    \d+\.\d+ (± \d+\.\d+ )?% test accuracy \(.*n = \d+", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=ids)
