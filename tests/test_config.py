@@ -235,8 +235,11 @@ def test_files_that_hydra_would_pass_over_for_ours_are_told(tmp_path):
 def test_a_folder_of_other_names_and_our_own_folder_are_fine(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "own.yaml").write_text("name: net\n")
-    refuse_shadowed(str(tmp_path))
-    refuse_shadowed(str(CONF))
+    for folder in (tmp_path, CONF):
+        refuse_shadowed(str(folder))  # would raise
+    (tmp_path / "model" / "own.yaml").rename(tmp_path / "model" / "net.yaml")
+    with pytest.raises(BadInput, match="blitz has a file of that name"):
+        refuse_shadowed(str(tmp_path))
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):

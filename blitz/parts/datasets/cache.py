@@ -44,7 +44,7 @@ def cached(name: str, key: Mapping[str, Any], decode: Callable[[], Decoded]) -> 
         if folder.exists():
             return _open(folder, name)  # without the lock: a cache that may only be read is good enough
     except _Damaged:
-        pass
+        pass  # looked at again under the lock, and told there: another process may be rebuilding it now
     with locked(folder, f"it prepares data={name}"):
         try:
             if folder.exists():
