@@ -11,7 +11,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from blitz import __version__
-from blitz.errors import BadInput, did_you_mean, in_one_line
+from blitz.errors import BadInput, RunFailed, did_you_mean, in_one_line
+from blitz.interrupts import Terminated
+from blitz.tracking.credentials import redact, remember
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -22,6 +24,7 @@ blitz: train and evaluate an image classifier, and record the run
   blitz [OVERRIDE…]             train with the defaults (the tutorial's Net on CIFAR-10), changed as told
   blitz -m KEY=A,B [OVERRIDE…]  one run for each combination of the values
   blitz options [GROUP [NAME]]  what can be chosen, and the options of a choice
+  blitz sync [DIR…]             send what an MLflow store lacks of the runs in these folders (all of ./runs)
   blitz ui                      open the MLflow UI on the recorded runs
 
   blitz experiment=quickstart                          seconds, no download: scikit-learn's digits
@@ -34,10 +37,6 @@ Groups: model optimizer schedule loss augment mix data device tracking experimen
 Hydra's own flags work as well: --cfg job (show the config), --config-dir DIR (groups of your own), --hydra-help.
 """
 INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the signal's number
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a run as Ctrl-C does, with another exit code."""
 
 
 class JobFailed(Exception):
@@ -58,6 +57,8 @@ def main() -> NoReturn:
     if first == "--version":
         print(f"blitz {__version__}")
         sys.exit(0)
+    for argument in arguments:  # a mistake may be told with what stands in it
+        remember(argument)
     try:
         signal.signal(signal.SIGTERM, _terminate)
         if first and not first.startswith("-") and "=" not in first and first[0] not in "+~":
@@ -120,7 +121,8 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
     except BadInput as error:
         return None, _refused(error)
     except Exception as error:
-        print(f"blitz: the run failed: {type(error).__name__}: {error}", file=sys.stderr)
+        kind = "" if isinstance(error, RunFailed) else f"{type(error).__name__}: "
+        print(f"blitz: the run failed: {redact(f'{kind}{error}')}", file=sys.stderr)
         return None, 1
 
 
@@ -144,7 +146,7 @@ def _verb(name: str, arguments: Sequence[str]) -> int:
 
 def _refused(error: BadInput) -> int:
     for problem in error.problems:
-        print(f"blitz: {problem}", file=sys.stderr)
+        print(f"blitz: {redact(problem)}", file=sys.stderr)
     return 2
 
 

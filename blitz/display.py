@@ -121,11 +121,11 @@ def test_lines(accuracy: float, top5: float, loss: float, per_class: Sequence[tu
     ]
 
 
-def where_lines(folder: Path, store: str | None, run_id: str | None) -> list[str]:
-    """Where a run's record is."""
+def where_lines(folder: Path, store: str | None, run_id: str | None, missing: str) -> list[str]:
+    """Where a run's record is, and what of it the store lacks."""
     lines = [f"record   {folder}/ (config.yaml, metrics.jsonl, checkpoints/, figures/, run.log)"]
-    if run_id is not None:
-        lines.append(f"mlflow   run {run_id} in {store} (blitz ui opens it)")
+    if missing:
+        lines.append(f"mlflow   {store} lacks {missing}; 'blitz sync {folder}' sends it")
     elif store is not None:
-        lines.append(f"mlflow   incomplete, {store} failed; the folder has everything")
+        lines.append(f"mlflow   run {run_id} in {store} (blitz ui opens it)")
     return lines

@@ -1,4 +1,4 @@
-"""What a user can do wrong, as one exception, and the words for it."""
+"""What a user can do wrong and what can fail around a run, as exceptions, and the words for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class BadInput(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class RunFailed(Exception):
+    """A run that could not go on, for a reason outside of it that is told in one line; exit code 1."""
 
 
 def in_one_line(error: Exception) -> str:

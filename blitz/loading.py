@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS
-from blitz.tracking import store
+from blitz.tracking import health, store
 from blitz.training import checkpoint
 from blitz.training.classifier import Classifier
 
@@ -38,6 +38,6 @@ def weights_file(source: str, uri: str | None = None) -> Path:
     if path.exists() or path.suffix or len(path.parts) > 1:
         return path
     where = store.resolve(uri)
-    store.check(where)
+    health.check(where)
     client = store.connect(where)
     return store.fetch(client, store.find(client, source), BEST, Path(tempfile.mkdtemp(prefix="blitz-")))

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blitz.display import Display, where_lines
+from blitz.interrupts import Interrupt, graceful
 from blitz.job import Job, build
 from blitz.record import Record, recording
 from blitz.settings import Settings
-from blitz.tracking import store
-from blitz.tracking.credentials import redact
+from blitz.tracking import health, store
+from blitz.tracking.credentials import redact, remember
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress, evaluate, fit
 from blitz.training.metrics import Evaluation
@@ -40,19 +41,37 @@ def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
     Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that diverged.
     """
     with Display() as display:
-        uri = store.resolve(settings.tracking.uri) if settings.tracking.name == "mlflow" else None
-        if uri is not None:
-            store.check(uri)
+        uri = tracking_store(settings)
         job = build(settings)
         with recording(job, uri, overrides) as record:
-            best = train(job, record, display)
+            with graceful() as interrupt:
+                best = train(job, record, display, interrupt)
+            if interrupt.requested:  # after training's last look
+                raise interrupt.error()
             test = evaluate(job.learner, job.test, settings.eval_flip)
-            record.tested(test)
-        for line in where_lines(record.folder, redact(uri) if uri else None, record.run_id):
+            record.tested(test, best.objective)
+        for line in where_lines(record.folder, redact(uri) if uri else None, record.run_id, record.missing):
             logger.info("%s", line)
         return Result(
             best.objective, best.epoch, record.history, test, job.dataset.classes, record.folder, record.run_id
         )
+
+
+def tracking_store(settings: Settings) -> str | None:
+    """The store to record in, None for none. Raises BadInput for one that cannot be, or does not answer now."""
+    tracking = settings.tracking
+    if tracking.name == "none":
+        return None
+    uri = store.resolve(tracking.uri)
+    remember(uri)
+    try:
+        health.check(uri)
+    except health.Unreachable as outage:
+        if tracking.offline == "fail":
+            raise
+        logger.warning("%s", outage)
+        logger.warning("tracking.offline=allow: training all the same; the record is sent when the store is back")
+    return uri
 
 
 @dataclass(frozen=True)
@@ -71,8 +90,10 @@ class Best:
         return self.accuracy
 
 
-def train(job: Job, record: Record, display: Display) -> Best:
+def train(job: Job, record: Record, display: Display, interrupt: Interrupt) -> Best:
     """Train to the end, or until it gets no better; leaves the best weights in the learner.
+
+    An interrupt ends it after the step under way, with a checkpoint; then it raises what the interrupt stands for.
 
     The best epoch is the one of the highest validation accuracy, or the last where there is no validation split.
     """
@@ -91,6 +112,7 @@ def train(job: Job, record: Record, display: Display) -> Best:
         eval_every=settings.eval_every,
         eval_flip=settings.eval_flip,
         report_every=settings.profile or settings.report_every,
+        stop=lambda: interrupt.requested,
     ):
         if isinstance(report, Progress):
             losses = record.progress(report)
@@ -99,12 +121,17 @@ def train(job: Job, record: Record, display: Display) -> Best:
             if profiler is not None:
                 logger.info("%s", profiler.stop(record.folder))
                 profiler = None
+            if interrupt.requested:
+                record.save_state()
+                raise interrupt.error()
             continue
         candidate = _candidate(report, job)
         improved = candidate is not None and (best is None or job.validation is None or best.beaten_by(candidate))
         best, worse = (candidate, 0) if improved else (best, worse + (candidate is not None))
         record.epoch(report, best=improved)
         display.epoch(report.epoch, report.metrics, best=improved)
+        if interrupt.requested:
+            raise interrupt.error()
         if settings.early_stopping is not None and worse >= settings.early_stopping:
             logger.info("stopped early: no better validation accuracy in the last %d evaluations", worse)
             break

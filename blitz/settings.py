@@ -16,6 +16,8 @@ Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it i
 
 # Keys that cannot change a result: two runs that differ in nothing else are the same experiment.
 NOT_IN_HASH = ("tracking", "checkpoint", "runs_dir", "name", "tags", "notes", "report_every", "profile")
+# What people compare runs by, also where it is at its default.
+COMPARED = ("model.name", "optimizer.name", "optimizer.lr", "data.name", "epochs", "batch_size", "seed")
 # Where the data lies does not matter either: its fingerprint is hashed instead.
 NOT_IN_DATA_HASH = ("root", "url")
 
@@ -28,8 +30,11 @@ class Tracking(BaseModel):
     name: Literal["mlflow", "none"] = "mlflow"
     uri: str | None = None
     experiment: str = "blitz"
+    offline: Literal["fail", "allow"] = "fail"
     step_loss: Count | None = 50
+    system_metrics: Positive | None = 10.0
     figures: bool = True
+    log_model: bool = False
 
 
 class Checkpoint(BaseModel):
@@ -80,6 +85,26 @@ class Settings(BaseModel):
     def record(self) -> dict[str, Any]:
         """As plain values, in the order of the fields: what `config.yaml` holds."""
         return self.model_dump(mode="json")
+
+    def notable(self) -> dict[str, Any]:
+        """What a person wants to see of the config, with dotted keys: what runs are compared by, and all else that
+        changes results and is not at its default. The whole of it would drown what differs.
+        """
+        from pydantic_core import PydanticUndefined
+
+        registries, fields = menus(), type(self).model_fields
+        found: dict[str, Any] = {}
+        for key, value in self._identity().items():
+            if key in registries:
+                defaults = {option.name: option.default for option in registries[key].options(value["name"])}
+                choices = {f"{key}.{option}": (setting, defaults.get(option)) for option, setting in value.items()}
+            else:
+                default = fields[key].default
+                choices = {key: (value, None if default is PydanticUndefined else default)}
+            found |= {
+                name: setting for name, (setting, default) in choices.items() if name in COMPARED or setting != default
+            }
+        return found
 
     def config_hash(self, data_fingerprint: str) -> str:
         """16 hexadecimal digits that two runs share only if they must come out the same."""

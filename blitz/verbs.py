@@ -55,10 +55,24 @@ def _first_sentence(builder: object) -> str:
 
 
 @VERBS.command()
+@click.argument("folders", nargs=-1, metavar="[DIR…]")
+@click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run was recorded in")
+def sync(folders: tuple[str, ...], uri: str | None) -> int:
+    """Send what an MLflow store lacks of runs: those in these folders, or all in ./runs that are not complete."""
+    from blitz.display import Display
+    from blitz.tracking.sync import sync as synchronise
+
+    with Display():
+        return synchronise(folders, uri)
+
+
+@VERBS.command()
 @click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run would use")
 @click.option("--port", type=click.IntRange(1, 65535), default=None, help="by default a free one")
 def ui(uri: str | None, port: int | None) -> int:
     """Open the MLflow UI on the recorded runs; Ctrl-C ends it."""
+    from blitz.display import Display
     from blitz.tracking.ui import serve
 
-    return serve(uri, port)
+    with Display():
+        return serve(uri, port)

@@ -118,6 +118,32 @@ def test_each_portion_draws_from_a_stream_of_its_own() -> None:
     assert len(set(numbers)) == len(keys) * 3 * 2
 
 
+@pytest.mark.parametrize(("batch_size", "per_portion"), [(4, 16), (48, 2), (64, 1), (100, 1)])
+def test_an_epoch_can_begin_at_any_portion_and_prepares_none_before_it(batch_size: int, per_portion: int) -> None:
+    batches = numbered(250, batch_size)
+    prepared: list[int] = []
+
+    def augment(images: Tensor, generator: Generator) -> Tensor:
+        prepared.append(len(images))
+        return images + torch.randint(5, (len(images), 1, 1, 1), dtype=torch.uint8, generator=generator)
+
+    def mix(images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        return images * torch.rand((), generator=generator), labels
+
+    whole = shuffled(batches, 3, 2, augment, mix)
+    for step in range(len(batches) + 1):
+        first = batches.portion_start(step)
+        assert first <= step < first + per_portion
+        assert first % per_portion == 0
+        prepared.clear()
+        rest = list(batches.shuffled(3, 2, augment, mix, first))
+        assert sum(prepared) == sum(len(labels) for _, labels in whole[first:])
+        assert len(rest) == len(whole) - first
+        for (images, labels), (expected, truth) in zip(rest, whole[first:], strict=True):
+            assert torch.equal(images, expected)
+            assert torch.equal(labels, truth)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_images_come_in_the_memory_format_that_was_asked_for(channels_last: bool) -> None:
     batches = numbered(10, 4, channels_last=channels_last)

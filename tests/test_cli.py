@@ -22,6 +22,7 @@ from torch import nn
 import blitz
 import blitz.runner
 from blitz import cli
+from blitz.interrupts import Terminated
 from blitz.parts.models import MODELS
 from blitz.settings import check, menus
 from blitz.verbs import VERBS
@@ -210,7 +211,7 @@ def test_options_lists_what_an_installed_package_adds(tmp_path):
 # How a run ends
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (cli.Terminated, 143)])
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
 def test_ctrl_c_and_sigterm_in_a_verb(run, monkeypatch, error, code):
     def interrupted() -> None:
         raise error
@@ -225,7 +226,7 @@ def test_the_exit_code_of_a_verb(run, monkeypatch):
     assert run("ui") == (1, "", "")
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (cli.Terminated, 143)])
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
 def test_ctrl_c_and_sigterm_in_a_run(run, monkeypatch, error, code):
     def interrupted(*unused: object) -> None:
         raise error

@@ -18,11 +18,11 @@ from blitz.tracking.figures import confusion, curves, per_class_accuracy, save, 
 CLASSES = ["cat", "dog", "a$b$c"]
 COUNTS = np.array([[6, 3, 1], [0, 20, 0], [0, 0, 0]])
 HISTORY: list[dict[str, float]] = [
-    {"epoch": 1, "train/loss": 2.0, "train/accuracy": 0.3, "lr": 0.1},
-    {"epoch": 2, "train/loss": 1.5, "train/accuracy": 0.5, "lr": 0.1, "val/loss": 1.4, "val/accuracy": 0.55},
-    {"epoch": 3, "train/loss": 1.2, "train/accuracy": 0.6, "lr": 0.05},
-    {"epoch": 4, "train/loss": 1.0, "train/accuracy": 0.7, "lr": 0.05, "val/loss": 1.1, "val/accuracy": 0.65},
-    {"epoch": 6, "train/loss": 0.9, "train/accuracy": 0.8, "lr": 0.0, "val/loss": 1.0, "val/accuracy": 0.65},
+    {"epoch": 1, "train/loss": 2.0, "train/accuracy": 0.3, "train/lr": 0.1},
+    {"epoch": 2, "train/loss": 1.5, "train/accuracy": 0.5, "train/lr": 0.1, "val/loss": 1.4, "val/accuracy": 0.55},
+    {"epoch": 3, "train/loss": 1.2, "train/accuracy": 0.6, "train/lr": 0.05},
+    {"epoch": 4, "train/loss": 1.0, "train/accuracy": 0.7, "train/lr": 0.05, "val/loss": 1.1, "val/accuracy": 0.65},
+    {"epoch": 6, "train/loss": 0.9, "train/accuracy": 0.8, "train/lr": 0.0, "val/loss": 1.0, "val/accuracy": 0.65},
 ]
 
 
@@ -68,7 +68,7 @@ def test_without_accuracies_the_lowest_loss_is_the_best() -> None:
 
 
 def test_without_validation_nothing_is_marked(tmp_path: Path) -> None:
-    figure = curves([{"epoch": 1, "train/loss": 1.0, "train/accuracy": 0.5, "lr": 0.1}])
+    figure = curves([{"epoch": 1, "train/loss": 1.0, "train/accuracy": 0.5, "train/lr": 0.1}])
     for axes in figure.axes:
         (only,) = axes.lines
         assert only.get_marker() == "o"  # a line of one point would be invisible
@@ -87,7 +87,7 @@ def test_a_loss_that_diverged_and_an_empty_history(tmp_path: Path) -> None:
 
 
 def test_a_long_training_is_drawn_without_markers() -> None:
-    (only,) = curves([{"epoch": n, "lr": 0.1} for n in range(1, 100)]).axes[2].lines
+    (only,) = curves([{"epoch": n, "train/lr": 0.1} for n in range(1, 100)]).axes[2].lines
     assert only.get_marker() in ("", "None")
 
 

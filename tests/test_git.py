@@ -202,6 +202,40 @@ def test_what_is_left_out_is_told(root: Path, tmp_path: Path) -> None:
     assert tree(clone) == tree(root, leave=("large.py", "picture.png", "hf_token.txt", "a\nb.bin"))
 
 
+def test_a_patch_with_a_secret_is_left_out(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "hf_QmVuaW" + "x" * 60
+    noise = bytes(n * n // 7 % 251 for n in range(5000))  # so large that git packs what was changed, not all of it
+    files = {"held.cfg": f"1\n2\ntoken: {secret}\n".encode(), "dropped.cfg": f"1\n{secret}\n".encode()}
+    make(root, {**files, "large.bin": noise})
+    commit(root)
+    change(root)
+    holders: dict[str, bytes] = {
+        "held.cfg": f"one\n2\ntoken: {secret}\n".encode(),  # in a line beside the changed one
+        "dropped.cfg": b"1\n",
+        "weights.bin": bytes(range(9)) * 99 + secret.encode() + bytes(range(256)),
+        "large.bin": noise[:2500] + secret.encode() + noise[2500:],
+        "url.py": f"URL = 'https://host/%68f?{secret.replace('_', '%5F')}'\n".encode(),
+        f"\u00e4 {secret}.py": b"\n",
+    }
+    make(root, holders)
+    assert re.search("\ndelta ", diff(root))
+    assert not diff(root).startswith("#")
+
+    monkeypatch.setenv("HF_TOKEN", secret)
+    patch = diff(root)
+    lines = patch[: patch.index("diff --git")].splitlines()
+    assert lines[0] == "# Left out of this diff:"
+    assert all(line.endswith(": its patch holds a credential") for line in lines[1:])
+    names = {line.split('"')[1] for line in lines[1:]}
+    assert names == {"held.cfg", "dropped.cfg", "weights.bin", "large.bin", "url.py", "\\u00e4 ***.py"}
+    assert '# "\\u00e4 ***.py" (1 bytes): its patch holds a credential' in lines
+    assert secret not in patch
+    assert "GIT binary patch" not in patch
+    clone = applied(root, patch, tmp_path)
+    git(root, "checkout", "-q", "held.cfg", "dropped.cfg", "weights.bin", "large.bin")
+    assert tree(clone) == tree(root, leave=("url.py", f"\u00e4 {secret}.py"))
+
+
 def test_changes_come_before_new_files(root: Path) -> None:
     make(root, {"tool.sh": b"changed " * 60, "new.py": b"new"})
     patch = diff(root, limit_bytes=900)
@@ -286,4 +320,13 @@ def test_a_git_that_hangs(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr("blitz.tracking.git.SECONDS", 0.1)
     with pytest.raises(GitError, match=r"^git status took longer than 0\.1 s$"):
+        status(root)
+
+
+def test_a_message_of_git_without_its_credentials(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = f"#!/bin/sh\necho \"fatal: unable to access 'https://me:{SECRET}@host/'\" >&2\nexit 128\n"
+    make(tmp_path, {"bin/git": script.encode()})
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(GitError, match=r"^git status: unable to access 'https://\*\*\*@host/'$"):
         status(root)

@@ -84,6 +84,13 @@ def step_losses(found: list[Progress | EpochResult]) -> Tensor:
     return torch.cat([report.losses for report in found if isinstance(report, Progress)])
 
 
+def untimed(report: Progress | EpochResult) -> Any:
+    """What a report tells, but for times and tensors."""
+    if isinstance(report, Progress):
+        return report.epoch, report.step, report.epoch_step, report.accuracy
+    return report.epoch, report.step, {name: value for name, value in report.metrics.items() if "time/" not in name}
+
+
 def same(one: nn.Module, other: nn.Module) -> bool:
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
@@ -225,7 +232,10 @@ def test_every_group_follows_the_schedule_and_keeps_its_ratio() -> None:
     learner = make_learner(model, optimizer=optimizer, schedule=lambda step: 1 / (1 + step))
     found = reports(learner, batches(10, 4), epochs=2)
     assert rates == [[0.1 * (1 / (1 + step)), 0.02 * (1 / (1 + step))] for step in range(6)]
-    assert [report.metrics["lr"] for report in found if isinstance(report, EpochResult)] == [rates[2][0], rates[5][0]]
+    assert [report.metrics["train/lr"] for report in found if isinstance(report, EpochResult)] == [
+        rates[2][0],
+        rates[5][0],
+    ]
 
 
 # Averaged weights
@@ -237,7 +247,7 @@ def test_averaged_weights_are_the_running_mean_of_weights_and_buffers_and_are_wh
     learner = make_learner(model, average=averaged(model, decay))
     data = batches(22, 4)
     expected: dict[str, Tensor] = {}
-    for _ in train_epoch(learner, data, Sums(CPU), as_is, unmixed, report_every=1):
+    for _ in train_epoch(learner, data, as_is, unmixed, report_every=1, stop=lambda: False):
         for name, value in model.state_dict().items():
             before = expected.get(name, value)  # the first step's weights are the first average
             expected[name] = (before * decay + value * (1 - decay)).to(value.dtype)
@@ -349,7 +359,7 @@ def test_what_a_model_draws_follows_from_seed_epoch_and_step() -> None:
 def test_what_an_augmentation_draws_from_the_default_generator_does_so_too() -> None:
     """As augmentations of other packages do."""
 
-    def drawn(first_epoch: int) -> list[float]:
+    def drawn(first_epoch: int, epoch_step: int = 0) -> list[float]:
         numbers: list[float] = []
 
         def augment(images: Tensor, generator: Generator) -> Tensor:
@@ -357,13 +367,14 @@ def test_what_an_augmentation_draws_from_the_default_generator_does_so_too() -> 
             return images
 
         torch.manual_seed(first_epoch + 77)
-        learner = make_learner(epoch=first_epoch)
+        learner = make_learner(epoch=first_epoch, epoch_step=epoch_step)
         for _ in fit(learner, batches(130, 4), None, augment, unmixed, epochs=2):  # portions of 64, 64 and 2
             torch.rand(5)  # the caller's own draws shift nothing
         return numbers
 
     assert drawn(1) == drawn(0)[3:]
     assert len(set(drawn(0))) == 6
+    assert drawn(1, epoch_step=20) == drawn(0)[4:]  # in the middle of the second portion, which is made again
 
 
 @pytest.mark.parametrize("averaging", [False, True])
@@ -402,6 +413,40 @@ def test_reports_cover_each_step_once_and_the_last_may_be_short(report_every: in
     assert [(report.epoch, report.step) for report in found if isinstance(report, EpochResult)] == [(1, 11), (2, 22)]
 
 
+@pytest.mark.parametrize(("first", "last"), [(1, 1), (4, 4), (6, 8), (11, 11), (12, 13)])
+def test_a_step_after_which_it_is_to_stop_is_reported_at_once_and_training_goes_on(first: int, last: int) -> None:
+    """For as long as it is to stop; the reports after that come when they would have come."""
+    expected = step_losses(reports(make_learner(), batches(11, 1), epochs=2))
+    learner, asked = make_learner(), itertools.count(1)
+    found = reports(learner, batches(11, 1), epochs=2, report_every=5, stop=lambda: first <= next(asked) <= last)
+    assert next(asked) == 2 * 11 + 1  # once a step
+    progress = [report for report in found if isinstance(report, Progress)]
+    ends = sorted({5, 10, 11, 16, 21, 22, *range(first, last + 1)})
+    assert [report.step for report in progress] == ends
+    assert [len(report.losses) for report in progress] == [b - a for a, b in itertools.pairwise([0, *ends])]
+    assert torch.equal(step_losses(found), expected)
+
+
+def test_where_it_is_to_stop_the_learner_knows_where_it_stands() -> None:
+    learner, data = make_learner(), batches(40, 4)
+    for report in fit(learner, data, data, as_is, unmixed, epochs=3, stop=lambda: learner.step in (4, 20)):
+        if isinstance(report, Progress):
+            assert (learner.epoch + 1, learner.step, learner.epoch_step) == (
+                report.epoch, report.step, report.epoch_step
+            )  # fmt: skip
+            assert learner.sums.count == 4 * learner.epoch_step
+            assert learner.sums.accuracy == report.accuracy
+        else:
+            assert (learner.epoch, learner.step) == (report.epoch, report.step)
+            assert learner.epoch_step == learner.sums.count == 0
+
+
+def test_a_loss_that_is_not_finite_is_refused_where_it_is_to_stop_too() -> None:
+    learner = make_learner(loss=breaking_at(3, math.nan))
+    with pytest.raises(NonFiniteLoss, match="step 3 "):
+        reports(learner, batches(40, 4), stop=lambda: learner.step == 4)
+
+
 def test_gradient_norms_are_told_where_clipping_is_on_only() -> None:
     assert reports(make_learner(), batches(10, 4))[0].grad_norms is None
 
@@ -409,7 +454,7 @@ def test_gradient_norms_are_told_where_clipping_is_on_only() -> None:
 def test_an_epoch_tells_what_it_measured() -> None:
     data = batches(10, 4)
     trained, evaluated = (reports(make_learner(), data, split)[-1] for split in (None, data))
-    training = {"train/loss", "train/accuracy", "lr", "time/train", "time/images_per_second", "time/epoch"}
+    training = {"train/loss", "train/accuracy", "train/lr", "time/train", "time/images_per_second", "time/epoch"}
     assert set(trained.metrics) == training
     assert set(evaluated.metrics) == training | {"val/loss", "val/accuracy", "val/top5", "time/validation"}
     assert trained.validation is None
@@ -451,17 +496,32 @@ def test_a_loss_that_is_not_finite_ends_training_at_the_next_report_and_is_named
     assert len(found) == reported
 
 
-def test_leaving_in_the_middle_of_an_epoch_leaves_a_learner_that_can_go_on() -> None:
+def test_leaving_in_the_middle_of_an_epoch_and_going_on_gives_the_bits_of_not_leaving() -> None:
+    data = batches(40, 4)
+    left, whole = (make_learner(small_model(nn.Dropout(0.5))) for _ in range(2))
+    expected = reports(whole, data, data, epochs=2, report_every=3)
+    found = [next(fit(left, data, data, as_is, unmixed, epochs=2, report_every=3))]
+    assert (left.epoch, left.step, left.epoch_step) == (0, 3, 3)
+    assert all(parameter.grad is None for parameter in left.model.parameters())
+    found += reports(left, data, data, epochs=2, report_every=3)
+    assert (left.epoch, left.step, left.epoch_step) == (whole.epoch, whole.step, whole.epoch_step) == (2, 20, 0)
+    assert same(left.model, whole.model)
+    assert step_losses(found).tolist() == step_losses(expected).tolist()
+    assert [untimed(report) for report in found] == [untimed(report) for report in expected]
+
+
+@pytest.mark.parametrize("leave_at", [7, 10])
+def test_an_epoch_that_was_left_counts_as_a_whole_and_is_timed_from_there(leave_at: int) -> None:
     learner, data = make_learner(), batches(40, 4)
-    for _ in fit(learner, data, None, as_is, unmixed, epochs=2, report_every=3):
-        break
-    assert (learner.epoch, learner.step) == (0, 3)
-    assert all(parameter.grad is None for parameter in learner.model.parameters())
-    before = evaluate(learner, data).loss
-    found = reports(learner, data, epochs=2)
-    assert (learner.epoch, learner.step) == (2, 3 + 2 * 10)
-    assert [report.epoch for report in found if isinstance(report, EpochResult)] == [1, 2]
-    assert evaluate(learner, data).loss < before
+    training = fit(learner, data, None, as_is, unmixed, epochs=1, report_every=1)
+    assert next(report for report in training if report.step == leave_at)
+    *steps, result = reports(learner, data, epochs=1, report_every=1)
+    assert len(steps) == 10 - leave_at
+    assert learner.sums.count == 0
+    rate = (40 - 4 * leave_at) / result.metrics["time/train"]
+    assert result.metrics["time/images_per_second"] == pytest.approx(rate)
+    whole = reports(make_learner(), data, epochs=1)[-1]
+    assert untimed(result) == untimed(whole)
 
 
 def test_leaving_after_an_epoch_and_going_on_gives_the_bits_of_not_leaving() -> None:

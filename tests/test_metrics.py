@@ -123,3 +123,22 @@ def test_sums_lose_nothing_beside_a_large_total() -> None:
     for _ in range(63):
         sums.add(torch.tensor(1.0), torch.tensor(1.0), logits, labels)
     assert sums.loss == (2**25 + 63) / 64
+
+
+def test_sums_go_on_from_their_state_with_the_same_bits() -> None:
+    logits, labels = random_logits(40, 5)
+    losses = torch.rand(40) / 3
+    whole, first, second = Sums(CPU), Sums(CPU), Sums(CPU)
+
+    def add(sums: Sums, rows: range) -> None:
+        for row in rows:
+            sums.add(losses[row], torch.tensor(0.7), logits[row : row + 1], labels[row : row + 1])
+
+    add(whole, range(40))
+    add(first, range(17))
+    stood = first.loss, first.accuracy, first.count
+    second.load_state_dict(first.state_dict())
+    add(second, range(17, 40))
+    assert second.state_dict() == whole.state_dict()
+    assert (second.loss, second.accuracy, second.count) == (whole.loss, whole.accuracy, 40)
+    assert (first.loss, first.accuracy, first.count) == stood  # the state was copied, not shared

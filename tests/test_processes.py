@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
+import resource
 import signal
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
+from processes import BLITZ, QUICK, finished, kill_with_its_children, start, wait_for
+from recorded import assert_the_store_has_all_of, lines, runs
 
-from blitz.tracking import store
-
-BLITZ = [sys.executable, "-m", "blitz"]
-QUICK = ["data=digits", "batch_size=32", "device.threads=1", "tracking.figures=false"]
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    environment["PYTHONUNBUFFERED"] = "1"
-    return subprocess.Popen(
-        [*BLITZ, *arguments],
-        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def wait_for(process: subprocess.Popen[str], text: str) -> str:
-    """Read the process's output up to the line that holds `text`."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return line
-    assert process.stderr is not None
-    raise AssertionError(f"{text!r} never came: {process.stderr.read()}")
+from blitz.tracking.abandoned import WHY
+from blitz.training import checkpoint
 
 
 def statuses(folder: Path) -> list[str]:
-    client = store.connect(f"sqlite:///{folder}/mlflow.db")
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    return [run.info.status for run in runs]
+    return [run.info.status for run in runs(f"sqlite:///{folder}/mlflow.db")]
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_run_as_killed_with_its_record_closed(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     process = start(tmp_path, *QUICK, "epochs=10000")
     wait_for(process, "epoch 2/10000")
@@ -55,6 +37,122 @@ def test_a_signal_ends_a_run_as_killed_with_its_record_closed(tmp_path: Path, se
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "checkpoints" / "last.pt").exists()
     assert "stopped; the record so far is in" in (folder / "run.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    process = start(tmp_path, *QUICK, "epochs=10000", "data.limit=1000")
+    wait_for(process, "epoch 2/10000")
+    psutil.Process(process.pid).suspend()
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)  # both come before the next step ends
+    psutil.Process(process.pid).resume()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (130, 143)
+    assert "Traceback" not in errors
+    assert statuses(tmp_path) == ["KILLED"]
+
+
+def test_kill_9_of_training_alone_is_marked_by_its_writer(tmp_path: Path) -> None:
+    process = start(tmp_path, *QUICK, "epochs=10000", "tracking.step_loss=1")
+    wait_for(process, "epoch 2/10000")
+    writers = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate(timeout=60)
+    gone, alive = psutil.wait_procs(writers, timeout=60)
+    assert len(gone) == 1
+    assert alive == []
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = assert_the_store_has_all_of(folder, f"sqlite:///{tmp_path}/mlflow.db")
+    assert run.info.status == "KILLED"
+    assert run.data.tags["ended"] == WHY
+    assert checkpoint.load(folder / "checkpoints" / "last.pt")["epoch"] >= 1
+
+
+@pytest.mark.slow
+def test_a_run_that_went_down_with_its_machine_is_marked_by_the_next_command(tmp_path: Path) -> None:
+    process = start(tmp_path, *QUICK, "epochs=10000", "tracking.step_loss=1")
+    wait_for(process, "epoch 10/10000")
+    kill_with_its_children(process)
+    (folder,) = (tmp_path / "runs").iterdir()
+    code, output, errors = finished(tmp_path, *QUICK, "epochs=1", "data.limit=100", "runs_dir=others")
+    assert code == 0, errors
+    if "is marked as KILLED" in output:  # else it never reached the store, and the next command is sync
+        assert f": {WHY}" in output
+    assert finished(tmp_path, "sync")[0] == 0
+    marked = [run for run in runs(f"sqlite:///{tmp_path}/mlflow.db") if run.data.tags["folder"] == str(folder)]
+    assert [run.info.status for run in marked] == ["KILLED"]
+    assert marked[0].data.tags["ended"] == WHY
+    assert marked[0].data.metrics.keys() >= {"train/loss", "train/step_loss", "val/accuracy"}
+
+
+def test_a_full_disk_ends_a_run_in_one_line_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        process = start(tmp_path, *QUICK, "epochs=10000", f"runs_dir={small}/runs")
+        wait_for(process, "epoch 2/10000")
+        with contextlib.suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        (folder,) = (small / "runs").iterdir()
+        told = [line for line in errors.splitlines() if line.startswith("blitz: the run failed: ")]
+        assert len(told) == 1
+        assert re.search(rf"{folder}/\S+: No space left on device; checkpoints/last.pt holds epoch \d+", told[0])
+        assert "Traceback" not in errors
+        assert checkpoint.load(folder / "checkpoints" / "last.pt")["epoch"] >= 2
+        assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
+        assert lines(folder)
+        assert statuses(tmp_path) == ["FAILED"]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    limit = (2_000, resource.RLIM_INFINITY)
+    process = subprocess.run(
+        [*BLITZ, *QUICK, "tracking=none"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert (
+        process.stderr == "blitz: runs_dir=runs: cannot be written to (File too large); name another with runs_dir=\n"
+    )
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+SECRETS = {"password": "planted-hunter-2", "token": "planted-tango-7", "url": "planted-uniform-9"}
+
+
+@pytest.mark.slow
+def test_no_credential_is_written_or_shown_anywhere(tmp_path: Path) -> None:
+    uri = f"http://somebody:{SECRETS['url']}@127.0.0.1:9"
+    planted = {
+        "MLFLOW_TRACKING_USERNAME": "somebody", "MLFLOW_TRACKING_PASSWORD": SECRETS["password"],
+        "SOME_API_TOKEN": SECRETS["token"],
+    }  # fmt: skip
+    told = list(finished(tmp_path, *QUICK, "epochs=1", f"tracking.uri={uri}", **planted)[1:])
+    asked = [*QUICK, "epochs=1", "data.limit=60", "tracking.offline=allow", f"tracking.uri={uri}"]
+    asked += [f"tags.sent_with={SECRETS['token']}", f"notes=the password is {SECRETS['password']}"]
+    code, output, errors = finished(tmp_path, *asked, **planted)
+    assert code == 0, errors
+    assert "MLflow failed (" in output
+    told += [output, errors]
+    told += finished(tmp_path, *QUICK, f"tracking.uri={uri}&{SECRETS['token']}", "epochs=x", **planted)[1:]
+    told += finished(tmp_path, "sync", MLFLOW_TRACKING_URI=uri, **planted)[1:]
+    code, output, errors = finished(tmp_path, "sync", "--store", "sqlite:///mlflow.db", **planted)
+    assert code == 0, errors
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "run.log", "config.yaml", "mlflow.json", "sent.json"} <= {path.name for path in files}
+    for secret in SECRETS.values():
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+        assert [text for text in [*told, output, errors] if secret in text] == []
 
 
 def test_a_diverging_run_exits_with_1_and_one_line(tmp_path: Path) -> None:
@@ -79,13 +177,17 @@ def test_a_sweep_goes_on_after_a_job_that_failed_and_exits_with_1(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_processes_that_start_together_on_a_fresh_store_are_all_recorded(tmp_path: Path) -> None:
-    processes = [start(tmp_path, *QUICK, f"seed={seed}", "epochs=1", "data.limit=100") for seed in range(6)]
+@pytest.mark.parametrize("round_", range(10))
+def test_eight_processes_that_start_together_on_a_fresh_store_are_all_recorded(tmp_path: Path, round_: int) -> None:
+    short = [*QUICK, "epochs=1", "data.limit=60"]
+    processes = [start(tmp_path, *short, f"seed={seed}") for seed in range(8)]
     for process in processes:
-        _, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-    assert statuses(tmp_path) == ["FINISHED"] * 6
-    assert len(list((tmp_path / "runs").iterdir())) == 6
+        assert "MLflow failed" not in output
+        assert "lacks" not in output
+    assert statuses(tmp_path) == ["FINISHED"] * 8
+    assert len(list((tmp_path / "runs").iterdir())) == 8
 
 
 @pytest.mark.slow

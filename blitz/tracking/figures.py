@@ -39,8 +39,8 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     _panel(loss, history, "Loss", [("train/loss", "train", TRAIN, "o"), ("val/loss", "validation", VAL, "s")])
     parts = [("train/accuracy", "train", TRAIN, "o"), ("val/accuracy", "validation", VAL, "s")]
     _panel(accuracy, history, "Accuracy (%)", parts, scale=100)
-    _panel(rate, history, "Learning rate", [("lr", "learning rate", GREY, "o")])
-    if _points(history, "lr")[1].size:
+    _panel(rate, history, "Learning rate", [("train/lr", "learning rate", GREY, "o")])
+    if _points(history, "train/lr")[1].size:
         rate.set_ylim(bottom=0)
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
     _mark_best(loss, accuracy, history)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +15,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from blitz.errors import BadInput
+from blitz.tracking.credentials import Redacting
+
+logger = logging.getLogger("blitz")
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # without letters and digits that look alike
 
@@ -41,30 +45,65 @@ def new_folder(runs_dir: str) -> Path:
 
 def write_opening(
     folder: Path, config: Mapping[str, Any], overrides: Sequence[str], provenance: Mapping[str, Any], diff: str
-) -> list[Path]:
-    """Write what was asked for and what it runs on; returns the files."""
-    texts = {
-        "config.yaml": OmegaConf.to_yaml(OmegaConf.create(dict(config))),
-        "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(list(overrides))),
-        "provenance.json": json.dumps(provenance, indent=2) + "\n",
-        "git.diff": diff,
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="")  # line ends are part of a diff
-    return [folder / name for name in texts]
+) -> None:
+    """Write what was asked for and what it runs on."""
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    write_whole(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
+    write_whole(folder / "provenance.json", json.dumps(provenance, indent=2) + "\n")
+    write_whole(folder / "git.diff", diff)
+
+
+def add_result(folder: Path, provenance: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Put what came out into `provenance.json`; a disk that is full by then is told, and the file stays as it was."""
+    try:
+        write_whole(folder / "provenance.json", json.dumps({**provenance, "result": result}, indent=2) + "\n")
+    except OSError as error:
+        logger.warning("%s: %s", error.filename, error.strerror)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write so that `path` holds the old or the new text whole, whatever happens meanwhile. Raises OSError."""
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="")  # line ends are part of a diff
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+class _LogFile(logging.Handler):
+    """Lines of `run.log`, with the time of day and without credentials; unbuffered, so that a kill loses none."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.setFormatter(Redacting("%(asctime)s  %(message)s"))
+        self._path = path
+        self._file = path.open("ab", buffering=0)
+        self._told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._file.write(f"{self.format(record)}\n".encode(errors="replace"))
+        except OSError as error:  # the disk is full: the journal will say so too, and end the run
+            if not self._told:
+                print(f"blitz: {self._path}: {error.strerror}; the log goes on without it", file=sys.stderr)
+            self._told = True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @contextmanager
-def log_file(folder: Path, logger: logging.Logger) -> Iterator[Path]:
-    """Everything that the logger is told also goes to the folder's `run.log`, with the time of day."""
-    path = folder / "run.log"
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
+def log_file(folder: Path, logger: logging.Logger) -> Iterator[None]:
+    """Everything that the logger is told also goes to the folder's `run.log`."""
+    handler = _LogFile(folder / "run.log")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield path
+        yield
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)

@@ -1,19 +1,24 @@
 """What git knows about the code: its repository, its commit, and the diff that brings the working tree back.
 
-Nothing is written into the repository. The diff is the user's code as it stands, with no credentials taken out.
+Nothing is written into the repository. The diff is the user's code as it stands: a file's patch that holds a known
+secret is left out as a whole, and nothing is taken out of the others.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from blitz.tracking.credentials import holds_secret, redact
 
 SECONDS = 10  # for one git command
 SOURCES = frozenset({".py", ".yaml", ".yml", ".toml", ".md", ".txt", ".sh", ".cfg"})
@@ -97,10 +102,12 @@ def _within(limit_bytes: int, patches: list[bytes], left_out: list[tuple[str, st
     texts: dict[int, str] = {}
     used = 0
     for _, size, number in sorted((b"\nnew file mode" in patch, len(patch), n) for n, patch in enumerate(patches)):
-        header = patches[number].partition(b"\n")[0].decode(errors="replace").removeprefix("diff --git ")
-        name = header[: len(header) // 2].strip('"').removeprefix("a/")
+        name = _path(patches[number])
         if used + size > limit_bytes:
             left_out.append((name, f"its patch of {size:,} bytes is beyond the limit of {limit_bytes:,} bytes in all"))
+            continue
+        if _holds_secret(patches[number]):
+            left_out.append((name, "its patch holds a credential"))
             continue
         try:
             texts[number] = patches[number].decode()
@@ -108,6 +115,25 @@ def _within(limit_bytes: int, patches: list[bytes], left_out: list[tuple[str, st
         except UnicodeDecodeError:
             left_out.append((name, "its text is not UTF-8"))
     return [texts[number] for number in sorted(texts)]
+
+
+def _path(patch: bytes) -> str:
+    """Of the file, which git quotes as in C where it is more than plain ASCII."""
+    header = patch.partition(b"\n")[0].removeprefix(b"diff --git ")
+    path = header[: len(header) // 2]
+    if path.startswith(b'"'):
+        path = path[1:-1].decode("unicode_escape").encode("latin-1")
+    return os.fsdecode(path.removeprefix(b"a/"))
+
+
+def _holds_secret(patch: bytes) -> bool:
+    """Also inside a binary patch, which is lines of base 85 (a length before each) over zlib."""
+    texts = [patch]
+    if b"\nGIT binary patch\n" in patch:
+        for block in re.findall(rb"^(?:literal|delta) \d+\n((?:.+\n)+)", patch, flags=re.MULTILINE):
+            packed = b"".join(base64.b85decode(line[1:]) for line in block.splitlines())
+            texts.append(zlib.decompressobj().decompress(packed))  # ends before the zeros that fill the last line
+    return any(holds_secret(text.decode(errors="replace")) for text in texts)
 
 
 def _choose(root: Path, state: Status, limit: int) -> tuple[list[str], list[str], list[tuple[str, str]]]:
@@ -165,7 +191,7 @@ def _listing(root: Path, left_out: list[tuple[str, str]]) -> str:
     def line(path: str, why: str) -> str:
         file = root / path
         size = f" ({file.lstat().st_size:,} bytes)" if os.path.lexists(file) and not file.is_dir() else ""
-        return f"# {json.dumps(path)}{size}: {why}\n"
+        return f"# {redact(json.dumps(path))}{size}: {why}\n"
 
     if not left_out:
         return ""
@@ -193,5 +219,5 @@ def _git(folder: Path, *arguments: str, env: Mapping[str, str] | None = None, st
         raise GitError(f"git cannot be started: {error}") from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        raise GitError(f"git {arguments[0]}: {lines[0].removeprefix('fatal: ')}")
+        raise GitError(redact(f"git {arguments[0]}: {lines[0].removeprefix('fatal: ')}"))
     return done.stdout

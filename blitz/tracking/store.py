@@ -1,4 +1,4 @@
-"""Open a tracking store: create it under a lock, check a server's health in seconds, find runs in it."""
+"""Open a tracking store: create it under a lock, find runs in it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import getpass
 import logging
 import os
 import platform
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -22,42 +21,28 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-HEALTH_TIMEOUT = 5.0  # seconds that an unreachable server may cost
 LAST = "last"
 
 
 def resolve(uri: str | None) -> str:
     """The store to use: the one asked for, else `MLFLOW_TRACKING_URI`, else `mlflow.db` in the current folder."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     return f"sqlite:///{path}" if path else uri
 
 
-def check(uri: str) -> None:
-    """Raises BadInput, within seconds and without importing mlflow, for a store that cannot be written to."""
-    if uri.startswith(("http://", "https://")):
-        request = urllib.request.Request(uri.rstrip("/") + "/health")
-        try:
-            with urllib.request.urlopen(request, timeout=HEALTH_TIMEOUT):
-                return
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise BadInput(
-                f"tracking.uri={redact(uri)}: no tracking server answers there ({redact(str(reason))}); "
-                "start it, name another, or use tracking=none"
-            ) from None
-    path = _sqlite_path(uri)
-    if path is None:
-        return
-    if not path.parent.is_dir():
-        raise BadInput(f"tracking.uri={uri}: there is no folder {path.parent}; make it, or name another file")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise BadInput(f"tracking.uri={uri}: {path} is not writable; name another file with tracking.uri=")
+def prepare() -> None:
+    """Import mlflow, which takes seconds, without telemetry unless it was asked for and without lines of its own."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    import mlflow.tracking  # noqa: F401
 
 
 def connect(uri: str) -> MlflowClient:
     """A client of the store; an embedded one is created, by one process at a time, if it is not there."""
-    _quiet()
+    prepare()
     from mlflow import MlflowClient
 
     with _creating(uri):
@@ -72,8 +57,23 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             return str(experiment.experiment_id)
-        path = _sqlite_path(uri)
+        path = sqlite_path(uri)
         return str(client.create_experiment(name, str(path.parent / "mlartifacts") if path else None))
+
+
+def experiment_ids(client: MlflowClient) -> list[str]:
+    return [experiment.experiment_id for experiment in pages(client.search_experiments)]
+
+
+def pages(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
+    """All that an MLflow search finds, page after page."""
+    token = None
+    while True:
+        page = search(**query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def find(client: MlflowClient, wanted: str) -> Run:
@@ -81,10 +81,12 @@ def find(client: MlflowClient, wanted: str) -> Run:
 
     Raises BadInput where there is none or more than one.
     """
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments = experiment_ids(client)
     if wanted == LAST:
         mine = f"tags.user = '{getpass.getuser()}' and tags.host = '{platform.node()}'"
         runs = list(client.search_runs(experiments, mine, max_results=1))
+    elif not re.fullmatch("[0-9a-f]{1,32}", wanted):
+        runs = []
     elif len(wanted) == 32:
         runs = list(client.search_runs(experiments, f"attributes.run_id = '{wanted}'"))
     else:
@@ -110,7 +112,7 @@ def fetch(client: MlflowClient, run: Run, artifact: str, folder: Path) -> Path:
 @contextmanager
 def _creating(uri: str) -> Iterator[None]:
     """Several processes that open a fresh sqlite store together can leave it broken for good: one at a time."""
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is None:
         yield
         return
@@ -118,13 +120,6 @@ def _creating(uri: str) -> Iterator[None]:
         yield
 
 
-def _sqlite_path(uri: str) -> Path | None:
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an embedded store; None for any other."""
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
-
-
-def _quiet() -> None:
-    """Before mlflow is imported: no telemetry unless it was asked for, no lines about tables that it creates."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -9,14 +9,21 @@ import subprocess
 import sys
 import time
 import urllib.request
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 from blitz.errors import BadInput
-from blitz.tracking import store
+from blitz.tracking import health, store, views
+from blitz.tracking.abandoned import settle
 from blitz.tracking.credentials import redact
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 HOST = "127.0.0.1"
+PORTS = range(5000, 5010)
 START_SECONDS = 60.0
+LINKS = 5  # experiments whose links are told
 
 
 def serve(uri: str | None, port: int | None) -> int:
@@ -25,11 +32,13 @@ def serve(uri: str | None, port: int | None) -> int:
     A store on a server has a UI of its own: its link is printed. Raises BadInput for a store that is not there.
     """
     where = store.resolve(uri)
-    store.check(where)
+    health.check(where)
+    client = store.connect(where)  # creates or updates the tables under a lock, before the server's workers come
+    settle(client, where)
     if where.startswith(("http://", "https://")):
-        print(f"{redact(where)} has a UI of its own: open it in a browser")
+        print(f"{redact(where)} has a UI of its own:")
+        _tell_links(client, redact(where).rstrip("/"))
         return 0
-    store.connect(where)  # creates or updates the tables under a lock, before the server's workers come
     chosen = port or _free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", where, "--host", HOST, "--port"]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": os.environ.get("MLFLOW_DISABLE_TELEMETRY", "true")}
@@ -43,11 +52,13 @@ def serve(uri: str | None, port: int | None) -> int:
         start_new_session=True,
     )
     try:
-        if not _answers(f"http://{HOST}:{chosen}/health", server):
+        page = f"http://{HOST}:{chosen}"
+        if not _answers(page, server):
             assert server.stdout is not None
             server.kill()
             raise BadInput(f"the MLflow UI did not start on port {chosen}:\n{server.stdout.read()[-2000:]}")
-        print(f"MLflow UI on {redact(where)}: http://{HOST}:{chosen}  (Ctrl-C ends it)", flush=True)
+        print(f"MLflow UI on {redact(where)}: {page}  (Ctrl-C ends it)")
+        _tell_links(client, page)
         assert server.stdout is not None
         for _ in server.stdout:  # a full pipe would stop the server
             pass
@@ -58,10 +69,26 @@ def serve(uri: str | None, port: int | None) -> int:
         _end(server)
 
 
+def _tell_links(client: MlflowClient, page: str) -> None:
+    links = views.save(client, page)
+    for name, link in links[:LINKS]:
+        print(f"  {name}: {link}")
+    if len(links) > LINKS:
+        print(f"  and {len(links) - LINKS} older experiments")
+    sys.stdout.flush()
+
+
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """The first of a few that is free, or any: a browser keeps what was chosen in the UI by its port."""
+    for port in (*PORTS, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will, right after another one
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise BadInput("no port is free on this machine; end some servers")
 
 
 def _answers(url: str, server: subprocess.Popen[str]) -> bool:

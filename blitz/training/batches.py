@@ -46,16 +46,26 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
-    def shuffled(self, seed: int, epoch: int, augment: Augment, mix: Mix) -> Iterator[tuple[Tensor, Tensor]]:
+    def portion_start(self, step: int) -> int:
+        """The latest step, up to this one, at which `shuffled` can begin. Steps are counted from 0."""
+        return step - step % self._batches_per_portion
+
+    def shuffled(
+        self, seed: int, epoch: int, augment: Augment, mix: Mix, first_step: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once, in the order of this seed and epoch; the last batch may be smaller.
 
         Small batches are prepared several at a time, since an operation on four images costs hardly less than one on
-        sixty-four. Each such portion draws from a random stream of its own, so that it can be repeated alone.
+        sixty-four. Each such portion draws from a random stream of its own, so that it can be repeated alone: an epoch
+        can begin at the `portion_start` of any step, at no cost for what lies before it.
         """
+        assert first_step == self.portion_start(first_step)
         generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
         order = torch.randperm(len(self.labels), generator=generator).to(self.images.device)
         first_seed = stream(seed, "augment", epoch)
-        for portion, chosen in enumerate(order.split(self.batch_size * -(-PORTION // self.batch_size))):
+        portions = order.split(self.batch_size * self._batches_per_portion)
+        for portion in range(first_step // self._batches_per_portion, len(portions)):
+            chosen = portions[portion]
             generator.manual_seed(first_seed + portion)
             # index_select, because indexing with [chosen] takes five to twenty times as long on a CPU.
             images, labels = self._moved(self.images.index_select(0, chosen), self.labels.index_select(0, chosen))
@@ -68,6 +78,10 @@ class Batches:
         for images, labels in zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True):
             images, labels = self._moved(images, labels)
             yield self._prepared(images), labels
+
+    @property
+    def _batches_per_portion(self) -> int:
+        return -(-PORTION // self.batch_size)
 
     def _moved(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)

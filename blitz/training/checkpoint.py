@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from blitz.training.loop import Learner
 
-FORMAT = 1
+FORMAT = 2
 
 
 def snapshot(learner: Learner) -> dict[str, Any]:
-    """The learner as plain containers and tensors. Schedules and random streams are functions of `step` and `epoch`."""
+    """The learner as plain containers and tensors, also in the middle of an epoch; to be saved before it goes on.
+
+    The tensors are the learner's own. Schedules and random streams are functions of `epoch`, `epoch_step` and `step`.
+    """
     return {
         "format": FORMAT,
         "model": learner.model.state_dict(),
@@ -23,6 +32,8 @@ def snapshot(learner: Learner) -> dict[str, Any]:
         "scaler": learner.scaler.state_dict(),
         "epoch": learner.epoch,
         "step": learner.step,
+        "epoch_step": learner.epoch_step,
+        "sums": learner.sums.state_dict(),
     }
 
 
@@ -33,7 +44,8 @@ def restore(learner: Learner, state: dict[str, Any]) -> None:
         learner.average.load_state_dict(state["average"])
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.scaler.load_state_dict(state["scaler"])
-    learner.epoch, learner.step = state["epoch"], state["step"]
+    learner.epoch, learner.step, learner.epoch_step = state["epoch"], state["step"], state["epoch_step"]
+    learner.sums.load_state_dict(state["sums"])
 
 
 def weights(learner: Learner) -> dict[str, Any]:
@@ -41,14 +53,72 @@ def weights(learner: Learner) -> dict[str, Any]:
     return {"format": FORMAT, "model": learner.evaluated.state_dict(), "epoch": learner.epoch, "step": learner.step}
 
 
+def fingerprint(state: dict[str, Any]) -> str:
+    """SHA-256 of what a state holds, whatever its order of keys, device, memory format or file.
+
+    Nested containers are read as dotted names. Of a tensor, type, shape and each bit count (-0.0 is not 0.0); of a
+    number, string or None, what `repr` says. Raises TypeError for anything else.
+    """
+    digest = hashlib.sha256()
+    for name, leaf in sorted(_leaves(state), key=lambda item: item[0]):
+        if isinstance(leaf, Tensor):
+            digest.update(f"{name!r} {leaf.dtype} {list(leaf.shape)}\n".encode())
+            # As bytes, because numpy has no bfloat16.
+            digest.update(leaf.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        elif leaf is None or isinstance(leaf, int | float | str):
+            digest.update(f"{name!r} {leaf!r}\n".encode())
+        else:
+            raise TypeError(f"{name}: a fingerprint holds tensors, numbers and strings, no {type(leaf).__name__}")
+    return digest.hexdigest()
+
+
+def _leaves(value: Any, *path: object) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list | tuple):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, *path, key)
+    else:
+        yield ".".join(map(str, path)), value
+
+
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write so that `path` holds the old or the new state whole, also after a power cut."""
+    """Write so that `path` holds the old or the new state whole, also after a power cut.
+
+    Raises OSError with `errno` and `path` where the disk is full, read-only or broken, and leaves nothing half-written.
+    """
     unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    handled = sys.exception()  # by the caller, just now
+    try:
+        with unfinished.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        # After a write that failed, torch still tries to end its archive and raises a RuntimeError about positions.
+        hidden = isinstance(error, RuntimeError) and error.__context__ not in (None, handled)
+        cause = error.__context__ if hidden else error
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(path)) from None
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name in a folder is on the disk only when the folder is."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows, which opens no folders
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems don't offer it
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -39,9 +39,12 @@ class Learner:
     average: AveragedModel | None = None  # its `module` is evaluated and kept in the model's place
     epoch: int = 0  # finished ones
     step: int = 0
+    epoch_step: int = 0  # steps taken in the epoch under way; 0 between epochs
+    sums: Sums = field(init=False)  # of the epoch under way
     rates: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.sums = Sums(self.device)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
 
     @property
@@ -102,6 +105,7 @@ def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) ->
     if learner.average is not None:
         learner.average.update_parameters(learner.model)
     learner.step += 1
+    learner.epoch_step += 1
     return loss / weight, norm
 
 
@@ -121,24 +125,32 @@ def _backward(
 
 
 def train_epoch(
-    learner: Learner, batches: Batches, sums: Sums, augment: Augment, mix: Mix, report_every: int
+    learner: Learner, batches: Batches, augment: Augment, mix: Mix, report_every: int, stop: Callable[[], bool]
 ) -> Iterator[Progress]:
-    """One epoch of steps; yields every `report_every` steps and after the last."""
+    """The steps that are left of an epoch; yields every `report_every` steps, after the last and where `stop` says so.
+
+    In the middle of an epoch it goes on with the bits of never having left.
+    """
     learner.model.train()
+    sums = learner.sums
     losses: list[Tensor] = []
     norms: list[Tensor] = []
-    shuffled = batches.shuffled(learner.seed, learner.epoch, augment, mix)
+    first = batches.portion_start(learner.epoch_step)
+    shuffled = batches.shuffled(learner.seed, learner.epoch, augment, mix, first)
     device, first_seed = learner.device, stream(learner.seed, "step", learner.epoch)
-    for done in range(1, len(batches) + 1):
+    for step in range(first + 1, len(batches) + 1):
         # Before the batch is made: augmentations of other packages may draw from the default generators.
-        _seed_default_generators(first_seed + done, device)
-        loss, norm = train_step(learner, *next(shuffled), sums)
+        _seed_default_generators(first_seed + step, device)
+        images, targets = next(shuffled)
+        if step <= learner.epoch_step:
+            continue  # trained on before; made again for the numbers that are drawn on the way
+        loss, norm = train_step(learner, images, targets, sums)
         losses.append(loss)
         if norm is not None:
             norms.append(norm)
-        if len(losses) == report_every or done == len(batches):
+        if stop() or step % report_every == 0 or step == len(batches):
             grad_norms = torch.stack(norms) if norms else None
-            progress = Progress(learner.epoch + 1, learner.step, done, torch.stack(losses), grad_norms, sums.accuracy)
+            progress = Progress(learner.epoch + 1, learner.step, step, torch.stack(losses), grad_norms, sums.accuracy)
             _refuse_non_finite(progress)
             yield progress
             losses, norms = [], []
@@ -178,20 +190,26 @@ def fit(
     eval_every: int = 1,
     eval_flip: bool = False,
     report_every: int = 50,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | EpochResult]:
     """Train up to `epochs` finished epochs, evaluating every `eval_every` of them and after the last.
 
-    The caller draws, records, saves, or stops by leaving the loop. Raises NonFiniteLoss at the report that finds one.
+    The caller draws, records, saves, or stops by leaving the loop. `stop` is asked after each step: as long as it says
+    yes, each step is reported at once, so that the caller can save and leave there. Raises NonFiniteLoss at the report
+    that finds one.
+
+    A learner that was left, or saved, in the middle of an epoch goes on there. Losses and accuracies of that epoch are
+    over all of it; times and images per second only over the part since.
     """
     while learner.epoch < epochs:
-        started = time.perf_counter()
-        sums = Sums(learner.device)
-        yield from train_epoch(learner, train, sums, augment, mix, report_every)
-        learner.epoch += 1
+        started, count = time.perf_counter(), learner.sums.count
+        yield from train_epoch(learner, train, augment, mix, report_every, stop)
+        sums = learner.sums
+        learner.epoch, learner.epoch_step, learner.sums = learner.epoch + 1, 0, Sums(learner.device)
         metrics = {"train/loss": sums.loss, "train/accuracy": sums.accuracy}
         trained = time.perf_counter()  # after reading the sums, which waits for the device
-        metrics |= {"lr": learner.optimizer.param_groups[0]["lr"], "time/train": trained - started}
-        metrics["time/images_per_second"] = sums.count / metrics["time/train"]
+        metrics |= {"train/lr": learner.optimizer.param_groups[0]["lr"], "time/train": trained - started}
+        metrics["time/images_per_second"] = (sums.count - count) / metrics["time/train"]
         evaluation = None
         if validation is not None and (learner.epoch % eval_every == 0 or learner.epoch == epochs):
             evaluation = evaluate(learner, validation, eval_flip)

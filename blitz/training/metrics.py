@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,15 @@ class Sums:
         self._weight += weight
         self._correct += (logits.argmax(1) == labels).sum()
         self.count += labels.shape[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss": self._loss, "weight": self._weight, "correct": self._correct, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._loss.copy_(state["loss"])
+        self._weight.copy_(state["weight"])
+        self._correct.copy_(state["correct"])
+        self.count = state["count"]
 
     @property
     def loss(self) -> float:

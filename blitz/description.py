@@ -1,0 +1,155 @@
+"""A run in words: what its log begins with, its name and its note in MLflow, and what its record says of its parts."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blitz.job import Job
+from blitz.settings import NOT_IN_DATA_HASH, NOT_IN_HASH
+from blitz.tracking import provenance
+from blitz.tracking.credentials import redact_command
+from blitz.training.metrics import Evaluation
+
+NAME_LENGTH = 120
+# Overrides that say nothing about an experiment: where things are, and how it is recorded.
+UNNAMED = (*NOT_IN_HASH, *(f"data.{key}" for key in NOT_IN_DATA_HASH))
+
+
+def introduction(job: Job) -> list[str]:
+    splits, dataset = job.splits, job.dataset
+    channels, height, width = splits.train.images.shape[1:]
+    held_out = f"{len(splits.validation.labels):,} validation, " if splits.validation else "no validation, "
+    return [
+        f"data     {dataset.name}: {len(splits.train.labels):,} training, {held_out}{len(splits.test.labels):,} test "
+        f"images of {channels} x {height} x {width}, {len(dataset.classes)} classes",
+        f"model    {job.settings.model['name']}: {_num_parameters(job):,} parameters",
+        f"device   {job.device.describe()}",
+    ]
+
+
+def name(job: Job, overrides: Sequence[str]) -> str:
+    """As the user gave it, or made of what was overridden: the MLflow UI shows its first words."""
+    if job.settings.name:
+        return job.settings.name
+    pairs = [override.lstrip("+~").partition("=") for override in overrides]
+    pairs = [pair for pair in pairs if not _is_unnamed(pair[0])]
+    last_words = Counter(key.rpartition(".")[2] for key, _, _ in pairs)
+    told, recipes = [], []
+    for key, sign, value in pairs:
+        last_word = key.rpartition(".")[2]
+        if key in ("experiment", "debug"):
+            recipes.append(value)
+        else:
+            told.append(f"{last_word if last_words[last_word] == 1 else key}{sign}{value}")
+    text = " ".join(told + recipes) or f"{job.settings.model['name']} on {job.dataset.name}"
+    return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 2] + " …"
+
+
+def _is_unnamed(key: str) -> bool:
+    return any(key == unnamed or key.startswith(f"{unnamed}.") for unnamed in UNNAMED)
+
+
+def tags(job: Job, overrides: Sequence[str], facts: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """What a person filters runs by, and what the MLflow UI shows beside them."""
+    settings, fingerprint = job.settings, job.dataset.fingerprint
+    found = provenance.tags(facts)
+    return {
+        **found,
+        "config_hash": settings.config_hash(fingerprint),
+        "group_hash": settings.group_hash(fingerprint),
+        "folder": str(folder.absolute()),
+        "mlflow.user": found["user"],
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": command(overrides),
+        "mlflow.source.git.commit": found["git.commit"],
+        "mlflow.source.git.branch": found["git.branch"],
+        "mlflow.note.content": note(job, overrides, facts["code"], folder, ""),
+        **settings.tags,
+    }
+
+
+def command(overrides: Sequence[str]) -> str:
+    return shlex.join(["blitz", *redact_command(overrides)])
+
+
+def note(
+    job: Job,
+    overrides: Sequence[str],
+    code: Mapping[str, Any],
+    folder: Path,
+    outcome: str,
+) -> str:
+    """Markdown: what the run was, what came out, and how to repeat it."""
+    settings = job.settings
+    steps = f"{settings.epochs} epoch{'s' * (settings.epochs > 1)} of batches of {settings.batch_size}"
+    what = (
+        f"{settings.model['name']} ({_num_parameters(job):,} parameters) on {job.dataset.name} "
+        f"({len(job.splits.train):,} training images), {settings.optimizer['name']}, {steps}, seed {settings.seed}; "
+        f"{job.device.describe()}."
+    )
+    own = [override for override in overrides if not override.lstrip("+").startswith(("notes=", "device.threads="))]
+    commands = [command([*own, f"device.threads={job.device.threads}"])]
+    if code["commit"]:
+        commands.insert(0, f"git checkout {code['commit']}")
+        if code["dirty"]:
+            commands.insert(1, "git apply git.diff   # an artifact of this run")
+    again = "\n".join(["Again:", "", "```sh", *commands, "```"])
+    paragraphs = [
+        settings.notes,
+        what,
+        outcome,
+        f"Again:\n\n```sh\n{again}\n```",
+        f"{platform.node()}:{folder.absolute()}",
+    ]
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def outcome(test: Evaluation, best_epoch: int, objective: float, validated: bool) -> str:
+    chosen = f"{objective:.2%} on the validation images" if validated else "the last"
+    return f"**{test.accuracy:.2%} test accuracy** with the weights of epoch {best_epoch} ({chosen})."
+
+
+def about_model(job: Job) -> dict[str, Any]:
+    """What `load_model` builds the model from."""
+    return {
+        "model": {**job.settings.model, "weights": None},
+        "classes": list(job.dataset.classes),
+        "input_shape": list(job.splits.train.images.shape[1:]),
+        "mean": list(job.splits.mean),
+        "std": list(job.splits.std),
+    }
+
+
+def about_data(job: Job) -> dict[str, Any]:
+    sizes = {name: len(part.labels) for name, part in vars(job.splits).items() if hasattr(part, "labels")}
+    return {
+        "name": job.dataset.name,
+        "source": job.dataset.source,
+        "fingerprint": job.dataset.fingerprint,
+        "images": sizes,
+        "classes": list(job.dataset.classes),
+        "mean": list(job.splits.mean),
+        "std": list(job.splits.std),
+    }
+
+
+def about_device(job: Job) -> dict[str, Any]:
+    device = job.device
+    return {
+        "name": str(device.torch),
+        "hardware": device.name,
+        "precision": device.precision,
+        "threads": device.threads,
+        "deterministic": device.deterministic,
+        "channels_last": device.channels_last,
+        "compile": device.compile,
+    }
+
+
+def _num_parameters(job: Job) -> int:
+    return sum(parameter.numel() for parameter in job.learner.model.parameters())

@@ -1,0 +1,110 @@
+"""What a run is, as MLflow files it: `mlflow.json` in the run's folder, and what of it MLflow has: `sent.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from blitz.errors import BadInput
+from blitz.tracking.folder import write_whole
+
+logger = logging.getLogger("blitz")
+
+ABOUT, SENT = "mlflow.json", "sent.json"
+PARAM_LENGTH = 6000  # characters; MLflow cuts longer ones without a word
+TAG_LENGTH = 8000  # likewise
+DIGEST_LENGTH = 12  # characters of a data set's fingerprint, of which MLflow takes 36 and its UI shows fewer
+RUNNING = "RUNNING"
+
+
+@dataclass(frozen=True)
+class About:
+    """Everything that MLflow is told of a run but its metrics and files."""
+
+    record: str  # unique: finds the MLflow run again where its id never came back
+    store: str | None  # where it is recorded, without credentials; None for a run that is kept in its folder alone
+    experiment: str
+    name: str
+    started_at: int  # milliseconds since 1970
+    host: str
+    pid: int
+    pid_started_at: float  # seconds since 1970
+    params: dict[str, str]
+    tags: dict[str, str]
+    dataset: dict[str, str]  # name, source, digest, rows
+    status: str = RUNNING
+    ended_at: int | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> About:
+        """Raises BadInput for a folder that holds no run's record."""
+        try:
+            return cls.of((folder / ABOUT).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            reason = f"there is no {ABOUT} in it" if missing else f"its {ABOUT} cannot be read: {error}"
+            raise BadInput(f"{folder}: not the folder of a run; {reason}") from None
+
+    @classmethod
+    def of(cls, text: str) -> About:
+        return cls(**json.loads(text))
+
+    def save(self, folder: Path) -> None:
+        write_whole(folder / ABOUT, self.to_json())
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    def ended(self, status: str, tags: Mapping[str, str], milliseconds: int | None = None) -> About:
+        """The same run after its end, now or at that time."""
+        now = time.time_ns() // 1_000_000
+        return replace(self, status=status, ended_at=milliseconds or now, tags={**self.tags, **tags})
+
+
+@dataclass
+class Sent:
+    """How much of a run a store has. Losing it costs a repetition, which MLflow drops."""
+
+    record: str = ""
+    store: str = ""
+    run_id: str | None = None
+    journal: int = 0  # bytes of the journal
+    parts: dict[str, str] = field(default_factory=dict)  # params, tags, dataset -> digest of what was sent
+    files: dict[str, list[int]] = field(default_factory=dict)  # path -> size and time of change
+    model: bool = False
+    status: str = RUNNING
+
+    @classmethod
+    def load(cls, folder: Path, record: str, store: str) -> Sent:
+        """What this store has of this run: nothing, where the file tells of another one."""
+        try:
+            found = cls(**json.loads((folder / SENT).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return cls(record, store)
+        return found if (found.record, found.store) == (record, store) else cls(record, store)
+
+    def save(self, folder: Path) -> None:
+        try:
+            write_whole(folder / SENT, json.dumps(asdict(self)) + "\n")
+        except OSError as error:  # a full disk, say: what was sent is sent all the same
+            logger.debug("%s: %s", folder / SENT, error)
+
+
+def digest(part: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values as MLflow's parameters, which are texts that are not too long for it."""
+    words = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return {key: shortened(word, PARAM_LENGTH, " … (see config.yaml)") for key, word in words.items()}
+
+
+def shortened(text: str, longest: int, mark: str = " …") -> str:
+    return text if len(text) <= longest else text[: longest - len(mark)] + mark

@@ -1,0 +1,197 @@
+"""Bring a store up to what a run's folder says: the one way into MLflow, while a run trains and afterwards.
+
+Every step may be repeated: MLflow drops a point whose name, step, value and time it has, a parameter that is set to
+what it is, and a data set that is there; a file is written over. So whatever breaks off can simply begin again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from blitz.tracking import journal, model, store
+from blitz.tracking.about import RUNNING, About, Sent, digest
+from blitz.tracking.credentials import redact
+from blitz.tracking.journal import JOURNAL
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger("blitz")
+
+BATCH = 1000  # metrics that MLflow takes at once
+AT_ONCE = 100  # parameters, or tags
+OPENING = ("config.yaml", "overrides.yaml", "provenance.json", "git.diff")
+FILES = (*OPENING, "run.log", "trace.json", "figures/*.png", "checkpoints/best.pt")
+# How long a step may take, in seconds. Opening a store waits for its lock, behind processes that import mlflow.
+OPEN_SECONDS, STEP_SECONDS, BYTES_PER_SECOND = 180.0, 60.0, 500_000
+
+
+class Busy(Exception):
+    """Another process is sending this run."""
+
+
+@contextmanager
+def sole_sender(folder: Path, seconds: float = 0) -> Iterator[None]:
+    """Raises Busy where another process stays this run's sender for longer than that."""
+    lock = FileLock(folder / ".sending.lock", timeout=seconds)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(str(folder)) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Delivery:
+    """One run's way into one store.
+
+    `announce` is told before each step how many seconds it may take.
+    """
+
+    def __init__(
+        self, folder: Path, uri: str, about: About, announce: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        self.folder = folder
+        self.uri = uri
+        self.about = about  # replaced when more is known
+        self.sent = Sent.load(folder, about.record, redact(uri))
+        self._announce = announce
+        self._client: MlflowClient | None = None
+
+    def send(self) -> None:
+        """Send what the store lacks. Raises whatever the store's side raises; what arrived until then counts."""
+        self._announce(OPEN_SECONDS)
+        client = self.client
+        run_id = self.sent.run_id or self._run(client)
+        self._announce(STEP_SECONDS)
+        self._parts(client, run_id)
+        self._metrics(client, run_id)
+        self._files(client, run_id)
+        if self.about.status != self.sent.status:
+            self._announce(STEP_SECONDS)
+            client.set_terminated(run_id, self.about.status, self.about.ended_at)
+            self.sent.status = self.about.status
+            self.sent.save(self.folder)
+
+    @property
+    def client(self) -> MlflowClient:
+        if self._client is None:
+            self._client = store.connect(self.uri)
+        return self._client
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store has the whole of a run that has ended."""
+        return self.about.status != RUNNING and self.about.status == self.sent.status and not self.missing()
+
+    def missing(self) -> str:
+        """What the store lacks, such as `1,234 metrics and 6 files`; empty where it lacks nothing."""
+        told = []
+        path = self.folder / JOURNAL
+        points = journal.count(path, self.sent.journal) if path.exists() else 0
+        files = sum(1 for _ in self._changed())
+        if self.sent.run_id is None:
+            told.append("the run itself")
+        told += [f"{points:,} metric{'s' * (points > 1)}"] if points else []
+        told += [f"{files} file{'s' * (files > 1)}"] if files else []
+        told += ["the model"] if self._model_waits() else []
+        if not told and self.about.status != self.sent.status:
+            told.append("its end")
+        return " and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]]))
+
+    def _run(self, client: MlflowClient) -> str:
+        """The run's id; an earlier try may have made it without hearing so."""
+        from mlflow.entities import ViewType
+
+        about = self.about
+        experiment = store.experiment_id(client, self.uri, about.experiment)
+        found = client.search_runs([experiment], f"tags.record = '{about.record}'", ViewType.ALL, max_results=1)
+        if found:
+            run_id = found[0].info.run_id
+        else:
+            tags = {**about.tags, "record": about.record}
+            run_id = client.create_run(experiment, about.started_at, tags, about.name).info.run_id
+        self.sent.run_id = str(run_id)
+        self.sent.save(self.folder)
+        return self.sent.run_id
+
+    def _parts(self, client: MlflowClient, run_id: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+
+        about = self.about
+        if self._is_new("params", about.params):
+            params = [Param(key, value) for key, value in about.params.items()]
+            for first in range(0, len(params), AT_ONCE):
+                client.log_batch(run_id, params=params[first : first + AT_ONCE])
+            self._was_sent("params", about.params)
+        if self._is_new("dataset", about.dataset):
+            found, profile = about.dataset, json.dumps({"num_rows": int(about.dataset["rows"])})
+            source = json.dumps({"uri": found["source"]})
+            dataset = Dataset(found["name"], found["digest"], "local", source, profile=profile)
+            client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
+            self._was_sent("dataset", about.dataset)
+        if self._is_new("tags", about.tags):
+            tags = [RunTag(key, value) for key, value in about.tags.items()]
+            for first in range(0, len(tags), AT_ONCE):
+                client.log_batch(run_id, tags=tags[first : first + AT_ONCE])
+            self._was_sent("tags", about.tags)
+
+    def _is_new(self, part: str, values: dict[str, str]) -> bool:
+        return self.sent.parts.get(part) != digest(values)
+
+    def _was_sent(self, part: str, values: dict[str, str]) -> None:
+        self.sent.parts[part] = digest(values)
+        self.sent.save(self.folder)
+
+    def _metrics(self, client: MlflowClient, run_id: str) -> None:
+        from mlflow.entities import Metric
+
+        while True:
+            points, behind = journal.read(self.folder / JOURNAL, self.sent.journal, BATCH)
+            if behind == self.sent.journal:
+                return
+            self._announce(STEP_SECONDS)
+            client.log_batch(run_id, metrics=[Metric(p.name, p.value, p.milliseconds, p.step) for p in points])
+            self.sent.journal = behind
+            self.sent.save(self.folder)
+
+    def _files(self, client: MlflowClient, run_id: str) -> None:
+        for path, state in self._changed():
+            name = path.relative_to(self.folder)
+            self._announce(STEP_SECONDS + state[0] / BYTES_PER_SECOND)
+            client.log_artifact(run_id, str(path), None if name.parent == Path() else name.parent.as_posix())
+            self.sent.files[name.as_posix()] = state
+            self.sent.save(self.folder)
+        if self._model_waits():
+            size = sum(file.stat().st_size for file in (self.folder / model.NAME).rglob("*"))
+            self._announce(STEP_SECONDS + size / BYTES_PER_SECOND)
+            model.upload(client, run_id, self.folder / model.NAME)
+            self.sent.model = True
+            self.sent.save(self.folder)
+
+    def _changed(self) -> Iterator[tuple[Path, list[int]]]:
+        """Files that the store lacks, with size and time of change: until a run has ended, only those it began with."""
+        for pattern in OPENING if self.about.status == RUNNING else FILES:
+            for path in sorted(self.folder.glob(pattern)):
+                stat = path.stat()
+                state = [stat.st_size, stat.st_mtime_ns]
+                if self.sent.files.get(path.relative_to(self.folder).as_posix()) != state:
+                    yield path, state
+
+    def _model_waits(self) -> bool:
+        return self.about.status != RUNNING and not self.sent.model and (self.folder / model.NAME).is_dir()
+
+
+def brief(error: Exception) -> str:
+    """What a store's side raised, in one line."""
+    first_line = str(error).strip().partition("\n")[0]
+    return redact(f"{type(error).__name__}: {first_line}"[:300])

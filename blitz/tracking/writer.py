@@ -1,0 +1,271 @@
+"""The process beside training that sends its record to MLflow.
+
+A process and no thread: MLflow's own Python takes 0.15 ms for a metric and two seconds to be imported, and a thread
+would take them from the training loop, which needs the same interpreter lock. It reads the journal like anybody else,
+so nothing but a few words passes between the two, and training never waits for it. When training is killed, its input
+ends: it then sends what is left and marks the run.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+from blitz.tracking import store
+from blitz.tracking.abandoned import HEARTBEAT, HEARTBEAT_EVERY, killed, now, settle
+from blitz.tracking.about import RUNNING, About
+from blitz.tracking.credentials import redact, remember
+from blitz.tracking.sending import STEP_SECONDS, Delivery, brief, sole_sender
+
+logger = logging.getLogger("blitz")
+
+SEND_EVERY = 5.0  # seconds that a metric waits at most
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries while a store fails
+LAST_TRIES = 2
+UNKNOWN = "an unknown part"
+# A server that hangs must not hold a run's end up for MLflow's own four minutes; trying again is our own work.
+REQUESTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+
+
+# ---- the side of the process that trains
+
+
+class Writer:
+    """One writer process, as the training process sees it; records one run at a time."""
+
+    _idle: ClassVar[list[Writer]] = []  # importing mlflow takes seconds, so a process serves one run after another
+
+    def __init__(self) -> None:
+        code = f"import sys; sys.path[:] = {sys.path!r}; from blitz.tracking.writer import main; main()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C in the terminal is for the run alone
+        )
+        self.run_id: str | None = None
+        self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._listen, name="mlflow-writer", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def take(cls, folder: Path, uri: str, about: About) -> Writer:
+        """A writer that begins to send this run."""
+        while cls._idle:
+            writer = cls._idle.pop()
+            if writer._process.poll() is None:
+                break
+            writer.leave()
+        else:
+            writer = cls()
+        writer.run_id = None
+        # With today's environment, which may hold other credentials than when the process was started.
+        environment = {**REQUESTS, **os.environ}
+        writer._tell({"open": str(folder.absolute()), "uri": uri, "about": about.to_json(), "environment": environment})
+        return writer
+
+    def flush(self) -> None:
+        """Ask for what is in the journal to be sent now."""
+        self._tell({})
+
+    def end(self, about: About) -> str:
+        """Tell the run's end, and wait while the store takes what is left. Returns what it lacks then, in words."""
+        self._tell({"end": about.to_json()})
+        patience = STEP_SECONDS
+        try:
+            while True:
+                word = self._told.get(timeout=patience)
+                if word is None:  # it died, and its last words have been told
+                    return UNKNOWN
+                if "missing" in word:
+                    Writer._idle.append(self)
+                    return str(word["missing"])
+                patience = word.get("wait", STEP_SECONDS)
+        except queue.Empty:
+            self._process.kill()
+            self.leave()
+            return UNKNOWN
+        except KeyboardInterrupt:  # the process goes on by itself until it has sent what it can
+            self._close()
+            raise
+
+    def leave(self) -> None:
+        """End the process; a run that has not ended by then is marked as killed."""
+        self._close()
+        self._process.wait()
+        self._thread.join()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except OSError:  # it is gone already
+            logger.debug("the writer was gone")
+
+    def _tell(self, command: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError):  # it died, which its listener has told
+            logger.debug("the writer is gone: %s was not told", sorted(command))
+
+    def _listen(self) -> None:
+        """Pass on what the writer says: log lines, the run's id, and at the end what is missing."""
+        assert self._process.stdout is not None
+        last_words: list[str] = []
+        with self._process.stdout as output:
+            for line in output:
+                try:
+                    word = json.loads(line)
+                    level, text = word.get("log", (None, None))
+                except (ValueError, AttributeError):  # not ours: a traceback, or a library that prints
+                    last_words = [*last_words[-20:], line]
+                    continue
+                if level is not None:
+                    logger.log(level, "%s", text)
+                self.run_id = word.get("run_id", self.run_id)
+                self._told.put(word)
+        if code := self._process.wait():
+            words = redact(" ".join("".join(last_words).split()))[-500:]
+            logger.warning("the process that writes to MLflow ended with %d; the record is complete. %s", code, words)
+        self._told.put(None)
+
+
+@atexit.register
+def _leave_all() -> None:
+    while Writer._idle:
+        Writer._idle.pop().leave()
+
+
+# ---- the writer's own side
+
+
+def main() -> None:
+    """Serve commands from standard input, a line each; say what there is to say on standard output, a line each."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system ends all: the end of the input is what counts
+    handler = _Telling()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=_hear, args=(commands,), daemon=True).start()
+    store.prepare()  # while the first steps are trained
+    current: _Sending | None = None
+    while True:
+        try:
+            command = commands.get(timeout=SEND_EVERY if current else None)
+        except queue.Empty:
+            command = {}
+        if command is None:
+            if current is not None:
+                current.orphaned()
+            return
+        if "open" in command:
+            os.environ.clear()
+            os.environ.update(command["environment"])
+            remember(command["uri"])
+            current = _Sending(Path(command["open"]), command["uri"], About.of(command["about"]))
+        if current is not None and "end" in command:
+            _say({"missing": current.end(About.of(command["end"]))})
+            current = None
+        if current is not None:
+            current.try_again()
+
+
+def _hear(commands: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    for line in sys.stdin:
+        commands.put(json.loads(line))
+    commands.put(None)
+
+
+def _say(word: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(word), flush=True)
+    except OSError:  # nobody is left to hear it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+class _Telling(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _say({"log": [record.levelno, redact(record.getMessage())]})
+
+
+class _Sending:
+    """One run on its way, through whatever happens to the store."""
+
+    settled: ClassVar[set[str]] = set()  # stores whose abandoned runs this process has looked after
+
+    def __init__(self, folder: Path, uri: str, about: About) -> None:
+        self.delivery = Delivery(folder, uri, about, lambda seconds: _say({"wait": seconds}))
+        self._held = ExitStack()  # the lock, once it is ours
+        self._locked = self._warned = self._failing = False
+        self._pause, self._next_try, self._next_heartbeat = FIRST_PAUSE, 0.0, 0.0
+
+    def attempt(self) -> bool:
+        """Send what there is; True if the store took it. Tells the first failure, and that it is over."""
+        folder = self.delivery.folder
+        try:
+            if not self._locked:
+                self._held.enter_context(sole_sender(folder, seconds=STEP_SECONDS / 4))
+                self._locked = True
+            self.delivery.send()
+            self._beat()
+        except Exception as error:
+            # Whatever the tracking side raises: training goes on.
+            if not self._warned:
+                logger.warning("MLflow failed (%s); training goes on, and %s has the record", brief(error), folder)
+            self._warned = self._failing = True
+            self._next_try = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            return False
+        if self._failing:
+            logger.info("MLflow answers again and has everything so far")
+        self._failing, self._pause = False, FIRST_PAUSE
+        return True
+
+    def try_again(self) -> None:
+        """What the passing of time brings: another attempt, unless a pause is on."""
+        if time.monotonic() >= self._next_try:
+            self.attempt()
+
+    def end(self, about: About) -> str:
+        """The last attempts; what is missing then, in words."""
+        self.delivery.about = about
+        for _ in range(LAST_TRIES):
+            if self.attempt():
+                break
+            time.sleep(FIRST_PAUSE)
+        self._held.close()
+        return self.delivery.missing()
+
+    def orphaned(self) -> None:
+        """Training is gone without a last word."""
+        folder = self.delivery.folder
+        about = killed(folder, self.delivery.about)
+        self.end(about)
+
+    def _beat(self) -> None:
+        client, run_id = self.delivery.client, self.delivery.sent.run_id
+        assert run_id is not None
+        _say({"run_id": run_id})
+        if self.delivery.about.status == RUNNING and time.monotonic() >= self._next_heartbeat:
+            client.set_tag(run_id, HEARTBEAT, now())
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_EVERY
+        if self.delivery.uri not in self.settled:
+            self.settled.add(self.delivery.uri)
+            settle(client, self.delivery.uri)

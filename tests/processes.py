@@ -1,0 +1,99 @@
+"""blitz and mlflow servers as processes of their own, as users start them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+BLITZ = [sys.executable, "-m", "blitz"]
+QUICK = ["data=digits", "batch_size=32", "device.threads=1", "tracking.figures=false"]
+
+
+def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """`blitz ARGUMENTS…` in a folder."""
+    inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    return subprocess.Popen(
+        [*BLITZ, *arguments],
+        cwd=folder, env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finished(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of `blitz ARGUMENTS…`."""
+    process = start(folder, *arguments, **environment)
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> str:
+    """Read the process's output up to the line that holds `text`."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return line
+    assert process.stderr is not None
+    raise AssertionError(f"{text!r} never came: {process.stderr.read()}")
+
+
+def kill_with_its_children(process: subprocess.Popen[str]) -> None:
+    """As a power cut would: kill -9 for all of them at once."""
+    victims = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for victim in victims:
+        victim.suspend()  # so that none has time to react to another's end
+    for victim in victims:
+        victim.kill()
+    psutil.wait_procs(victims, timeout=60)
+    process.communicate(timeout=60)
+
+
+class Server:
+    """A real `mlflow server` on loopback, with a store of its own; may be killed, frozen and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, (self.folder / "server.log").read_text()
+                assert self._process.poll() is None, (self.folder / "server.log").read_text()
+                time.sleep(0.1)  # between two looks, not for luck
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the server and its workers."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+        if number == signal.SIGKILL:
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self.signal(signal.SIGKILL)
