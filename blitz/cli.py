@@ -112,9 +112,13 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
 
     from blitz.config import plain
     from blitz.settings import check
+    from blitz.tracking.writer import Writer
 
     try:
-        settings = check(plain(config))
+        values = plain(config)
+        if values["tracking"]["name"] == "mlflow":
+            Writer.prepare()  # its seconds pass while the check imports torch
+        settings = check(values)
         from blitz.runner import run
 
         return run(settings, list(HydraConfig.get().overrides.task)).objective, 0

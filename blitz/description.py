@@ -99,13 +99,7 @@ def note(
         if code["dirty"]:
             commands.insert(1, "git apply git.diff   # an artifact of this run")
     again = "\n".join(["Again:", "", "```sh", *commands, "```"])
-    paragraphs = [
-        settings.notes,
-        what,
-        outcome,
-        f"Again:\n\n```sh\n{again}\n```",
-        f"{platform.node()}:{folder.absolute()}",
-    ]
+    paragraphs = [settings.notes, what, outcome, again, f"{platform.node()}:{folder.absolute()}"]
     return "\n\n".join(filter(None, paragraphs))
 
 

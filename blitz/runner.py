@@ -14,6 +14,7 @@ from blitz.record import Record, recording
 from blitz.settings import Settings
 from blitz.tracking import health, store
 from blitz.tracking.credentials import redact, remember
+from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress, evaluate, fit
 from blitz.training.metrics import Evaluation
@@ -42,6 +43,8 @@ def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
     """
     with Display() as display:
         uri = tracking_store(settings)
+        if uri is not None:
+            Writer.prepare()
         job = build(settings)
         with recording(job, uri, overrides) as record:
             with graceful() as interrupt:

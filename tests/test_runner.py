@@ -14,8 +14,10 @@ from recorded import artifacts, assert_the_store_has_all_of, client, journal, ru
 
 import blitz
 from blitz.display import Display
+from blitz.job import build
 from blitz.runner import Result
 from blitz.settings import check
+from blitz.tracking import model, store
 from blitz.training import checkpoint
 from blitz.training.loop import NonFiniteLoss
 
@@ -60,6 +62,60 @@ def test_a_run_is_recorded_in_its_folder_and_in_mlflow(here: Path) -> None:
         "figures/curves.png", "figures/confusion.png", "figures/per_class_accuracy.png", "figures/worst_mistakes.png",
     }  # fmt: skip
     assert "test     accuracy" in (result.folder / "run.log").read_text()
+
+
+def test_the_record_says_what_came_out_to_the_last_bit(here: Path) -> None:
+    result = run()
+    provenance = json.loads((result.folder / "provenance.json").read_text())
+    metrics = {name: float.fromhex(text) for name, text in provenance["result"]["metrics"].items()}
+    assert metrics["test/accuracy"] == result.test.accuracy
+    assert metrics.items() >= {name: value for name, value in result.history[-1].items() if name != "epoch"}.items()
+    best = checkpoint.load(result.folder / "checkpoints/best.pt")
+    last = checkpoint.load(result.folder / "checkpoints/last.pt")
+    expected = {
+        "best": checkpoint.fingerprint(best["model"]),
+        "last": checkpoint.fingerprint({"model": last["model"], "average": last["average"]}),
+    }
+    assert provenance["result"]["weights"] == expected
+    (recorded,) = runs()
+    assert {name: recorded.data.tags[f"weights.{name}"] for name in expected} == expected
+    assert provenance["device"]["precision"] == "fp32"
+    assert provenance["device"]["deterministic"] is True
+
+
+def test_system_metrics_are_recorded_and_can_be_left_out(here: Path) -> None:
+    assert any(name.startswith("system/") for name in journal(run().folder))
+    (recorded,) = runs()
+    assert recorded.data.metrics["system/process_memory_megabytes"] > 50
+    assert not any(name.startswith("system/") for name in journal(run("tracking.system_metrics=null").folder))
+
+
+def test_the_model_in_mlflow_has_the_runs_test_accuracy(here: Path) -> None:
+    import mlflow
+
+    result = run("tracking.log_model=true")
+    job = build(blitz.compose(SMALL))
+    tracking_uri = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri(store.resolve(None))
+        loaded = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
+    finally:
+        mlflow.set_tracking_uri(tracking_uri)
+    images = job.splits.test.images.numpy()
+    assert images.dtype.name == "uint8"
+    predicted = torch.from_numpy(loaded.predict(images)).argmax(1)
+    assert float((predicted == job.splits.test.labels).double().mean()) == result.test.accuracy
+
+
+def test_a_model_that_cannot_be_exported_costs_a_warning(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise model.CannotExport("this model cannot be exported for MLflow (why)")
+
+    monkeypatch.setattr(model, "save", refuse)
+    assert run("tracking.log_model=true").run_id is not None
+    assert "tracking.log_model=true: this model cannot be exported for MLflow (why)" in capsys.readouterr().out
 
 
 def test_the_recorded_config_is_the_checked_one(here: Path) -> None:
@@ -159,6 +215,8 @@ def test_a_diverging_run_is_recorded_as_failed(here: Path) -> None:
         run("optimizer.lr=1e30")
     (recorded,) = runs()
     assert recorded.info.status == "FAILED"
+    assert recorded.data.tags["error"].startswith("NonFiniteLoss: the loss of step")
+    assert recorded.data.tags["traceback"].startswith("Traceback (most recent call last):")
     (folder,) = (here / "runs").iterdir()
     assert "Traceback" in (folder / "run.log").read_text()
 

@@ -58,20 +58,21 @@ class Writer:
             start_new_session=True,  # Ctrl-C in the terminal is for the run alone
         )
         self.run_id: str | None = None
+        self._discarded = False
         self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._listen, name="mlflow-writer", daemon=True)
         self._thread.start()
 
     @classmethod
+    def prepare(cls) -> None:
+        """Have a process ready, or on its way: it imports mlflow while this one imports torch and reads the data."""
+        cls._idle = [writer for writer in cls._idle if writer._process.poll() is None] or [cls()]
+
+    @classmethod
     def take(cls, folder: Path, uri: str, about: About) -> Writer:
         """A writer that begins to send this run."""
-        while cls._idle:
-            writer = cls._idle.pop()
-            if writer._process.poll() is None:
-                break
-            writer.leave()
-        else:
-            writer = cls()
+        cls.prepare()
+        writer = cls._idle.pop()
         writer.run_id = None
         # With today's environment, which may hold other credentials than when the process was started.
         environment = {**REQUESTS, **os.environ}
@@ -96,17 +97,17 @@ class Writer:
                     return str(word["missing"])
                 patience = word.get("wait", STEP_SECONDS)
         except queue.Empty:
-            self._process.kill()
-            self.leave()
+            self._discard()
             return UNKNOWN
         except KeyboardInterrupt:  # the process goes on by itself until it has sent what it can
             self._close()
             raise
 
-    def leave(self) -> None:
-        """End the process; a run that has not ended by then is marked as killed."""
+    def _discard(self) -> None:
+        """End the process at once: it has nothing to send, or hangs."""
+        self._discarded = True
+        self._process.kill()
         self._close()
-        self._process.wait()
         self._thread.join()
 
     def _close(self) -> None:
@@ -140,16 +141,17 @@ class Writer:
                     logger.log(level, "%s", text)
                 self.run_id = word.get("run_id", self.run_id)
                 self._told.put(word)
-        if code := self._process.wait():
+        code = self._process.wait()
+        if code and not self._discarded:
             words = redact(" ".join("".join(last_words).split()))[-500:]
             logger.warning("the process that writes to MLflow ended with %d; the record is complete. %s", code, words)
         self._told.put(None)
 
 
 @atexit.register
-def _leave_all() -> None:
+def _discard_idle() -> None:
     while Writer._idle:
-        Writer._idle.pop().leave()
+        Writer._idle.pop()._discard()
 
 
 # ---- the writer's own side

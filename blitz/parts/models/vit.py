@@ -73,7 +73,7 @@ class ViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.embed(x).flatten(2).transpose(1, 2)  # (B, tokens, width)
-        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), patches], dim=1)
         tokens = self.layers(self.dropout(tokens + self.positions))
         return self.fc(self.norm(tokens[:, 0]))
 
