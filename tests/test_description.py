@@ -51,7 +51,7 @@ def test_a_note_says_what_it_was_and_how_to_repeat_it(job: Job) -> None:
     assert commands[0] == "git checkout abc123"
     assert commands[1].startswith("git apply git.diff ")
     assert shlex.split(commands[2]) == ["blitz", "data=digits", "tags.author=me and you", "device.threads=1"]
-    assert "git" not in description.note(job, asked, {"commit": None, "dirty": None}, Path("runs/x"), "")
+    assert "git " not in description.note(job, asked, {"commit": None, "dirty": None}, Path("runs/x"), "")
 
 
 def test_the_repeating_command_of_a_note_composes_to_the_same_config(job: Job) -> None:
