@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow check clean
+.PHONY: help train test test-slow test-browser screenshots check clean
 
 PYTHON ?= python3
 ARGS ?=
@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(INSTALLED)  ## install, train and evaluate on scikit-learn's digits; ARGS="epochs=20 …" overrides
 	@$(BIN)/blitz experiment=quickstart $(ARGS)
@@ -23,6 +23,13 @@ test: $(INSTALLED)  ## install and run the tests, under three minutes on two cor
 
 test-slow: $(INSTALLED)  ## the tests that take longer
 	@$(BIN)/python -m pytest -m slow -q $(ARGS)
+
+test-browser: $(INSTALLED)  ## look at the MLflow UI in headless Chromium; skipped where that is not installed
+	@$(BIN)/python -m pytest -m browser -q $(ARGS)
+
+screenshots: $(INSTALLED)  ## the same, with pictures into experiments/mlflow_ui; BLITZ_CIFAR10=DIR for real images
+	@folder=$$(mktemp -d -t blitz-XXXX) && BLITZ_SCREENSHOTS=experiments/mlflow_ui \
+	    $(BIN)/python -m pytest -m browser -q --basetemp="$$folder/tests" $(ARGS); code=$$?; rm -rf "$$folder"; exit $$code
 
 check: $(INSTALLED)  ## lint and check the types of code and tests
 	@$(BIN)/ruff check .

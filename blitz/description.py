@@ -60,6 +60,9 @@ def tags(job: Job, overrides: Sequence[str], facts: Mapping[str, Any], folder: P
     found = provenance.tags(facts)
     return {
         **found,
+        "device": str(job.device.torch),
+        "precision": job.device.precision,
+        "data.fingerprint": fingerprint,
         "config_hash": settings.config_hash(fingerprint),
         "group_hash": settings.group_hash(fingerprint),
         "folder": str(folder.absolute()),

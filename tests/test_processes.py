@@ -194,8 +194,7 @@ def test_eight_processes_that_start_together_on_a_fresh_store_are_all_recorded(t
 def test_the_ui_answers_and_takes_runs_as_a_server_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     ui = start(tmp_path, "ui")
     try:
-        link = wait_for(ui, "http://").split()[-4].rstrip()
-        (url,) = re.findall(r"http://127\.0\.0\.1:\d+", link)
+        (url,) = re.findall(r"http://127\.0\.0\.1:\d+", wait_for(ui, "MLflow UI on "))
         with urllib.request.urlopen(url, timeout=30) as page:
             assert b"MLflow" in page.read()
         run = start(tmp_path, *QUICK, "epochs=1", "data.limit=100", f"tracking.uri={url}")
