@@ -215,7 +215,10 @@ def _about(job: Job, uri: str | None, overrides: Sequence[str], facts: dict[str,
         pid=process.pid,
         pid_started_at=process.create_time(),
         params=texts(redact_values({**job.settings.notable(), "threads": job.device.threads})),
-        tags=redact_values({**started, **description.tags(job, overrides, facts, folder)}),
+        tags={
+            tag: shortened(text, TAG_LENGTH)
+            for tag, text in redact_values({**started, **description.tags(job, overrides, facts, folder)}).items()
+        },
         dataset={
             "name": dataset.name,
             "source": redact(dataset.source),

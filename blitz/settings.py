@@ -12,6 +12,12 @@ from pydantic import BaseModel
 from blitz.errors import BadInput
 from blitz.registry import STRICT, Count, Fraction, Index, Positive, Registry, validate
 
+# Tags that runs are found and marked by, and those that the MLflow UI reads: a user's own have other names.
+OWN_TAGS = (
+    "record", "folder", "pid", "host", "user", "heartbeat", "ended", "error", "traceback", "weights", "config_hash",
+    "group_hash", "git", "device", "precision", "data.fingerprint", "python", "torch", "mlflow",
+)  # fmt: skip
+
 Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it is checked
 
 # Keys that cannot change a result: two runs that differ in nothing else are the same experiment.
@@ -168,7 +174,11 @@ def check(config: Mapping[str, Any]) -> Settings:
 
 def _contradictions(settings: Settings) -> list[str]:
     """Values that are fine alone and make no sense together."""
-    problems = []
+    problems = [
+        f"tags.{tag}: blitz sets this tag itself; choose another name"
+        for tag in settings.tags
+        if any(tag == own or tag.startswith(f"{own}.") for own in OWN_TAGS)
+    ]
     if settings.early_stopping is not None and settings.data.get("validation") == 0:
         problems.append(
             f"early_stopping={settings.early_stopping}: needs a validation split; set data.validation above 0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -80,9 +79,11 @@ def test_stale_runs_of_other_hosts_are_told_and_not_touched(found: None, caplog:
     ]
 
 
-def test_a_run_that_cannot_be_looked_at_is_told(found: None, caplog: pytest.LogCaptureFixture) -> None:
-    shutil.rmtree("mlartifacts", ignore_errors=True)
-    run_id = running()
-    client().set_tag(run_id, "pid", "no number")
+def test_a_run_that_cannot_be_looked_at_is_told_and_the_others_are_marked(
+    found: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead, broken, dead_too = running(), running(), running()
+    client().set_tag(broken, "pid", "no number")
     settled()
-    assert "runs that were killed may still be called RUNNING: ValueError" in caplog.text
+    assert f"run {broken} may still be called RUNNING: ValueError" in caplog.text
+    assert {client().get_run(run_id).info.status for run_id in (dead, dead_too)} == {"KILLED"}

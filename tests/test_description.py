@@ -10,6 +10,8 @@ import pytest
 import blitz
 from blitz import description
 from blitz.job import Job, build
+from blitz.settings import check
+from blitz.tracking import provenance
 
 SMALL = ["data=digits", "data.limit=100", "batch_size=25", "device.threads=1"]
 
@@ -78,3 +80,13 @@ def test_parameters_hold_every_difference_of_the_config_that_changes_results() -
         other = blitz.compose(["data=digits", override])
         assert plain.config_hash("x") != other.config_hash("x")
         assert plain.notable() != other.notable()
+
+
+def test_a_users_tags_have_other_names_than_ours(job: Job) -> None:
+    facts = provenance.collect([])
+    ours = description.tags(job, [], facts, Path("runs/x")).keys() | {"pid", "pid.started_at", "record", "heartbeat"}
+    for tag in ours:
+        with pytest.raises(blitz.BadInput) as told:
+            check({**job.settings.record(), "tags": {tag: "mine"}})
+        assert str(told.value) == f"tags.{tag}: blitz sets this tag itself; choose another name"
+    assert check({**job.settings.record(), "tags": {"author": "me", "hosts": "two"}}).tags["hosts"] == "two"

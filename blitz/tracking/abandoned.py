@@ -14,7 +14,7 @@ from blitz.errors import BadInput
 from blitz.tracking import store
 from blitz.tracking.about import RUNNING, About
 from blitz.tracking.journal import JOURNAL
-from blitz.tracking.sending import Busy, Delivery, sole_sender
+from blitz.tracking.sending import Busy, Delivery, brief, sole_sender
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,14 +69,19 @@ def settle(client: MlflowClient, uri: str) -> None:
     """
     stale = []
     try:
-        for run in _running(client):
-            tags = run.data.tags
+        running = _running(client)
+    except Exception as error:  # an unfinished look at other runs must not disturb this one
+        logger.warning("runs that were killed may still be called RUNNING: %s", brief(error))
+        return
+    for run in running:
+        tags = run.data.tags
+        try:
             if tags["host"] != platform.node():
                 stale += [run] if _is_stale(run) else []
             elif not is_alive(int(tags["pid"]), float(tags["pid.started_at"])):
                 _mark(client, uri, run)
-    except Exception as error:  # an unfinished look at other runs must not disturb this one
-        logger.warning("runs that were killed may still be called RUNNING: %s: %s", type(error).__name__, error)
+        except Exception as error:
+            logger.warning("run %s may still be called RUNNING: %s", run.info.run_id, brief(error))
     if stale:
         told = [f"{run.info.run_id} on {run.data.tags['host']} since {run.data.tags[HEARTBEAT]}" for run in stale[:5]]
         more = f" and {len(stale) - 5} more" if len(stale) > 5 else ""
