@@ -155,9 +155,11 @@ class Delivery:
     def _metrics(self, client: MlflowClient, run_id: str) -> None:
         from mlflow.entities import Metric
 
-        while True:
-            points, behind = journal.read(self.folder / JOURNAL, self.sent.journal, BATCH)
-            if behind == self.sent.journal:
+        path = self.folder / JOURNAL
+        end = path.stat().st_size if path.exists() else 0  # as it is now: a fast run may write as quickly as a slow server reads
+        while self.sent.journal < end:
+            points, behind = journal.read(path, self.sent.journal, BATCH)
+            if behind == self.sent.journal:  # a line that is still being written
                 return
             self._announce(STEP_SECONDS)
             client.log_batch(run_id, metrics=[Metric(p.name, p.value, p.milliseconds, p.step) for p in points])
