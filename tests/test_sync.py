@@ -137,3 +137,11 @@ def test_a_deleted_run_is_told(apart: Path, capsys: pytest.CaptureFixture[str]) 
     (apart / "sent.json").unlink()
     assert sync([str(apart)], STORE) == 1
     assert "must be in the 'active' state" in capsys.readouterr().out
+
+
+def test_a_store_whose_maker_was_killed_half_way_is_made_anew(apart: Path) -> None:
+    Path("fresh.db").unlink(missing_ok=True)
+    Path(".fresh.db.unfinished.1").write_bytes(b"SQLite format 3\0 and half a table")
+    assert sync([str(apart)], "sqlite:///fresh.db") == 0
+    assert_the_store_has_all_of(apart, "sqlite:///fresh.db")
+    assert list(Path().glob(".fresh.db*")) == []

@@ -156,7 +156,7 @@ class Delivery:
         from mlflow.entities import Metric
 
         path = self.folder / JOURNAL
-        end = path.stat().st_size if path.exists() else 0  # as it is now: a fast run may write as quickly as a slow server reads
+        end = path.stat().st_size if path.exists() else 0  # now: a run may write as fast as a server reads
         while self.sent.journal < end:
             points, behind = journal.read(path, self.sent.journal, BATCH)
             if behind == self.sent.journal:  # a line that is still being written

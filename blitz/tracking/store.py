@@ -46,9 +46,24 @@ def connect(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     with _creating(uri):
+        path = sqlite_path(uri)
+        if path is not None and not path.exists():
+            _create(path)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)  # MlflowClient itself is lazy: this creates the tables
         return client
+
+
+def _create(path: Path) -> None:
+    """Make the tables beside, then move them into place: a store whose maker was killed half-way is broken for good."""
+    from mlflow import MlflowClient
+
+    prefix = f".{path.name}.unfinished"
+    for leftover in path.parent.glob(f"{prefix}*"):  # of a process that was killed: we hold the lock
+        leftover.unlink()
+    unfinished = path.with_name(f"{prefix}.{os.getpid()}")
+    MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    unfinished.replace(path)
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
