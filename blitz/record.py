@@ -167,7 +167,7 @@ def recording(job: Job, uri: str | None, overrides: Sequence[str]) -> Iterator[R
             told = "".join(traceback.format_exception(error))
             tags = {
                 "error": shortened(redact(f"{type(error).__name__}: {error}"), 500),
-                "traceback": told[-TAG_LENGTH:],
+                "traceback": redact(told)[-TAG_LENGTH:],
             }
             worded = _in_our_words(error, record)
             if worded is None:
