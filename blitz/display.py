@@ -33,7 +33,10 @@ class _Lines(logging.Handler):
         if record.levelno >= logging.ERROR:
             return  # the exception that comes with it is told by whoever catches it
         style = "yellow" if record.levelno >= logging.WARNING else None
-        self.console.print(record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
+        try:
+            self.console.print(record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
+        except (OSError, SystemExit):  # rich's answer to a closed pipe: nobody looks any more, and training goes on
+            self.console.quiet = True
 
 
 class Display:

@@ -251,4 +251,7 @@ def _in_our_words(error: Exception, record: Record) -> Exception | None:
 def _settle_checkpoints(keep: str, folder: Path) -> None:
     for name in ("best", "last"):
         if keep not in ("all", name):
-            (folder / "checkpoints" / f"{name}.pt").unlink(missing_ok=True)
+            try:
+                (folder / "checkpoints" / f"{name}.pt").unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("checkpoint.keep=%s: %s: %s", keep, error.filename, error.strerror)

@@ -109,7 +109,8 @@ def test_a_store_that_fails_costs_exit_code_1_and_the_rest_goes_on(
 def test_a_run_that_another_process_sends(apart: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with sole_sender(apart):
         assert sync([str(apart)], STORE) == 0
-    assert f"{apart}: another process is sending it" in capsys.readouterr().out
+    told = capsys.readouterr().out.splitlines()
+    assert told == [f"{apart}: another process is sending it", f"1 run in {apart}: 1 sent by others"]
     assert runs() == []
 
 
@@ -121,11 +122,13 @@ def test_bad_input(apart: Path) -> None:
         sync([str(apart)], None)
 
 
-def test_an_address_whose_credentials_are_not_kept(apart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_whose_credentials_are_not_kept(
+    apart: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     about = json.loads((apart / "mlflow.json").read_text())
     (apart / "mlflow.json").write_text(json.dumps({**about, "store": "http://***@127.0.0.1:9"}))
-    with pytest.raises(blitz.BadInput, match="whose credentials are not kept; give the address again"):
-        sync([str(apart)], None)
+    assert sync([str(apart)], None) == 1
+    assert "whose credentials are not kept; give the address again" in capsys.readouterr().out
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
     assert sync([str(apart)], None) == 1  # known again, and not there
 
@@ -145,3 +148,37 @@ def test_a_store_whose_maker_was_killed_half_way_is_made_anew(apart: Path) -> No
     assert sync([str(apart)], "sqlite:///fresh.db") == 0
     assert_the_store_has_all_of(apart, "sqlite:///fresh.db")
     assert list(Path().glob(".fresh.db*")) == []
+
+
+def test_a_store_that_was_emptied_is_filled_again(apart: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, "first.db")
+    assert sync([str(apart)], "sqlite:///first.db") == 0
+    shutil.copy(empty_store, "second.db")
+    sent = json.loads((apart / "sent.json").read_text())
+    second = store.resolve("sqlite:///second.db")
+    (apart / "sent.json").write_text(json.dumps({**sent, "store": second}))  # what it tells of was there once
+    assert sync([str(apart)], second) == 0
+    assert_the_store_has_all_of(apart, second)
+
+
+def test_one_folder_that_cannot_be_read_does_not_stop_the_others(
+    apart: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = apart.with_name("0000")
+    broken.mkdir()
+    (broken / "mlflow.json").touch()
+    assert sync([], STORE) == 1
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1 sent, 1 not sent")
+    assert_the_store_has_all_of(apart)
+
+
+def test_an_end_that_only_the_store_was_told_of_is_kept(apart: Path) -> None:
+    assert sync([str(apart)], STORE) == 0
+    (run,) = runs()
+    client().set_terminated(run.info.run_id, "FAILED", 1_800_000_000_000)
+    about = json.loads((apart / "mlflow.json").read_text())
+    ended = {"status": "RUNNING", "ended_at": None, "pid_started_at": 1.0}
+    (apart / "mlflow.json").write_text(json.dumps({**about, **ended}))
+    assert sync([str(apart)], STORE) == 0
+    (run,) = runs()
+    assert (run.info.status, run.info.end_time) == ("FAILED", 1_800_000_000_000)

@@ -14,7 +14,7 @@ from blitz.errors import BadInput
 from blitz.tracking import store
 from blitz.tracking.about import RUNNING, About
 from blitz.tracking.journal import JOURNAL
-from blitz.tracking.sending import Busy, Delivery, brief, sole_sender
+from blitz.tracking.sending import Busy, brief, sole_sender
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,8 +62,8 @@ def killed(folder: Path, about: About) -> About:
     return found
 
 
-def settle(client: MlflowClient, uri: str) -> None:
-    """Mark this host's runs whose process is gone, and send what their folders hold; tell of other hosts' stale ones.
+def settle(client: MlflowClient) -> None:
+    """Mark this host's runs whose process is gone; tell of other hosts' stale ones.
 
     What it does or cannot do is told line by line; nothing is raised.
     """
@@ -79,7 +79,7 @@ def settle(client: MlflowClient, uri: str) -> None:
             if tags["host"] != platform.node():
                 stale += [run] if _is_stale(run) else []
             elif not is_alive(int(tags["pid"]), float(tags["pid.started_at"])):
-                _mark(client, uri, run)
+                _mark(client, run)
         except Exception as error:
             logger.warning("run %s may still be called RUNNING: %s", run.info.run_id, brief(error))
     if stale:
@@ -95,14 +95,16 @@ def _running(client: MlflowClient) -> list[Run]:
 
 
 def _is_stale(run: Run) -> bool:
+    """Whether a run was last heard of long ago; one that never sent a heartbeat was heard of at its start."""
     try:
         heard = datetime.fromisoformat(run.data.tags[HEARTBEAT])
     except (KeyError, ValueError):
-        return False
+        heard = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
     return (datetime.now(UTC) - heard).total_seconds() > STALE_AFTER
 
 
-def _mark(client: MlflowClient, uri: str, run: Run) -> None:
+def _mark(client: MlflowClient, run: Run) -> None:
+    """Mark a run as its folder says it ended; what else its folder holds may be much, and is left to `blitz sync`."""
     run_id, tags = run.info.run_id, run.data.tags
     folder = Path(tags["folder"])
     try:
@@ -110,16 +112,20 @@ def _mark(client: MlflowClient, uri: str, run: Run) -> None:
         if about.record != tags["record"]:
             raise BadInput(f"{folder}: another run's folder")
         with sole_sender(folder):
-            delivery = Delivery(folder, uri, killed(folder, about))
-            delivery.send()
-        status = delivery.about.status
+            about = killed(folder, about)
+        status, ended_at, why = about.status, about.ended_at, about.tags.get("ended")
     except Busy:
         return  # its own writer is at work
-    except BadInput:  # the folder is gone
-        status = "KILLED"
-        client.set_tag(run_id, "ended", WHY)
-        client.set_terminated(run_id, status, _heartbeat_milliseconds(run))
-    logger.info("run %s (%s) is marked as %s: %s", run_id, run.info.run_name, status, WHY)
+    except BadInput:
+        # The folder is gone, or this is a container whose host has the same name: only silence tells the two apart.
+        if not _is_stale(run):
+            return
+        status, ended_at, why = "KILLED", _heartbeat_milliseconds(run), WHY
+    if why:
+        client.set_tag(run_id, "ended", why)
+    client.set_terminated(run_id, status, ended_at)
+    more = f"; 'blitz sync {folder}' sends what its folder has" if folder.is_dir() else ""
+    logger.info("run %s (%s) is marked as %s: %s%s", run_id, run.info.run_name, status, why or "as it ended", more)
 
 
 def _heartbeat_milliseconds(run: Run) -> int | None:

@@ -24,7 +24,12 @@ class Recorder:
         self.about = about
         about.save(folder)
         self._journal = Journal(folder / JOURNAL)
-        self._writer = Writer.take(folder, uri, about) if uri is not None else None
+        self._writer: Writer | None = None
+        if uri is not None:
+            try:
+                self._writer = Writer.take(folder, uri, about)
+            except OSError as error:  # no process can be had
+                logger.warning("MLflow is not told of this run: %s; 'blitz sync %s' does that later", error, folder)
 
     @property
     def run_id(self) -> str | None:
@@ -53,4 +58,6 @@ class Recorder:
             self.about.save(self.folder)
         except OSError as error:
             logger.warning("the end of the run could not be written down: %s", error)
-        return self._writer.end(self.about) if self._writer is not None else ""
+        if self._writer is None:
+            return "" if self.about.store is None else "the run itself"
+        return self._writer.end(self.about)

@@ -22,6 +22,7 @@ from blitz.tracking.journal import JOURNAL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 logger = logging.getLogger("blitz")
 
@@ -71,6 +72,8 @@ class Delivery:
         """Send what the store lacks. Raises whatever the store's side raises; what arrived until then counts."""
         self._announce(OPEN_SECONDS)
         client = self.client
+        if self.recorded() is None:
+            self.sent = Sent(self.about.record, redact(self.uri))  # nothing of it is there, or is there any more
         run_id = self.sent.run_id or self._run(client)
         self._announce(STEP_SECONDS)
         self._parts(client, run_id)
@@ -81,6 +84,19 @@ class Delivery:
             client.set_terminated(run_id, self.about.status, self.about.ended_at)
             self.sent.status = self.about.status
             self.sent.save(self.folder)
+
+    def recorded(self) -> Run | None:
+        """The run as the store has it; None where it does not, such as in a store that was emptied since."""
+        from mlflow.exceptions import MlflowException
+
+        if self.sent.run_id is None:
+            return None
+        try:
+            return self.client.get_run(self.sent.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
 
     @property
     def client(self) -> MlflowClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import sys
@@ -24,88 +25,127 @@ class _NotSent(Exception):
     """Why a run could not be sent."""
 
 
+class _Waiting(Exception):
+    """Who else sends a run."""
+
+
 def sync(folders: Sequence[str], uri: str | None) -> int:
     """A line for each run that was not complete; returns the exit code, 1 where one still is not.
 
-    Raises BadInput for a folder that holds no run, and for a store that cannot be.
+    Raises BadInput for a named folder that holds no run, and for a named store that cannot be.
     """
     found = [Path(folder) for folder in folders] or [path.parent for path in sorted(RUNS.glob(f"*/{ABOUT}"))]
-    runs = [(folder, About.load(folder)) for folder in found]
+    runs = [(folder, _loaded(folder, bool(folders))) for folder in found]
     if uri is not None:
         uri = store.resolve(uri)
         remember(uri)
-    sent = complete = apart = failed = 0
+        with contextlib.suppress(health.Unreachable):  # told below, run by run
+            health.check(uri)
+    sent = complete = apart = waiting = failed = 0
     troubles: dict[str, str | None] = {}  # store -> why it cannot be used
     for folder, about in runs:
+        if about is None:
+            failed += 1
+            continue
         if about.store is None and uri is None:
             apart += 1
             if folders:
                 print(f"{folder}: recorded with tracking=none; name a store: blitz sync --store URI {folder}")
             continue
-        where = uri or _store(folder, about)
-        delivery = Delivery(folder, where, about)
-        if delivery.complete:
-            complete += 1
-            continue
         try:
+            where = uri or _store(folder, about)
+            delivery = Delivery(folder, where, about)
+            if delivery.complete and not (folders and _is_gone(delivery)):
+                complete += 1
+                continue
             if where not in troubles:
                 troubles[where] = _trouble(where)
             if trouble := troubles[where]:
                 raise _NotSent(trouble)
             print(f"{folder}: {_send(delivery)}", flush=True)
             sent += 1
+        except _Waiting as reason:
+            print(f"{folder}: {reason}", flush=True)
+            waiting += 1
         except _NotSent as reason:
             print(f"{folder}: not sent: {reason}", flush=True)
             failed += 1
-    counts = {"sent": sent, "complete already": complete, "recorded with tracking=none": apart, "not sent": failed}
+    counts = {"sent": sent, "complete already": complete, "recorded with tracking=none": apart}
+    counts |= {"sent by others": waiting, "not sent": failed}
     told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    where = ", ".join(folders) or str(RUNS.absolute())
-    print(f"{len(runs)} run{'s' * (len(runs) != 1)} in {where}: {told or 'nothing to send'}")
+    looked_in = ", ".join(folders) or str(RUNS.absolute())
+    print(f"{len(runs)} run{'s' * (len(runs) != 1)} in {looked_in}: {told or 'nothing to send'}")
     return 1 if failed else 0
 
 
+def _loaded(folder: Path, named: bool) -> About | None:
+    """None for a folder in ./runs that cannot be read, which is told. Raises BadInput for one that was named."""
+    try:
+        return About.load(folder)
+    except BadInput as problem:
+        if named:
+            raise
+        print(f"{problem}", flush=True)
+        return None
+
+
 def _store(folder: Path, about: About) -> str:
-    """Where a run was to be recorded. Its record holds no credentials: an address with some comes from here."""
+    """Where a run was to be recorded. Its record holds no credentials: an address with some comes from here.
+
+    Raises _NotSent where it does not.
+    """
     assert about.store is not None
     if HIDDEN not in about.store:
         return about.store
     ours = store.resolve(None)
     if redact(ours) != about.store:
-        raise BadInput(
-            f"{folder}: was recorded in {about.store}, whose credentials are not kept; "
+        raise _NotSent(
+            f"was recorded in {about.store}, whose credentials are not kept; "
             "give the address again: --store URI, or MLFLOW_TRACKING_URI"
         )
     return ours
 
 
+def _is_gone(delivery: Delivery) -> bool:
+    """Whether a store has lost a run that it had. Where that cannot be asked, sending tells why."""
+    try:
+        return delivery.recorded() is None
+    except Exception:
+        return True
+
+
 def _trouble(where: str) -> str | None:
     try:
         health.check(where)
-        settle(store.connect(where), where)
+        settle(store.connect(where))
     except health.Unreachable as outage:
         print(f"blitz: {outage}", file=sys.stderr)
         return f"{redact(where)} does not answer"
-    except BadInput:
-        raise
+    except BadInput as problem:
+        return str(problem)
     except Exception as error:
         return brief(error)
     return None
 
 
 def _send(delivery: Delivery) -> str:
-    """What was sent, in words. Raises _NotSent."""
+    """What was sent, in words. Raises _NotSent and _Waiting."""
     folder, about = delivery.folder, delivery.about
     local = about.host == platform.node()
     if about.status == RUNNING and local and is_alive(about.pid, about.pid_started_at):
-        return "still training; it sends by itself"
+        raise _Waiting("still training; it sends by itself")
     try:
         with sole_sender(folder):
             if about.status == RUNNING and local:
-                delivery.about = killed(folder, about)
+                known = delivery.recorded()  # a full disk may have kept the folder from being told of the end
+                if known is not None and known.info.status != RUNNING:
+                    delivery.about = about.ended(known.info.status, known.data.tags, known.info.end_time)
+                else:
+                    delivery.about = killed(folder, about)
             missing = delivery.missing()
             delivery.send()
     except Busy:
-        return "another process is sending it"
+        raise _Waiting("another process is sending it") from None
     except Exception as error:
         raise _NotSent(brief(error)) from None
     doubt = ""

@@ -34,7 +34,7 @@ def serve(uri: str | None, port: int | None) -> int:
     where = store.resolve(uri)
     health.check(where)
     client = store.connect(where)  # creates or updates the tables under a lock, before the server's workers come
-    settle(client, where)
+    settle(client)
     if where.startswith(("http://", "https://")):
         print(f"{redact(where)} has a UI of its own:")
         _tell_links(client, redact(where).rstrip("/"))

@@ -55,6 +55,7 @@ class Writer:
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
+            errors="replace",  # libraries print what they like
             start_new_session=True,  # Ctrl-C in the terminal is for the run alone
         )
         self.run_id: str | None = None
@@ -129,23 +130,25 @@ class Writer:
         """Pass on what the writer says: log lines, the run's id, and at the end what is missing."""
         assert self._process.stdout is not None
         last_words: list[str] = []
-        with self._process.stdout as output:
-            for line in output:
-                try:
-                    word = json.loads(line)
-                    level, text = word.get("log", (None, None))
-                except (ValueError, AttributeError):  # not ours: a traceback, or a library that prints
-                    last_words = [*last_words[-20:], line]
-                    continue
-                if level is not None:
-                    logger.log(level, "%s", text)
-                self.run_id = word.get("run_id", self.run_id)
-                self._told.put(word)
-        code = self._process.wait()
-        if code and not self._discarded:
-            words = redact(" ".join("".join(last_words).split()))[-500:]
-            logger.warning("the process that writes to MLflow ended with %d; the record is complete. %s", code, words)
-        self._told.put(None)
+        try:
+            with self._process.stdout as output:
+                for line in output:
+                    try:
+                        word = json.loads(line)
+                        level, text = word.get("log", (None, None))
+                    except (ValueError, AttributeError):  # not ours: a traceback, or a library that prints
+                        last_words = [*last_words[-20:], line]
+                        continue
+                    self.run_id = word.get("run_id", self.run_id)
+                    self._told.put(word)
+                    if level is not None:
+                        logger.log(level, "%s", text)
+            code = self._process.wait()
+            if code and not self._discarded:
+                words = redact(" ".join("".join(last_words).split()))[-500:]
+                logger.warning("the process that writes to MLflow ended with %d; the journal goes on. %s", code, words)
+        finally:
+            self._told.put(None)  # whatever happened here: a run's end must not wait for it
 
 
 @atexit.register
@@ -190,9 +193,13 @@ def main() -> None:
 
 
 def _hear(commands: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    for line in sys.stdin:
-        commands.put(json.loads(line))
-    commands.put(None)
+    try:
+        for line in sys.stdin:
+            commands.put(json.loads(line))
+    except ValueError:  # a line that was cut off when training was killed: its input has ended
+        logger.debug("the last command was cut off")
+    finally:
+        commands.put(None)
 
 
 def _say(word: dict[str, Any]) -> None:
@@ -248,9 +255,8 @@ class _Sending:
     def end(self, about: About) -> str:
         """The last attempts; what is missing then, in words."""
         self.delivery.about = about
-        for _ in range(LAST_TRIES):
-            if self.attempt():
-                break
+        tries = 1 if self._failing else LAST_TRIES  # an outage is known by now; anything else may pass
+        while not self.attempt() and (tries := tries - 1):
             time.sleep(FIRST_PAUSE)
         self._held.close()
         return self.delivery.missing()
@@ -270,4 +276,4 @@ class _Sending:
             self._next_heartbeat = time.monotonic() + HEARTBEAT_EVERY
         if self.delivery.uri not in self.settled:
             self.settled.add(self.delivery.uri)
-            settle(client, self.delivery.uri)
+            settle(client)
