@@ -61,6 +61,8 @@ def main() -> NoReturn:
         remember(argument)
     try:
         signal.signal(signal.SIGTERM, _terminate)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+            signal.signal(signal.SIGHUP, _terminate)  # the terminal was closed
         if first and not first.startswith("-") and "=" not in first and first[0] not in "+~":
             sys.exit(_verb(first, arguments))
         sys.exit(train(arguments))

@@ -214,7 +214,7 @@ def _about(job: Job, uri: str | None, overrides: Sequence[str], facts: dict[str,
         host=platform.node(),
         pid=process.pid,
         pid_started_at=process.create_time(),
-        params=texts(redact_values({**job.settings.notable(), "threads": job.device.threads})),
+        params=texts(redact_values({**job.settings.notable(), "device.threads": job.device.threads})),
         tags={
             tag: shortened(text, TAG_LENGTH)
             for tag, text in redact_values({**started, **description.tags(job, overrides, facts, folder)}).items()

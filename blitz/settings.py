@@ -96,20 +96,17 @@ class Settings(BaseModel):
         """What a person wants to see of the config, with dotted keys: what runs are compared by, and all else that
         changes results and is not at its default. The whole of it would drown what differs.
         """
-        from pydantic_core import PydanticUndefined
-
         registries, fields = menus(), type(self).model_fields
         found: dict[str, Any] = {}
         for key, value in self._identity().items():
             if key in registries:
                 defaults = {option.name: option.default for option in registries[key].options(value["name"])}
-                choices = {f"{key}.{option}": (setting, defaults.get(option)) for option, setting in value.items()}
+                settings = {f"{key}.{option}": (setting, defaults.get(option)) for option, setting in value.items()}
             else:
-                default = fields[key].default
-                choices = {key: (value, None if default is PydanticUndefined else default)}
-            found |= {
-                name: setting for name, (setting, default) in choices.items() if name in COMPARED or setting != default
-            }
+                settings = {key: (value, fields[key].default)}
+            for name, (setting, default) in settings.items():
+                if name in COMPARED or setting != default:
+                    found[name] = setting
         return found
 
     def config_hash(self, data_fingerprint: str) -> str:

@@ -33,10 +33,14 @@ Blitz = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def _process_as_it_was() -> Iterator[None]:
     """The handler of SIGTERM, and the log, which Hydra's flags print through."""
-    handler, log = signal.getsignal(signal.SIGTERM), logging.getLogger()
+    handlers, log = (
+        {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)},
+        logging.getLogger(),
+    )
     level, before = log.level, list(log.handlers)
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     log.setLevel(level)
     for added in set(log.handlers) - set(before):
         log.removeHandler(added)

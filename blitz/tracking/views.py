@@ -61,7 +61,7 @@ def _view(params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     state = {
         "selectedColumns": columns,
         "columnOrder": ["attributes.`Run Name`", "runDateAndNestInfo", *columns, "duration"],
-        "columnWidths": {"attributes.`Run Name`": 280, "runDateAndNestInfo": 130},
+        "columnWidths": {"attributes.`Run Name`": 360, "runDateAndNestInfo": 150},
     }
     now = time.time_ns() // 1_000_000
     return {"name": "blitz: what differs", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
