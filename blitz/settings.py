@@ -24,6 +24,8 @@ Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it i
 NOT_IN_HASH = ("tracking", "checkpoint", "runs_dir", "name", "tags", "notes", "report_every", "profile")
 # What people compare runs by, also where it is at its default.
 COMPARED = ("model.name", "optimizer.name", "optimizer.lr", "data.name", "epochs", "batch_size", "seed")
+# The choices of `conf/config.yaml` in the groups that are not among these: they go without saying.
+UNSAID = {"schedule": "constant", "loss": "cross_entropy", "augment": "none", "mix": "none", "device": "auto"}
 # Where the data lies does not matter either: its fingerprint is hashed instead.
 NOT_IN_DATA_HASH = ("root", "url")
 
@@ -101,6 +103,7 @@ class Settings(BaseModel):
         for key, value in self._identity().items():
             if key in registries:
                 defaults = {option.name: option.default for option in registries[key].options(value["name"])}
+                defaults["name"] = UNSAID.get(key)
                 settings = {f"{key}.{option}": (setting, defaults.get(option)) for option, setting in value.items()}
             else:
                 settings = {key: (value, fields[key].default)}

@@ -142,7 +142,7 @@ def test_a_runs_note_says_what_it_was_and_how_to_repeat_it(driver: WebDriver, re
     what = "net (62,006 parameters) on folder (5,000" if IMAGES else "net (61,706 parameters) on digits (1,298"
     assert f"{what} training images), sgd, 5 epochs of batches of 32, seed 0; cpu" in text
     assert f"{run.data.metrics['test/accuracy']:.2%} test accuracy with the weights of epoch" in text
-    command = ["blitz", f"optimizer.lr={RATES[0]}", *COMMON, f"device.threads={run.data.params['threads']}"]
+    command = ["blitz", f"optimizer.lr={RATES[0]}", *COMMON, f"device.threads={run.data.params['device.threads']}"]
     assert [block.splitlines()[-1] for block in code] == [" ".join(command)]
 
 

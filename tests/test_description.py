@@ -10,7 +10,7 @@ import pytest
 import blitz
 from blitz import description
 from blitz.job import Job, build
-from blitz.settings import check
+from blitz.settings import UNSAID, check
 from blitz.tracking import provenance
 
 SMALL = ["data=digits", "data.limit=100", "batch_size=25", "device.threads=1"]
@@ -71,7 +71,13 @@ def test_parameters_are_what_is_compared_or_not_at_its_default() -> None:
     assert notable["optimizer.lr"] == settings.optimizer["lr"]
     assert {"model.name", "optimizer.name", "data.name", "epochs", "batch_size", "seed"} <= notable.keys()
     assert not {"ema", "model.weights", "data.limit", "runs_dir", "tracking.uri", "report_every"} & notable.keys()
-    assert len(notable) < 20
+    assert len(notable) < 12
+
+
+def test_choices_that_go_without_saying_are_those_of_the_default_config() -> None:
+    default = blitz.compose([]).record()
+    assert {group: default[group]["name"] for group in UNSAID} == UNSAID
+    assert blitz.compose(["mix=cutmix"]).notable()["mix.name"] == "cutmix"
 
 
 def test_parameters_hold_every_difference_of_the_config_that_changes_results() -> None:
