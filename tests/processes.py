@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -35,11 +36,16 @@ def finished(folder: Path, *arguments: str, **environment: str) -> tuple[int, st
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> str:
-    """Read the process's output up to the line that holds `text`."""
+    """Read the process's output up to the line that holds `text`; ends a process that says it in no five minutes."""
     assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return line
+    patience = threading.Timer(300, process.kill)
+    patience.start()
+    try:
+        for line in process.stdout:
+            if text in line:
+                return line
+    finally:
+        patience.cancel()
     assert process.stderr is not None
     raise AssertionError(f"{text!r} never came: {process.stderr.read()}")
 

@@ -117,7 +117,14 @@ class Faulty(ThreadingHTTPServer):
         class Handler(BaseHTTPRequestHandler):
             def do(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                headers = {key: value for key, value in self.headers.items() if key != "Host"}
+                if self.headers.get("Transfer-Encoding") == "chunked":  # a file
+                    while size := int(self.rfile.readline(), 16):
+                        body += self.rfile.read(size)
+                        self.rfile.readline()
+                    self.rfile.readline()
+                headers = {
+                    key: value for key, value in self.headers.items() if key not in ("Host", "Transfer-Encoding")
+                }
                 with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as behind:
                     behind.request(self.command, self.path, body, headers)
                     answer = behind.getresponse()

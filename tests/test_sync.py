@@ -182,3 +182,16 @@ def test_an_end_that_only_the_store_was_told_of_is_kept(apart: Path) -> None:
     assert sync([str(apart)], STORE) == 0
     (run,) = runs()
     assert (run.info.status, run.info.end_time) == ("FAILED", 1_800_000_000_000)
+
+
+def test_where_only_the_artifacts_cannot_be_stored_the_rest_is_right(
+    apart: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mlartifacts").touch()  # where a folder should be
+    assert sync([str(apart)], STORE) == 1
+    assert f"{apart}: not sent: " in capsys.readouterr().out
+    run = assert_the_store_has_all_of(apart)
+    assert run.info.status == "FINISHED"
+    Path("mlartifacts").unlink()
+    assert sync([str(apart)], STORE) == 0
+    assert artifacts(run.info.run_id) == FILES

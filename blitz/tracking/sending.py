@@ -78,12 +78,12 @@ class Delivery:
         self._announce(STEP_SECONDS)
         self._parts(client, run_id)
         self._metrics(client, run_id)
-        self._files(client, run_id)
         if self.about.status != self.sent.status:
             self._announce(STEP_SECONDS)
             client.set_terminated(run_id, self.about.status, self.about.ended_at)
             self.sent.status = self.about.status
             self.sent.save(self.folder)
+        self._files(client, run_id)  # last: where only the artifacts' store fails, the rest is right
 
     def recorded(self) -> Run | None:
         """The run as the store has it; None where it does not, such as in a store that was emptied since."""
