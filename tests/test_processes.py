@@ -177,7 +177,7 @@ def test_a_sweep_goes_on_after_a_job_that_failed_and_exits_with_1(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("round_", range(2))
+@pytest.mark.parametrize("round_", range(10))
 def test_eight_processes_that_start_together_on_a_fresh_store_are_all_recorded(tmp_path: Path, round_: int) -> None:
     short = [*QUICK, "epochs=1", "data.limit=60"]
     processes = [start(tmp_path, *short, f"seed={seed}") for seed in range(8)]
