@@ -12,7 +12,7 @@ from typing import Any
 from blitz.job import Job
 from blitz.settings import NOT_IN_DATA_HASH, NOT_IN_HASH
 from blitz.tracking import provenance
-from blitz.tracking.credentials import redact_command
+from blitz.tracking.credentials import redact_command, redact_values
 from blitz.training.metrics import Evaluation
 
 NAME_LENGTH = 120
@@ -114,7 +114,7 @@ def outcome(test: Evaluation, best_epoch: int, objective: float, validated: bool
 def about_model(job: Job) -> dict[str, Any]:
     """What `load_model` builds the model from."""
     return {
-        "model": {**job.settings.model, "weights": None},
+        "model": redact_values({**job.settings.model, "weights": None}),
         "classes": list(job.dataset.classes),
         "input_shape": list(job.splits.train.images.shape[1:]),
         "mean": list(job.splits.mean),

@@ -146,3 +146,6 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database")
     with pytest.raises(BadInput, match="is no SQLite database"):
         check(f"sqlite:///{tmp_path}/mlflow.db")
+    for uri in ("./mlruns", f"file://{tmp_path}/mlruns"):
+        with pytest.raises(BadInput, match="MLflow keeps no runs in folders any more"):
+            check(uri)

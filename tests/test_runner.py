@@ -221,6 +221,21 @@ def test_a_diverging_run_is_recorded_as_failed(here: Path) -> None:
     assert "Traceback" in (folder / "run.log").read_text()
 
 
+def test_no_credential_of_an_error_is_recorded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise ValueError("http://me:planted-login@host refused planted-token-7")
+
+    monkeypatch.setenv("SOME_API_TOKEN", "planted-token-7")
+    monkeypatch.setattr(blitz.MODELS.builder("net"), "forward", failing)
+    with pytest.raises(ValueError, match="refused"):
+        run()
+    (recorded,) = runs()
+    assert recorded.data.tags["error"] == "ValueError: http://***@host refused ***"
+    assert "ValueError: http://***@host refused ***" in recorded.data.tags["traceback"]
+    files = [path for path in here.rglob("*") if path.is_file()]
+    assert [path for path in files if b"planted" in path.read_bytes()] == []
+
+
 def test_ctrl_c_is_recorded_as_killed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -40,6 +40,8 @@ def check(uri: str) -> None:
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme in ("http", "https"):
         problem = _within(SECONDS, lambda: _ask(uri))
+    elif scheme in ("", "file"):
+        raise BadInput(f"tracking.uri={uri}: MLflow keeps no runs in folders any more; name a file: sqlite:///{uri}.db")
     elif scheme in PORTS:
         problem = _within(SECONDS, lambda: _knock(uri, PORTS[scheme]))
     else:
