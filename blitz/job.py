@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +17,7 @@ from blitz.errors import BadInput
 from blitz.loading import weights_file
 from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.datasets import DATASETS, Dataset, Split, Splits, split
-from blitz.parts.devices import DEVICES, Device, prepare
+from blitz.parts.devices import DEVICES, Device, available, prepare
 from blitz.parts.losses import LOSSES
 from blitz.parts.mixes import MIXES
 from blitz.parts.models import MODELS, starting_weights
@@ -42,10 +46,12 @@ class Job:
     mix: Mix
 
 
-def build(settings: Settings) -> Job:
-    """Device, data, model and all that trains it, in this order; makes no folder."""
-    at_once = settings.micro_batch_size or settings.batch_size
-    device = prepare(DEVICES.build(settings.device), at_once, **DEVICES.shared(settings.device))
+def build(settings: Settings, before: Mapping[str, Any] | None = None) -> Job:
+    """Device, data, model and all that trains it, in this order; makes no folder.
+
+    `before`: the device of the run that is repeated or gone on with, as its `provenance.json` has it.
+    """
+    device = device_of(settings, before)
     dataset: Dataset = DATASETS.build(settings.data)
     splits = split(dataset, **DATASETS.shared(settings.data))
     if settings.batch_size > len(splits.train.labels):
@@ -56,7 +62,12 @@ def build(settings: Settings) -> Job:
     torch.manual_seed(stream(settings.seed, "initialisation"))
     num_classes, input_shape = len(dataset.classes), tuple(splits.train.images.shape[1:])
     model: nn.Module = MODELS.build(settings.model, num_classes, input_shape)
-    starting_weights(model, lambda run: weights_file(run, settings.tracking.uri), **MODELS.shared(settings.model))
+    with ExitStack() as fetched:
+
+        def of_run(run: str) -> Path:
+            return fetched.enter_context(weights_file(run, settings.tracking.uri))
+
+        starting_weights(model, of_run, **MODELS.shared(settings.model))
     memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
     model = model.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
     average = None
@@ -94,3 +105,17 @@ def build(settings: Settings) -> Job:
         augment=AUGMENTATIONS.build(settings.augment, splits.mean),
         mix=mix,
     )  # fmt: skip
+
+
+def device_of(settings: Settings, before: Mapping[str, Any] | None = None) -> Device:
+    """The device that a config asks for, and this process set up for it.
+
+    What the config leaves to blitz is as `before`: the number of threads, and the device itself if it is here.
+    """
+    choice = settings.device
+    if before is not None:
+        choice = {**choice, "threads": before["threads"]}
+        if choice["name"] == "auto" and (kind := before["name"].partition(":")[0]) in available():
+            choice = {**DEVICES.check({"name": kind}), **DEVICES.shared(choice)}
+    at_once = settings.micro_batch_size or settings.batch_size
+    return prepare(DEVICES.build(choice), at_once, **DEVICES.shared(choice))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from blitz.errors import BadInput
-from blitz.parts.models import MODELS
+from blitz.parts.models import MODELS, is_path
+from blitz.settings import Settings
 from blitz.tracking import health, store
 from blitz.training import checkpoint
 from blitz.training.classifier import Classifier
@@ -21,23 +24,36 @@ def load_model(run: str | Path, *, uri: str | None = None) -> Classifier:
     default the one that a run would use. Raises BadInput where there is no such run or it kept no weights. Nothing in
     the record is run as code.
     """
-    state = checkpoint.load(weights_file(str(run), uri))
+    with weights_file(str(run), uri) as path:
+        state = checkpoint.load(path)
+    if not {"about", "model"} <= state.keys():
+        raise BadInput(f"{run}: holds no model of a run (accepted: {BEST} of one)")
     about = state["about"]
     model = MODELS.build(about["model"], len(about["classes"]), tuple(about["input_shape"]))
     model.load_state_dict(state["model"])
     return Classifier(model, about["mean"], about["std"], about["classes"]).eval()
 
 
-def weights_file(source: str, uri: str | None = None) -> Path:
-    """The weights that a path, a run's folder or a run id stands for."""
+@contextmanager
+def weights_file(source: str, uri: str | None = None) -> Iterator[Path]:
+    """The weights that a path, a run's folder or a run id stands for; a file that was fetched is gone afterwards."""
     path = Path(source)
     if path.is_dir():
         path = path / BEST
         if not path.exists():
             raise BadInput(f"{source}: this folder holds no {BEST}")
-    if path.exists() or path.suffix or len(path.parts) > 1:
-        return path
-    where = store.resolve(uri)
-    health.check(where)
-    client = store.connect(where)
-    return store.fetch(client, store.find(client, source), BEST, Path(tempfile.mkdtemp(prefix="blitz-")))
+    if is_path(source):
+        yield path
+        return
+    client = health.connect(uri)
+    with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
+        yield store.fetch(client, store.find(client, source), BEST, Path(folder))
+
+
+def pinned(settings: Settings) -> Settings:
+    """The same with the whole id of a run whose weights it starts from: `last` is another one tomorrow."""
+    weights = settings.model["weights"]
+    if weights is None or is_path(weights):
+        return settings
+    client = health.connect(settings.tracking.uri)
+    return settings.model_copy(update={"model": {**settings.model, "weights": store.find(client, weights).info.run_id}})

@@ -10,13 +10,14 @@ from pathlib import Path
 from blitz.display import Display, where_lines
 from blitz.interrupts import Interrupt, graceful
 from blitz.job import Job, build
+from blitz.loading import pinned
 from blitz.record import Record, recording
 from blitz.settings import Settings
 from blitz.tracking import health, store
 from blitz.tracking.credentials import redact, remember
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
-from blitz.training.loop import EpochResult, Progress, evaluate, fit
+from blitz.training.loop import EpochResult, Progress, fit
 from blitz.training.metrics import Evaluation
 from blitz.training.profiling import Profiler
 
@@ -45,13 +46,13 @@ def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
         uri = tracking_store(settings)
         if uri is not None:
             Writer.prepare()
-        job = build(settings)
+        job = build(pinned(settings))
         with recording(job, uri, overrides) as record:
             with graceful() as interrupt:
                 best = train(job, record, display, interrupt)
             if interrupt.requested:  # after training's last look
                 raise interrupt.error()
-            test = evaluate(job.learner, job.test, settings.eval_flip)
+            test = job.learner.evaluate(job.test, settings.eval_flip)
             record.tested(test, best.objective)
         for line in where_lines(record.folder, redact(uri) if uri else None, record.run_id, record.missing):
             logger.info("%s", line)

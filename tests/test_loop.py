@@ -19,7 +19,7 @@ from blitz.parts.losses import LOSSES
 from blitz.parts.models.net import Net
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.training.batches import Batches
-from blitz.training.loop import EpochResult, Learner, NonFiniteLoss, Progress, evaluate, fit, train_epoch, train_step
+from blitz.training.loop import EpochResult, Learner, NonFiniteLoss, Progress, fit, train_epoch, train_step
 from blitz.training.metrics import Evaluation, Sums
 
 CPU = torch.device("cpu")
@@ -258,8 +258,8 @@ def test_averaged_weights_are_the_running_mean_of_weights_and_buffers_and_are_wh
         assert torch.allclose(average[name].double(), value.double(), rtol=1e-5, atol=1e-7), name
     slow = small_model(nn.BatchNorm2d(4))
     slow.load_state_dict(average)
-    assert evaluate(learner, data).loss == evaluate(make_learner(slow), data).loss
-    assert evaluate(learner, data).loss != evaluate(make_learner(model), data).loss
+    assert learner.evaluate(data).loss == make_learner(slow).evaluate(data).loss
+    assert learner.evaluate(data).loss != make_learner(model).evaluate(data).loss
 
 
 # Means over images
@@ -287,7 +287,7 @@ def test_the_loss_of_an_epoch_and_of_an_evaluation_is_the_mean_over_images(choic
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 64])
 def test_an_evaluation_sees_every_image_once_in_the_order_of_the_split(batch_size: int) -> None:
     learner, data = make_learner(), batches(10, batch_size)
-    found = evaluate(learner, data)
+    found = learner.evaluate(data)
     assert int(found.confusion.sum()) == len(found.predicted) == len(found.confidence) == 10
     with torch.no_grad():
         expected = learner.model(normalise(data.images)).softmax(1).max(1)
@@ -300,7 +300,7 @@ def test_an_evaluation_changes_nothing_and_goes_without_dropout() -> None:
     learner, data = make_learner(model), batches(10, 4)
     reports(learner, data)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert evaluate(learner, data).loss == evaluate(learner, data).loss
+    assert learner.evaluate(data).loss == learner.evaluate(data).loss
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
 
@@ -310,18 +310,18 @@ def test_with_flip_the_logits_are_the_mean_over_the_image_and_its_mirror_image()
     inputs = normalise(data.images)
     with torch.no_grad():
         logits = (learner.model(inputs) + learner.model(torch.flip(inputs, dims=[3]))) / 2
-    found = evaluate(learner, data, flip=True)
+    found = learner.evaluate(data, flip=True)
     assert torch.equal(found.predicted, logits.argmax(1))
     assert torch.allclose(found.confidence, logits.softmax(1).amax(1))
     assert found.loss == pytest.approx(float(F.cross_entropy(logits, data.labels)), rel=1e-6)
-    assert found.loss != pytest.approx(evaluate(learner, data).loss, rel=1e-4)
+    assert found.loss != pytest.approx(learner.evaluate(data).loss, rel=1e-4)
 
 
 def test_flip_changes_nothing_for_symmetric_images() -> None:
     images, labels = pictures(10)
     symmetric = Batches(torch.maximum(images, images.flip(-1)), labels, 4, CPU, normalise)
     learner = make_learner()
-    plain, flipped = (evaluate(learner, symmetric, flip) for flip in (False, True))
+    plain, flipped = (learner.evaluate(symmetric, flip) for flip in (False, True))
     assert plain.loss == flipped.loss
     assert torch.equal(plain.confidence, flipped.confidence)
 

@@ -12,7 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from blitz.parts.losses import LOSSES
 from blitz.training.batches import Batches
-from blitz.training.loop import Learner, evaluate
+from blitz.training.loop import Learner
 from blitz.training.metrics import Evaluation, Sums
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def evaluation(logits: Tensor, labels: Tensor, batch_size: int = 4) -> Evaluatio
     optimizer = torch.optim.SGD(model.parameters())
     learner = Learner(model, loss, optimizer, lambda step: 1.0, GradScaler(enabled=False), contextlib.nullcontext)
     images = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)
-    return evaluate(learner, Batches(images, labels, batch_size, CPU, Tensor.float))
+    return learner.evaluate(Batches(images, labels, batch_size, CPU, Tensor.float))
 
 
 def random_logits(count: int, num_classes: int) -> tuple[Tensor, Tensor]:

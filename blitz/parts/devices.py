@@ -45,11 +45,16 @@ class Device:
         return f"{self.torch} ({self.name}), {', '.join(extras)}"
 
 
+def available() -> list[str]:
+    """The kinds of devices that are here, the fastest first."""
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [kind for kind, is_here in found.items() if is_here]
+
+
 def auto() -> torch.device:
     """The first GPU where there is one, else Apple's, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", 0)
-    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    kind = available()[0]
+    return torch.device(kind, 0) if kind == "cuda" else torch.device(kind)
 
 
 def cpu() -> torch.device:

@@ -8,11 +8,15 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from blitz.errors import BadInput
+from blitz.tracking import store
 from blitz.tracking.credentials import redact
-from blitz.tracking.store import sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SECONDS = 4.5  # that a store which does not answer may cost
 PROBE = "/api/2.0/mlflow/experiments/search?max_results=1"
@@ -28,7 +32,7 @@ class Unreachable(BadInput):
 
 def check(uri: str) -> None:
     """Raises BadInput for a store that cannot be written to, and its subclass Unreachable for an outage."""
-    path = sqlite_path(uri)
+    path = store.sqlite_path(uri)
     if path is not None:
         if not path.parent.is_dir():
             raise BadInput(f"tracking.uri={uri}: there is no folder {path.parent}; make it, or name another file")
@@ -53,6 +57,16 @@ def check(uri: str) -> None:
         )
     if problem is not None:
         raise problem
+
+
+def connect(uri: str | None) -> MlflowClient:
+    """A client of a store that is there already, by default the one that a run would use. Raises BadInput."""
+    where = store.resolve(uri)
+    path = store.sqlite_path(where)
+    if path is not None and not path.exists():
+        raise BadInput(f"{where}: there is no such store; name one with --store URI or MLFLOW_TRACKING_URI")
+    check(where)
+    return store.connect(where)
 
 
 def _looks_like_sqlite(path: Path) -> bool:

@@ -14,9 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blitz.errors import BadInput
+from blitz.state_files import Unreadable, misfits, read
 from blitz.training.loop import Learner
 
-FORMAT = 2
+FORMAT = 3
+
+
+class Misfit(Exception):
+    """A state does not belong to a learner; why, in words that follow its path."""
 
 
 def snapshot(learner: Learner) -> dict[str, Any]:
@@ -38,11 +44,18 @@ def snapshot(learner: Learner) -> dict[str, Any]:
 
 
 def restore(learner: Learner, state: dict[str, Any]) -> None:
-    """Bring a learner of the same parts to where `state` was taken."""
+    """Bring a learner of the same parts to where `state` was taken. Raises Misfit for the state of other parts."""
+    if told := misfits(learner.model.state_dict(), state["model"]):
+        raise Misfit(f"holds another model: {told}")
+    if (learner.average is None) != (state["average"] is None):
+        raise Misfit(f"holds {'no ' if learner.average else ''}averaged weights")
     learner.model.load_state_dict(state["model"])
     if learner.average is not None:
         learner.average.load_state_dict(state["average"])
-    learner.optimizer.load_state_dict(state["optimizer"])
+    try:
+        learner.optimizer.load_state_dict(state["optimizer"])
+    except ValueError as error:  # another number of groups, or of parameters in one
+        raise Misfit(f"holds another optimizer: {error}") from None
     learner.scaler.load_state_dict(state["scaler"])
     learner.epoch, learner.step, learner.epoch_step = state["epoch"], state["step"], state["epoch_step"]
     learner.sums.load_state_dict(state["sums"])
@@ -122,6 +135,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read what `save` wrote, onto the CPU; never runs code that the file holds."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """Read what `save` wrote, onto the CPU; never runs code that the file holds.
+
+    Raises BadInput for a file that is missing, damaged, no checkpoint, or of a newer blitz.
+    """
+    try:
+        state = read(path)
+    except Unreadable as reason:
+        raise BadInput(f"{path}: {reason}") from None
+    if not isinstance(state, dict):
+        raise BadInput(f"{path}: not a checkpoint of blitz")
+    if (found := state.get("format", 0)) > FORMAT:
+        raise BadInput(
+            f"{path}: written by a newer blitz (format {found}; this one reads up to {FORMAT}); update blitz"
+        )
     return state

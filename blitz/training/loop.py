@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -55,6 +55,12 @@ class Learner:
     def evaluated(self) -> nn.Module:
         """The model that counts: the averaged one where averaging is on."""
         return self.model if self.average is None else self.average.module
+
+    def evaluate(self, batches: Batches, flip: bool = False) -> Evaluation:
+        """The same as `evaluate`; training may go on afterwards."""
+        found = evaluate(self.evaluated, self.loss, batches, autocast=self.autocast, flip=flip)
+        self.model.train()
+        return found
 
 
 @dataclass(frozen=True)
@@ -157,25 +163,31 @@ def train_epoch(
 
 
 @torch.no_grad()
-def evaluate(learner: Learner, batches: Batches, flip: bool = False) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    *,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    flip: bool = False,
+) -> Evaluation:
     """Every image of a split once, none dropped. With `flip`, logits are the mean over the image and its mirror image.
 
-    Draws no random numbers that training would miss: each step of training seeds its own.
+    Leaves the model in evaluation mode. Draws no random numbers that training would miss: each step seeds its own.
     """
-    model = learner.evaluated.eval()
-    sums = Sums(learner.device)
+    model.eval()
+    sums = Sums(batches.device)
     logits_of: list[Tensor] = []
     labels_of: list[Tensor] = []
     for images, labels in batches.in_order():
-        with learner.autocast():
+        with autocast():
             logits = model(images)
             if flip:
                 logits = (logits + model(images.flip(-1))) / 2
         logits = logits.float()
-        sums.add(*learner.loss(logits, labels), logits, labels)
+        sums.add(*loss(logits, labels), logits, labels)
         logits_of.append(logits)
         labels_of.append(labels)
-    learner.model.train()
     return _evaluation(sums, torch.cat(logits_of).cpu(), torch.cat(labels_of).cpu())
 
 
@@ -212,7 +224,7 @@ def fit(
         metrics["time/images_per_second"] = (sums.count - count) / metrics["time/train"]
         evaluation = None
         if validation is not None and (learner.epoch % eval_every == 0 or learner.epoch == epochs):
-            evaluation = evaluate(learner, validation, eval_flip)
+            evaluation = learner.evaluate(validation, eval_flip)
             metrics |= {"val/loss": evaluation.loss, "val/accuracy": evaluation.accuracy, "val/top5": evaluation.top5}
             metrics["time/validation"] = time.perf_counter() - trained
         metrics["time/epoch"] = time.perf_counter() - started

@@ -1,0 +1,102 @@
+"""A run's recorded config, read back as what it is: data. What it must not decide comes from here and today."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from blitz.errors import BadInput
+from blitz.settings import NOT_IN_DATA_HASH
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values of a `config.yaml`. Raises BadInput for one that cannot be read, or that is more than data."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"{path}: not the config of a run")
+    _refuse_more_than_data(values)
+    return {str(key): value for key, value in values.items()}
+
+
+def change(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The config with some values replaced, to be checked. Raises BadInput for anything but `KEY=VALUE`.
+
+    A group's choice stays as it was: its recorded options would be another one's.
+    """
+    changed: dict[str, Any] = json.loads(json.dumps(config))
+    problems: list[str] = []
+    for text in overrides:
+        try:
+            _replace(changed, text)
+        except BadInput as error:
+            problems.extend(error.problems)
+    if problems:
+        raise BadInput(*problems)
+    _refuse_more_than_data(changed)
+    return changed
+
+
+def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without paths, addresses and what was said of the run, which a repetition has of its own.
+
+    What is recorded of the steps is a part of what is compared, and stays.
+    """
+    dropped = ("runs_dir", "name", "tags", "notes")
+    kept = {key: value for key, value in config.items() if key not in dropped}
+    data = config.get("data")
+    if isinstance(data, Mapping):
+        kept["data"] = {key: value for key, value in data.items() if key not in NOT_IN_DATA_HASH}
+    tracking = config.get("tracking")
+    if isinstance(tracking, Mapping):
+        kept["tracking"] = {key: value for key, value in tracking.items() if key == "step_loss"}
+    return kept
+
+
+def _replace(config: dict[str, Any], text: str) -> None:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        raise BadInput(f"{text}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)") from None
+    key = override.key_or_group
+    if override.is_delete() or override.is_add() or override.is_hydra_override() or override.is_sweep_override():
+        raise BadInput(f"{text}: accepted: KEY=VALUE for a value of the recorded config")
+    node: Any = config
+    *parents, last = key.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise BadInput(f"{key}: no such key of a config")
+    if isinstance(node.get(last), dict) or (last == "name" and parents):
+        raise BadInput(f"{text}: a choice stays as it was recorded; change values, such as {key.split('.')[0]}.OPTION")
+    node[last] = override.value()
+
+
+def _refuse_more_than_data(values: Mapping[Any, Any]) -> None:
+    problems: list[str] = []
+    for path, value in _leaves(values):
+        key = ".".join(path)
+        if "_target_" in path:
+            problems.append(f"{key}={value}: names code; a recorded config is data and is never run")
+        elif isinstance(value, str) and "${" in value:
+            problems.append(f"{key}={value}: an interpolation; a recorded config holds plain values")
+    if problems:
+        raise BadInput(*problems)
+
+
+def _leaves(value: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, Mapping | list | tuple) and value:
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _leaves(inner, *path, str(key))
+    else:
+        yield path, value
