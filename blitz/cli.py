@@ -23,6 +23,7 @@ blitz: train and evaluate an image classifier, and record the run
 
   blitz [OVERRIDE…]             train with the defaults (the tutorial's Net on CIFAR-10), changed as told
   blitz -m KEY=A,B [OVERRIDE…]  one run for each combination of the values
+  blitz resume RUN [epochs=N]   go on with a run that was stopped, from its last checkpoint
   blitz options [GROUP [NAME]]  what can be chosen, and the options of a choice
   blitz sync [DIR…]             send what an MLflow store lacks of the runs in these folders (all of ./runs)
   blitz ui                      open the MLflow UI on the recorded runs
@@ -68,6 +69,8 @@ def main() -> NoReturn:
         sys.exit(train(arguments))
     except BadInput as error:
         sys.exit(_refused(error))
+    except RunFailed as error:
+        sys.exit(_failed(str(error)))
     except Terminated:
         sys.exit(TERMINATED)
     except KeyboardInterrupt:
@@ -126,10 +129,10 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
         return run(settings, list(HydraConfig.get().overrides.task)).objective, 0
     except BadInput as error:
         return None, _refused(error)
+    except RunFailed as error:
+        return None, _failed(str(error))
     except Exception as error:
-        kind = "" if isinstance(error, RunFailed) else f"{type(error).__name__}: "
-        print(f"blitz: the run failed: {redact(f'{kind}{error}')}", file=sys.stderr)
-        return None, 1
+        return None, _failed(f"{type(error).__name__}: {error}")
 
 
 def _verb(name: str, arguments: Sequence[str]) -> int:
@@ -154,6 +157,11 @@ def _refused(error: BadInput) -> int:
     for problem in error.problems:
         print(f"blitz: {redact(problem)}", file=sys.stderr)
     return 2
+
+
+def _failed(why: str) -> int:
+    print(f"blitz: the run failed: {redact(why)}", file=sys.stderr)
+    return 1
 
 
 def _flags(arguments: Sequence[str]) -> Any:

@@ -14,6 +14,7 @@ from blitz.settings import NOT_IN_DATA_HASH, NOT_IN_HASH
 from blitz.tracking import provenance
 from blitz.tracking.credentials import redact_command, redact_values
 from blitz.training.metrics import Evaluation
+from blitz.training.selection import Best
 
 NAME_LENGTH = 120
 # Overrides that say nothing about an experiment: where things are, and how it is recorded.
@@ -63,8 +64,7 @@ def tags(job: Job, overrides: Sequence[str], facts: Mapping[str, Any], folder: P
         "device": str(job.device.torch),
         "precision": job.device.precision,
         "data.fingerprint": fingerprint,
-        "config_hash": settings.config_hash(fingerprint),
-        "group_hash": settings.group_hash(fingerprint),
+        **hashes(job),
         "folder": str(folder.absolute()),
         "mlflow.user": found["user"],
         "mlflow.source.type": "LOCAL",
@@ -74,6 +74,11 @@ def tags(job: Job, overrides: Sequence[str], facts: Mapping[str, Any], folder: P
         "mlflow.note.content": note(job, overrides, facts["code"], folder, ""),
         **settings.tags,
     }
+
+
+def hashes(job: Job) -> dict[str, str]:
+    settings, fingerprint = job.settings, job.dataset.fingerprint
+    return {"config_hash": settings.config_hash(fingerprint), "group_hash": settings.group_hash(fingerprint)}
 
 
 def command(overrides: Sequence[str]) -> str:
@@ -106,9 +111,9 @@ def note(
     return "\n\n".join(filter(None, paragraphs))
 
 
-def outcome(test: Evaluation, best_epoch: int, objective: float, validated: bool) -> str:
-    chosen = f"{objective:.2%} on the validation images" if validated else "the last"
-    return f"**{test.accuracy:.2%} test accuracy** with the weights of epoch {best_epoch} ({chosen})."
+def outcome(test: Evaluation, best: Best, validated: bool) -> str:
+    chosen = f"{best.accuracy:.2%} on the validation images" if validated else "the last"
+    return f"**{test.accuracy:.2%} test accuracy** with the weights of epoch {best.epoch} ({chosen})."
 
 
 def about_model(job: Job) -> dict[str, Any]:

@@ -73,11 +73,11 @@ class Display:
         logger.propagate = self._propagate
         self._bar.stop()
 
-    def begin(self, epochs: int, steps: int, batch_size: int) -> None:
-        """Training begins: epochs in all, steps an epoch, images a step."""
+    def begin(self, first: int, epochs: int, steps: int, batch_size: int) -> None:
+        """Training begins: the first epoch of so many in all, steps an epoch, images a step."""
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
         self._since, self._seen = time.monotonic(), 0
-        self._task = self._bar.add_task("", total=steps, epoch=f"1/{epochs}", figures="")
+        self._task = self._bar.add_task("", total=steps, epoch=f"{first}/{epochs}", figures="")
         self._bar.start()
 
     def progress(self, epoch: int, epoch_step: int, steps: int, loss: float, accuracy: float) -> None:

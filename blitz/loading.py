@@ -14,7 +14,7 @@ from blitz.tracking import health, store
 from blitz.training import checkpoint
 from blitz.training.classifier import Classifier
 
-BEST = "checkpoints/best.pt"
+BEST, LAST = "checkpoints/best.pt", "checkpoints/last.pt"
 
 
 def load_model(run: str | Path, *, uri: str | None = None) -> Classifier:

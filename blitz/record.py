@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import errno
 import logging
-import platform
-import shutil
-import statistics
-import sys
-import time
 import traceback
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 
 from blitz import description
 from blitz.display import test_lines
 from blitz.errors import BadInput, RunFailed
 from blitz.job import Job
-from blitz.loading import BEST
-from blitz.tracking import figures, git, provenance
-from blitz.tracking.about import DIGEST_LENGTH, TAG_LENGTH, About, shortened, texts
-from blitz.tracking.credentials import redact, redact_command, redact_values
-from blitz.tracking.folder import add_result, log_file, new_folder, write_opening
+from blitz.loading import BEST, LAST
+from blitz.opening import Opening
+from blitz.tracking import figures, journal
+from blitz.tracking.about import TAG_LENGTH, shortened
+from blitz.tracking.credentials import redact
+from blitz.tracking.folder import add_result, log_file
+from blitz.tracking.journal import JOURNAL
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.system import Sampler
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress
-from blitz.training.metrics import Evaluation
+from blitz.training.metrics import Evaluation, WindowMeans
+from blitz.training.selection import Best, Selection
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,68 +45,95 @@ class Record:
         self.recorder = recorder
         self.folder = recorder.folder
         self.history: list[dict[str, float]] = []  # the metrics of each epoch, and its number as `epoch`
-        self.best = self.folder / BEST
-        self.weights: dict[str, str] = {}  # SHA-256 of the best and of the last epoch's
-        self.final: dict[str, float] = {}  # the last value of each metric
+        self.best, self.last = self.folder / BEST, self.folder / LAST
+        self.weights: dict[str, str] = {}  # SHA-256 of the first, the best and the last
+        self.tags: dict[str, str] = {}  # to be told at the end
         self.outcome = ""
         self.missing = ""  # what MLflow lacks at the end
-        self._losses: list[float] = []  # of steps since the last recorded train/step_loss
-        self._best_epoch = 0
+        self._final: dict[str, float] = {}  # the last value of each metric
+        every = job.settings.tracking.step_loss
+        self._windows = WindowMeans(every) if every else None
 
     @property
     def run_id(self) -> str | None:
         return self.recorder.run_id
 
+    def begin(self) -> None:
+        """Record what training starts from."""
+        self.weights["initial"] = checkpoint.fingerprint(self.job.learner.model.state_dict())
+
+    def go_on(self, state: Mapping[str, Any], selection: Selection) -> None:
+        """Take up the record where the checkpoint `state` was saved."""
+        for row in journal.epochs(self.folder / JOURNAL):
+            if row["epoch"] <= state["epoch"]:
+                self.history.append(row)
+                self._final |= {name: value for name, value in row.items() if name != "epoch"}
+        if self._windows is not None:
+            self._windows.load_state_dict(state["windows"])
+        self.weights = dict(state["weights"])
+        learner = self.job.learner
+        if selection.best is not None and selection.best.epoch == learner.epoch and not learner.epoch_step:
+            self._save_best()  # the run was killed between its two checkpoints
+
     def progress(self, report: Progress) -> list[float]:
         """Record the losses of a report's steps; returns them, read from the device."""
         losses: list[float] = report.losses.tolist()
-        if every := self.job.settings.tracking.step_loss:
-            rows = []
-            for step, loss in enumerate(losses, start=report.step - len(losses) + 1):
-                self._losses.append(loss)
-                if step % every == 0:
-                    rows.append((step, {"train/step_loss": statistics.fmean(self._losses)}))
-                    self._losses.clear()
-            self.recorder.log_all(rows)
-        if report.grad_norms is not None:
-            self.recorder.log({"train/grad_norm": float(report.grad_norms.mean())}, report.step)
+        if self._windows is not None:
+            figures = {"train/step_loss": losses}
+            if report.grad_norms is not None:
+                figures["train/grad_norm"] = report.grad_norms.tolist()
+            self.recorder.log_all(self._windows.add(report.step, figures))
         return losses
 
-    def epoch(self, result: EpochResult, best: bool) -> None:
+    def epoch(self, result: EpochResult, selection: Selection, best: bool) -> None:
         """Record an epoch's metrics and save where training stands; keep the weights where they are the best."""
         self.history.append({"epoch": result.epoch, **result.metrics})
         self._log(result.metrics, result.epoch)
-        self.recorder.flush()
         if best:
-            self._best_epoch = result.epoch
-            state = checkpoint.weights(self.job.learner)
-            checkpoint.save({**state, "about": description.about_model(self.job)}, self.best)
-            self.weights["best"] = checkpoint.fingerprint(state["model"])
-        self.save_state()
+            self.weights["best"] = checkpoint.fingerprint(self.job.learner.evaluated.state_dict())
+        self.save_state(selection)
+        if best:  # after the state, from which it can be made again
+            self._save_best()
 
-    def save_state(self) -> None:
+    def save_state(self, selection: Selection) -> None:
         """Save everything that training needs to go on from here, be it within an epoch."""
+        self.recorder.flush()
         state = checkpoint.snapshot(self.job.learner)
-        checkpoint.save({**state, "best_epoch": self._best_epoch}, self.best.with_name("last.pt"))
         self.weights["last"] = checkpoint.fingerprint({key: state[key] for key in ("model", "average")})
+        about = {
+            "record": self.recorder.about.record,
+            "journal": self.recorder.position,
+            "selection": selection.state_dict(),
+            "windows": self._windows.state_dict() if self._windows else {},
+            "weights": dict(self.weights),
+        }
+        checkpoint.save({**state, **about}, self.last)
 
-    def tested(self, test: Evaluation, objective: float) -> None:
+    def _save_best(self) -> None:
+        state = checkpoint.weights(self.job.learner)
+        checkpoint.save({**state, "about": description.about_model(self.job)}, self.best)
+
+    def tested(self, test: Evaluation, best: Best) -> None:
         """Record what the best weights make of the test images, in figures and pictures, and the model if wanted."""
         settings = self.job.settings
-        self._log({"test/loss": test.loss, "test/accuracy": test.accuracy, "test/top5": test.top5}, self._best_epoch)
+        self._log({"test/loss": test.loss, "test/accuracy": test.accuracy, "test/top5": test.top5}, best.epoch)
         per_class = list(zip(self.job.dataset.classes, test.per_class, strict=True))
         for line in test_lines(test.accuracy, test.top5, test.loss, per_class):
             logger.info("%s", line)
-        self.outcome = description.outcome(test, self._best_epoch, objective, self.job.validation is not None)
+        self.outcome = description.outcome(test, best, self.job.validation is not None)
         if settings.tracking.figures:
             for name, figure in self._pictures(test).items():
                 figures.save(figure, self.folder / "figures" / f"{name}.png")
         if settings.tracking.log_model:
             self._save_model()
 
+    def result(self) -> dict[str, Any]:
+        """What came out, to the last bit."""
+        return {"weights": self.weights, "metrics": {name: value.hex() for name, value in self._final.items()}}
+
     def _log(self, metrics: dict[str, float], step: int) -> None:
         self.recorder.log(metrics, step)
-        self.final |= metrics
+        self._final |= metrics
 
     def _save_model(self) -> None:
         from blitz.tracking import model
@@ -135,37 +157,32 @@ class Record:
 
 
 @contextmanager
-def recording(job: Job, uri: str | None, overrides: Sequence[str]) -> Iterator[Record]:
-    """Open a run's record, and close it as FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED, its log complete.
+def recording(job: Job, opening: Opening) -> Iterator[Record]:
+    """Keep a run's record, and close it as FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED, its log complete.
 
-    Raises BadInput where there can be no folder, and for errors that the user can do something about; RunFailed where
-    the disk fails.
+    Raises BadInput for errors that the user can do something about; RunFailed where the disk fails.
     """
-    settings = job.settings
-    facts = provenance.collect(sys.argv)
-    facts["data"] = description.about_data(job)
-    facts["device"] = description.about_device(job)
-    folder = _opened(job, overrides, facts)
-    about = _about(job, uri, overrides, facts, folder)
-    status, tags = "FAILED", {}
+    settings, folder, facts = job.settings, opening.folder, opening.facts
+    status = "FAILED"
     with log_file(folder, logger):
-        recorder = Recorder(folder, uri, about)
+        recorder = Recorder(folder, opening.uri, opening.about, opening.resumed_at)
         record = Record(job, recorder)
         every = settings.tracking.system_metrics
         try:
             for line in description.introduction(job):
                 logger.info("%s", line)
-            with Sampler(recorder.log, every) if every else nullcontext():
+            first = journal.next_sample(folder / JOURNAL) if opening.resumed_at is not None else 0
+            with Sampler(recorder.log, every, first) if every else nullcontext():
                 yield record
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
-            logger.warning("stopped; the record so far is in %s", folder)
+            logger.warning("stopped; 'blitz resume %s' goes on", folder)
             raise
         except Exception as error:
             logger.error("the run failed: %s: %s", type(error).__name__, error, exc_info=True)
             told = "".join(traceback.format_exception(error))
-            tags = {
+            record.tags |= {
                 "error": shortened(redact(f"{type(error).__name__}: {error}"), 500),
                 "traceback": redact(told)[-TAG_LENGTH:],
             }
@@ -174,58 +191,18 @@ def recording(job: Job, uri: str | None, overrides: Sequence[str]) -> Iterator[R
                 raise
             raise worded from None
         finally:
-            _settle_checkpoints(settings.checkpoint.keep, folder)
-            note = description.note(job, overrides, facts["code"], folder, record.outcome or f"It ended as {status}.")
-            tags |= {f"weights.{which}": sha256 for which, sha256 in record.weights.items()}
-            tags["mlflow.note.content"] = shortened(redact(note), TAG_LENGTH)
-            metrics = {name: value.hex() for name, value in record.final.items()}
-            add_result(folder, facts, {"weights": record.weights, "metrics": metrics})
+            if status == "FINISHED":
+                _settle_checkpoints(settings.checkpoint.keep, record)
+            outcome = record.outcome or f"It ended as {status}."
+            note = description.note(job, opening.overrides, facts["code"], folder, outcome)
+            record.tags |= {f"weights.{which}": sha256 for which, sha256 in record.weights.items()}
+            record.tags["mlflow.note.content"] = shortened(redact(note), TAG_LENGTH)
+            add_result(folder, facts, record.result())
             try:
-                record.missing = recorder.end(status, tags)
+                record.missing = recorder.end(status, record.tags)
             except KeyboardInterrupt:
                 logger.warning("not waiting for MLflow; 'blitz sync %s' sends what it lacks", folder)
                 raise
-
-
-def _opened(job: Job, overrides: Sequence[str], facts: dict[str, Any]) -> Path:
-    """The run's folder with what was asked for in it, or none at all."""
-    folder = new_folder(job.settings.runs_dir)
-    root = facts["code"]["root"]
-    try:
-        diff = git.diff(Path(root)) if root is not None else ""
-        write_opening(folder, redact_values(job.settings.record()), redact_command(overrides), facts, diff)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise BadInput(
-            f"runs_dir={job.settings.runs_dir}: cannot be written to ({error.strerror}); name another with runs_dir="
-        ) from None
-    return folder
-
-
-def _about(job: Job, uri: str | None, overrides: Sequence[str], facts: dict[str, Any], folder: Path) -> About:
-    dataset, process = job.dataset, psutil.Process()
-    started = {"pid": str(process.pid), "pid.started_at": f"{process.create_time():.2f}"}
-    return About(
-        record=uuid.uuid4().hex,
-        store=redact(uri) if uri else None,
-        experiment=job.settings.tracking.experiment,
-        name=redact(description.name(job, overrides)),
-        started_at=time.time_ns() // 1_000_000,
-        host=platform.node(),
-        pid=process.pid,
-        pid_started_at=process.create_time(),
-        params=texts(redact_values({**job.settings.notable(), "device.threads": job.device.threads})),
-        tags={
-            tag: shortened(text, TAG_LENGTH)
-            for tag, text in redact_values({**started, **description.tags(job, overrides, facts, folder)}).items()
-        },
-        dataset={
-            "name": dataset.name,
-            "source": redact(dataset.source),
-            "digest": dataset.fingerprint[:DIGEST_LENGTH],
-            "rows": str(len(job.splits.train)),
-        },
-    )
 
 
 def _in_our_words(error: Exception, record: Record) -> Exception | None:
@@ -243,15 +220,16 @@ def _in_our_words(error: Exception, record: Record) -> Exception | None:
         return BadInput(f"device.deterministic=true: {str(error).split('.')[0]}; set device.deterministic=false")
     if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
         epochs = len(record.history)
-        kept = f"checkpoints/last.pt holds epoch {epochs}" if epochs else "no epoch was finished"
+        kept = f"{LAST} holds epoch {epochs}" if epochs else "no epoch was finished"
         return RunFailed(f"{error.filename or record.folder}: {error.strerror}; {kept}, the record is whole until then")
     return None
 
 
-def _settle_checkpoints(keep: str, folder: Path) -> None:
-    for name in ("best", "last"):
+def _settle_checkpoints(keep: str, record: Record) -> None:
+    """After a run that is done; one that was stopped needs both to go on."""
+    for name, path in (("best", record.best), ("last", record.last)):
         if keep not in ("all", name):
             try:
-                (folder / "checkpoints" / f"{name}.pt").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             except OSError as error:
                 logger.warning("checkpoint.keep=%s: %s: %s", keep, error.filename, error.strerror)

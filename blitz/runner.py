@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blitz.display import Display, where_lines
 from blitz.interrupts import Interrupt, graceful
 from blitz.job import Job, build
 from blitz.loading import pinned
+from blitz.opening import Opening, opened, reopened
 from blitz.record import Record, recording
+from blitz.resuming import Earlier
 from blitz.settings import Settings
 from blitz.tracking import health, store
 from blitz.tracking.credentials import redact, remember
+from blitz.tracking.folder import sole_trainer
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress, fit
 from blitz.training.metrics import Evaluation
 from blitz.training.profiling import Profiler
+from blitz.training.selection import Selection
 
 logger = logging.getLogger("blitz")
 
@@ -37,36 +42,82 @@ class Result:
     run_id: str | None  # None where there is no store or it failed
 
 
-def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
+def run(
+    settings: Settings,
+    overrides: Sequence[str] = (),
+    *,
+    before: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    until: int | None = None,
+) -> Result:
     """Train, validate and test what the settings say; `overrides` are recorded as what was asked for.
 
-    Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that diverged.
+    `before` is the device of the run that this one repeats, as its `provenance.json` has it; `tags` are added to
+    MLflow's; after `until` epochs it ends, with the course of a run of all of them. Raises BadInput for what cannot be
+    done as asked, NonFiniteLoss for a run that diverged.
     """
     with Display() as display:
         uri = tracking_store(settings)
         if uri is not None:
             Writer.prepare()
-        job = build(pinned(settings))
-        with recording(job, uri, overrides) as record:
-            with graceful() as interrupt:
-                best = train(job, record, display, interrupt)
-            if interrupt.requested:  # after training's last look
-                raise interrupt.error()
-            test = job.learner.evaluate(job.test, settings.eval_flip)
-            record.tested(test, best.objective)
-        for line in where_lines(record.folder, redact(uri) if uri else None, record.run_id, record.missing):
-            logger.info("%s", line)
-        return Result(
-            best.objective, best.epoch, record.history, test, job.dataset.classes, record.folder, record.run_id
-        )
+        job = build(pinned(settings), before)
+        opening = opened(job, uri, overrides, tags)
+        with sole_trainer(opening.folder):
+            return _recorded(job, opening, display, until=until)
 
 
-def tracking_store(settings: Settings) -> str | None:
-    """The store to record in, None for none. Raises BadInput for one that cannot be, or does not answer now."""
+def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None) -> Result:
+    """Go on with a run from its last checkpoint, in the same folder and the same MLflow run.
+
+    `overrides` change the values that `resuming.ACCEPTED` names; `uri` is the store it was recorded in, where its
+    address holds credentials. Raises BadInput where there is nothing to go on with, or where it would not be the same
+    run; nothing has changed then.
+    """
+    with Display() as display, sole_trainer(folder):
+        earlier = Earlier.load(folder, overrides)
+        uri = tracking_store(earlier.settings, uri or earlier.store()) if earlier.about.store else None
+        if uri is not None:
+            Writer.prepare()
+        job = earlier.job()
+        opening = reopened(job, uri, folder, earlier.about, earlier.facts, earlier.state)
+        return _recorded(job, opening, display, earlier.state)
+
+
+def _recorded(
+    job: Job, opening: Opening, display: Display, state: Mapping[str, Any] | None = None, until: int | None = None
+) -> Result:
+    """Train, from a checkpoint's `state` on where there is one, and test."""
+    with recording(job, opening) as record:
+        selection = Selection(job.validation is not None, job.settings.early_stopping)
+        if state is not None:
+            selection.load_state_dict(state["selection"])
+            record.go_on(state, selection)
+        else:
+            record.begin()
+        with graceful() as interrupt:
+            train(job, record, selection, display, interrupt, until)
+        if interrupt.requested:  # after training's last look
+            raise interrupt.error()
+        best = selection.best
+        assert best is not None  # the last epoch is always evaluated
+        job.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])
+        test = job.learner.evaluate(job.test, job.settings.eval_flip)
+        record.tested(test, best)
+    where = redact(opening.uri) if opening.uri else None
+    for line in where_lines(record.folder, where, record.run_id, record.missing):
+        logger.info("%s", line)
+    return Result(best.accuracy, best.epoch, record.history, test, job.dataset.classes, record.folder, record.run_id)
+
+
+def tracking_store(settings: Settings, uri: str | None = None) -> str | None:
+    """The store to record in, `uri` or the settings'; None for none.
+
+    Raises BadInput for one that cannot be, or does not answer now.
+    """
     tracking = settings.tracking
     if tracking.name == "none":
         return None
-    uri = store.resolve(tracking.uri)
+    uri = store.resolve(uri or tracking.uri)
     remember(uri)
     try:
         health.check(uri)
@@ -78,36 +129,26 @@ def tracking_store(settings: Settings) -> str | None:
     return uri
 
 
-@dataclass(frozen=True)
-class Best:
-    """The epoch whose weights are kept."""
-
-    epoch: int
-    accuracy: float
-    loss: float
-
-    def beaten_by(self, other: Best) -> bool:
-        return (other.accuracy, -other.loss) > (self.accuracy, -self.loss)
-
-    @property
-    def objective(self) -> float:
-        return self.accuracy
-
-
-def train(job: Job, record: Record, display: Display, interrupt: Interrupt) -> Best:
-    """Train to the end, or until it gets no better; leaves the best weights in the learner.
+def train(
+    job: Job, record: Record, selection: Selection, display: Display, interrupt: Interrupt, until: int | None = None
+) -> None:
+    """Train to the end, or until it gets no better, or for `until` epochs; the record keeps the best weights.
 
     An interrupt ends it after the step under way, with a checkpoint; then it raises what the interrupt stands for.
-
-    The best epoch is the one of the highest validation accuracy, or the last where there is no validation split.
     """
-    settings = job.settings
-    best: Best | None = None
-    worse = 0  # evaluations since the best one
-    profiler = Profiler(job.device.torch) if settings.profile else None
-    display.begin(settings.epochs, len(job.train), settings.batch_size)
+    settings, learner = job.settings, job.learner
+    if selection.is_over:  # a run that was killed after its last epoch
+        return
+    every = settings.checkpoint_every
+    steps_profiled = settings.profile if learner.step == 0 else None
+    profiler = Profiler(job.device.torch) if steps_profiled else None
+    display.begin(learner.epoch + 1, settings.epochs, len(job.train), settings.batch_size)
+
+    def checkpoint_is_due() -> bool:
+        return interrupt.requested or (every is not None and learner.step % every == 0)
+
     for report in fit(
-        job.learner,
+        learner,
         job.train,
         job.validation,
         job.augment,
@@ -115,8 +156,8 @@ def train(job: Job, record: Record, display: Display, interrupt: Interrupt) -> B
         epochs=settings.epochs,
         eval_every=settings.eval_every,
         eval_flip=settings.eval_flip,
-        report_every=settings.profile or settings.report_every,
-        stop=lambda: interrupt.requested,
+        report_every=steps_profiled or settings.report_every,
+        stop=checkpoint_is_due,
     ):
         if isinstance(report, Progress):
             losses = record.progress(report)
@@ -125,29 +166,16 @@ def train(job: Job, record: Record, display: Display, interrupt: Interrupt) -> B
             if profiler is not None:
                 logger.info("%s", profiler.stop(record.folder))
                 profiler = None
-            if interrupt.requested:
-                record.save_state()
-                raise interrupt.error()
-            continue
-        candidate = _candidate(report, job)
-        improved = candidate is not None and (best is None or job.validation is None or best.beaten_by(candidate))
-        best, worse = (candidate, 0) if improved else (best, worse + (candidate is not None))
-        record.epoch(report, best=improved)
-        display.epoch(report.epoch, report.metrics, best=improved)
+            if checkpoint_is_due():
+                record.save_state(selection)
+        else:
+            best = selection.consider(report)
+            record.epoch(report, selection, best)
+            display.epoch(report.epoch, report.metrics, best)
         if interrupt.requested:
             raise interrupt.error()
-        if settings.early_stopping is not None and worse >= settings.early_stopping:
-            logger.info("stopped early: no better validation accuracy in the last %d evaluations", worse)
+        if isinstance(report, EpochResult) and (selection.is_over or report.epoch == until):
+            if selection.is_over:
+                logger.info("stopped early: no better validation accuracy in the last %d evaluations", selection.worse)
             break
     display.end()
-    assert best is not None  # the last epoch is always evaluated
-    job.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])
-    return best
-
-
-def _candidate(report: EpochResult, job: Job) -> Best | None:
-    if job.validation is None:
-        return Best(report.epoch, report.metrics["train/accuracy"], report.metrics["train/loss"])
-    if report.validation is None:
-        return None
-    return Best(report.epoch, report.validation.accuracy, report.validation.loss)

@@ -15,13 +15,16 @@ from blitz.registry import STRICT, Count, Fraction, Index, Positive, Registry, v
 # Tags that runs are found and marked by, and those that the MLflow UI reads: a user's own have other names.
 OWN_TAGS = (
     "record", "folder", "pid", "host", "user", "heartbeat", "ended", "error", "traceback", "weights", "config_hash",
-    "group_hash", "git", "device", "precision", "data.fingerprint", "python", "torch", "mlflow",
+    "group_hash", "git", "device", "precision", "data.fingerprint", "python", "torch", "mlflow", "resumed", "epochs",
+    "reproduces", "reproduced_by", "verdict",
 )  # fmt: skip
 
 Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it is checked
 
 # Keys that cannot change a result: two runs that differ in nothing else are the same experiment.
-NOT_IN_HASH = ("tracking", "checkpoint", "runs_dir", "name", "tags", "notes", "report_every", "profile")
+NOT_IN_HASH = (
+    "tracking", "checkpoint", "checkpoint_every", "runs_dir", "name", "tags", "notes", "report_every", "profile",
+)  # fmt: skip
 # What people compare runs by, also where it is at its default.
 COMPARED = ("model.name", "optimizer.name", "optimizer.lr", "data.name", "epochs", "batch_size", "seed")
 # The choices of `conf/config.yaml` in the groups that are not among these: they go without saying.
@@ -83,6 +86,7 @@ class Settings(BaseModel):
     eval_flip: bool = False
     seed: Index = 0
 
+    checkpoint_every: Count | None = None
     report_every: Count = 50
     profile: Count | None = None
     runs_dir: str = "runs"

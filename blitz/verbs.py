@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
-from blitz.errors import BadInput, did_you_mean
+from blitz.errors import BadInput, RunFailed, did_you_mean
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,6 +54,30 @@ def options(group: str | None, name: str | None) -> None:
 
 def _first_sentence(builder: object) -> str:
     return (inspect.getdoc(builder) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+@VERBS.command()
+@click.argument("run")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE…]")
+@click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run would use")
+def resume(run: str, overrides: tuple[str, ...], uri: str | None) -> None:
+    """Go on with RUN (an id, the start of one, last, or its folder) from its last checkpoint; epochs=N extends it."""
+    from blitz.resuming import folder_of
+    from blitz.runner import resume as go_on
+
+    with _failures():
+        go_on(folder_of(run, uri), overrides, uri)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """What a run can fail with, in one line; its log has the traceback."""
+    try:
+        yield
+    except (BadInput, RunFailed):
+        raise
+    except Exception as error:
+        raise RunFailed(f"{type(error).__name__}: {error}") from error
 
 
 @VERBS.command()

@@ -20,7 +20,7 @@ METRICS = {
 def shown(capsys: pytest.CaptureFixture[str]) -> str:
     """Two epochs of ten steps of four images."""
     with Display() as screen:
-        screen.begin(2, 10, 4)
+        screen.begin(1, 2, 10, 4)
         for epoch in (1, 2):
             screen.progress(epoch, 5, 5, 2.0, 0.125)
             screen.progress(epoch, 10, 5, 1.0, 0.25)

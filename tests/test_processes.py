@@ -37,7 +37,7 @@ def test_a_signal_ends_a_run_as_killed_with_its_record_closed(tmp_path: Path, se
     assert statuses(tmp_path) == ["KILLED"]
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "checkpoints" / "last.pt").exists()
-    assert "stopped; the record so far is in" in (folder / "run.log").read_text()
+    assert "stopped; 'blitz resume " in (folder / "run.log").read_text()
 
 
 @pytest.mark.slow

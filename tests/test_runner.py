@@ -19,6 +19,7 @@ from blitz.runner import Result
 from blitz.settings import check
 from blitz.tracking import model, store
 from blitz.training import checkpoint
+from blitz.training.batches import stream
 from blitz.training.loop import NonFiniteLoss
 
 SMALL = ["data=digits", "data.limit=300", "batch_size=32", "epochs=2", "optimizer.lr=0.05", "device.threads=1"]
@@ -76,6 +77,8 @@ def test_the_record_says_what_came_out_to_the_last_bit(here: Path) -> None:
         "best": checkpoint.fingerprint(best["model"]),
         "last": checkpoint.fingerprint({"model": last["model"], "average": last["average"]}),
     }
+    torch.manual_seed(stream(0, "initialisation"))
+    expected["initial"] = checkpoint.fingerprint(blitz.MODELS.build({"name": "net"}, 10, (1, 32, 32)).state_dict())
     assert provenance["result"]["weights"] == expected
     (recorded,) = runs()
     assert {name: recorded.data.tags[f"weights.{name}"] for name in expected} == expected
@@ -312,8 +315,10 @@ def test_a_loss_that_takes_no_soft_labels_refuses_a_mix(here: Path) -> None:
 
 
 def test_a_gradient_norm_is_recorded_where_it_is_clipped(here: Path) -> None:
-    result = run("tracking=none", "clip_norm=0.5", "epochs=1")
-    assert all(norm > 0 for _, norm in journal(result.folder)["train/grad_norm"])
+    result = run("tracking=none", "clip_norm=0.5", "epochs=1", "tracking.step_loss=3")
+    norms = journal(result.folder)["train/grad_norm"]
+    assert [step for step, _ in norms] == [3, 6, 9]
+    assert all(norm > 0 for _, norm in norms)
 
 
 def test_debug_overfit_brings_one_batch_to_zero_loss(here: Path) -> None:

@@ -185,6 +185,7 @@ ELSEWHERE: dict[str, Any] = {
     "tags": {"author": "me"},
     "notes": "other",
     "report_every": 7,
+    "checkpoint_every": 5,
     "profile": 7,
 }
 

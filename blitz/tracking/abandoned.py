@@ -45,12 +45,16 @@ def is_alive(pid: int, started_at: float) -> bool:
 
 
 def killed(folder: Path, about: About) -> About:
-    """How a run ended whose process is gone: as its folder says, or as KILLED at its last sign of life."""
+    """How a run ended whose process, that of `about`, is gone: as its folder says, or KILLED at its last sign of life.
+
+    It is still RUNNING where another process has gone on with it.
+    """
     try:
         found = About.load(folder)
     except BadInput:
         found = about
-    if found.status != RUNNING:
+    taken_over = (found.pid, found.pid_started_at) != (about.pid, about.pid_started_at)
+    if found.status != RUNNING or (taken_over and is_alive(found.pid, found.pid_started_at)):
         return found
     journal = folder / JOURNAL
     last = round(journal.stat().st_mtime * 1000) if journal.exists() else None
@@ -112,6 +116,8 @@ def _mark(client: MlflowClient, run: Run) -> None:
         if about.record != tags["record"]:
             raise BadInput(f"{folder}: another run's folder")
         with sole_sender(folder):
+            if about.status == RUNNING and is_alive(about.pid, about.pid_started_at):
+                return  # another process has gone on with it
             about = killed(folder, about)
         status, ended_at, why = about.status, about.ended_at, about.tags.get("ended")
     except Busy:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from blitz.errors import BadInput
 from blitz.tracking.folder import write_whole
@@ -21,6 +24,7 @@ PARAM_LENGTH = 6000  # characters; MLflow cuts longer ones without a word
 TAG_LENGTH = 8000  # likewise
 DIGEST_LENGTH = 12  # characters of a data set's fingerprint, of which MLflow takes 36 and its UI shows fewer
 RUNNING = "RUNNING"
+ENDINGS = ("ended", "error", "traceback")  # tags that tell how a run ended
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class About:
         now = time.time_ns() // 1_000_000
         return replace(self, status=status, ended_at=milliseconds or now, tags={**self.tags, **tags})
 
+    def going_on(self, tags: Mapping[str, str]) -> About:
+        """The same run, trained by this process from now on."""
+        kept = {tag: text for tag, text in self.tags.items() if tag not in ENDINGS}
+        return replace(self, status=RUNNING, ended_at=None, tags={**kept, **tags}, **this_process())
+
 
 @dataclass
 class Sent:
@@ -94,6 +103,12 @@ class Sent:
             write_whole(folder / SENT, json.dumps(asdict(self)) + "\n")
         except OSError as error:  # a full disk, say: what was sent is sent all the same
             logger.debug("%s: %s", folder / SENT, error)
+
+
+def this_process() -> dict[str, Any]:
+    """Which process trains a run, as `About` has it."""
+    process = psutil.Process()
+    return {"host": platform.node(), "pid": process.pid, "pid_started_at": process.create_time()}
 
 
 def digest(part: Mapping[str, str]) -> str:

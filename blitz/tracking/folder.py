@@ -12,7 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from blitz.errors import BadInput
 from blitz.tracking.credentials import Redacting
@@ -43,14 +45,41 @@ def new_folder(runs_dir: str) -> Path:
         return folder
 
 
+@contextmanager
+def sole_trainer(folder: Path) -> Iterator[None]:
+    """Raises BadInput where another process is training this run. The lock goes with its process, however that ends."""
+    lock = FileLock(folder / ".training.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BadInput(f"{folder}: another process is training this run") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_opening(
     folder: Path, config: Mapping[str, Any], overrides: Sequence[str], provenance: Mapping[str, Any], diff: str
 ) -> None:
     """Write what was asked for and what it runs on."""
-    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    write_config(folder, config)
     write_whole(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
     write_whole(folder / "provenance.json", json.dumps(provenance, indent=2) + "\n")
     write_whole(folder / "git.diff", diff)
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+
+
+def read_overrides(folder: Path) -> list[str]:
+    """What was typed; nothing where that cannot be read."""
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
+    except (OSError, ValueError, YAMLError):
+        return []
+    return [str(override) for override in found] if isinstance(found, list) else []
 
 
 def add_result(folder: Path, provenance: Mapping[str, Any], result: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +26,36 @@ class Point(NamedTuple):
     milliseconds: int
 
 
-class Journal:
-    """`metrics.jsonl` as it is written: whole lines only, whatever happens while one is written."""
+def is_result(name: str) -> bool:
+    """Whether a metric is a result, which a repetition must have the same of; times and the machine's state are not."""
+    return not name.startswith("time/") and not _is_system(name)
 
-    def __init__(self, path: Path) -> None:
+
+def _is_system(name: str) -> bool:
+    return name.startswith("system/")
+
+
+def bits(value: float) -> str:
+    """A text that two values share only if they are the same to the last bit, or both not a number."""
+    return value.hex()
+
+
+class Journal:
+    """`metrics.jsonl` as it is written: whole lines only, whatever happens while one is written.
+
+    With `resumed_at`, the position of a checkpoint that the run goes on from: the points behind it will be measured
+    again. They are not written twice, but for one that comes out otherwise, which is told.
+    """
+
+    def __init__(self, path: Path, resumed_at: int | None = None) -> None:
         self.path = path
+        self._known: dict[tuple[str, int], float] = {}  # behind the checkpoint, and not measured again so far
+        self._resumed_at = resumed_at
+        self._told_apart = False
+        if resumed_at is not None:
+            mend(path)
+            points = every_point(path, resumed_at)
+            self._known = {(point.name, point.step): point.value for point in points if not _is_system(point.name)}
         # Unbuffered: what was measured is with the operating system before the next step begins.
         self._file = path.open("ab", buffering=0)
         self._lock = threading.Lock()  # system metrics come from a thread of their own
@@ -38,7 +63,9 @@ class Journal:
     def write(self, rows: Iterable[tuple[int, Mapping[str, float]]]) -> None:
         """Append (step, metrics) rows with the time of now. Raises OSError, and then leaves the file as it was."""
         now = time.time_ns() // 1_000_000
-        lines = [json.dumps({"step": step, "time": now, **metrics}) for step, metrics in rows]
+        if self._known:
+            rows = [(step, self._new(step, metrics)) for step, metrics in rows]
+        lines = [json.dumps({"step": step, "time": now, **metrics}) for step, metrics in rows if metrics]
         if not lines:
             return
         data = memoryview("".join(f"{line}\n" for line in lines).encode())
@@ -50,6 +77,30 @@ class Journal:
             except OSError as error:
                 os.ftruncate(self._file.fileno(), before)
                 raise OSError(error.errno, error.strerror, str(self.path)) from None
+
+    @property
+    def position(self) -> int:
+        """The byte behind which a run that goes on from here would measure what is written, if anything is, again."""
+        if self._known:
+            assert self._resumed_at is not None
+            return self._resumed_at
+        return os.fstat(self._file.fileno()).st_size
+
+    def _new(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        new = {}
+        for name, value in metrics.items():
+            before = self._known.pop((name, step), None)
+            if before is not None and is_result(name) and bits(before) != bits(float(value)):
+                if not self._told_apart:
+                    logger.warning(
+                        "%s at step %d was %r and is %r now: the run does not go on with the bits that it had",
+                        name, step, before, value,
+                    )  # fmt: skip
+                self._told_apart = True
+                before = None
+            if before is None:
+                new[name] = value
+        return new
 
     def sync(self) -> None:
         """Make sure that a power cut loses nothing of what is written."""
@@ -83,11 +134,46 @@ def read(path: Path, offset: int, most: int) -> tuple[list[Point], int]:
     return points, offset
 
 
-def count(path: Path, offset: int) -> int:
-    """How many points there are after byte `offset`."""
-    number = 0
+def mend(path: Path) -> None:
+    """Cut off a last line that was never written to its end."""
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while True:
+            start = max(0, end - CHUNK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0 or start == 0:
+                file.truncate(start + found + 1)
+                return
+            end = start
+
+
+def every_point(path: Path, offset: int = 0) -> Iterator[Point]:
+    """All points after byte `offset`, in the order they were measured."""
     while True:
         points, behind = read(path, offset, CHUNK)
+        yield from points
         if behind == offset:
-            return number
-        number, offset = number + len(points), behind
+            return
+        offset = behind
+
+
+def epochs(path: Path) -> list[dict[str, float]]:
+    """The metrics of each finished epoch and its number as `epoch`, in their order."""
+    found: dict[int, dict[str, float]] = {}
+    for line in path.read_bytes().splitlines():
+        if b'"train/loss"' in line:
+            row = json.loads(line)
+            del row["time"]
+            found[row["step"]] = {"epoch": row.pop("step"), **row}
+    return [found[epoch] for epoch in sorted(found)]
+
+
+def next_sample(path: Path) -> int:
+    """The number of the next sample of the machine's state."""
+    return max((point.step + 1 for point in every_point(path) if _is_system(point.name)), default=0)
+
+
+def count(path: Path, offset: int) -> int:
+    """How many points there are after byte `offset`."""
+    return sum(1 for _ in every_point(path, offset))

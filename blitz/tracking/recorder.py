@@ -14,16 +14,16 @@ logger = logging.getLogger("blitz")
 
 
 class Recorder:
-    """Records into `folder` and, where `uri` is given, into that MLflow store.
+    """Records into `folder` and, where `uri` is given, into that MLflow store; `resumed_at` is for the `Journal`.
 
     Nothing in it waits for MLflow before `end`. Raises OSError where the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, uri: str | None, about: About) -> None:
+    def __init__(self, folder: Path, uri: str | None, about: About, resumed_at: int | None = None) -> None:
         self.folder = folder
         self.about = about
         about.save(folder)
-        self._journal = Journal(folder / JOURNAL)
+        self._journal = Journal(folder / JOURNAL, resumed_at)
         self._writer: Writer | None = None
         if uri is not None:
             try:
@@ -43,6 +43,11 @@ class Recorder:
     def log_all(self, rows: Iterable[tuple[int, Mapping[str, float]]]) -> None:
         """Record the metrics of many steps at the cost of one."""
         self._journal.write(rows)
+
+    @property
+    def position(self) -> int:
+        """Where a checkpoint of now stands in the journal, in bytes."""
+        return self._journal.position
 
     def flush(self) -> None:
         """What was recorded so far survives a power cut from here on, and is sent at once."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from blitz.tracking import journal, model, store
-from blitz.tracking.about import RUNNING, About, Sent, digest
+from blitz.tracking.about import ENDINGS, RUNNING, About, Sent, digest
 from blitz.tracking.credentials import redact
 from blitz.tracking.journal import JOURNAL
 
@@ -72,10 +72,13 @@ class Delivery:
         """Send what the store lacks. Raises whatever the store's side raises; what arrived until then counts."""
         self._announce(OPEN_SECONDS)
         client = self.client
-        if self.recorded() is None:
+        known = self.recorded()
+        if known is None:
             self.sent = Sent(self.about.record, redact(self.uri))  # nothing of it is there, or is there any more
         run_id = self.sent.run_id or self._run(client)
         self._announce(STEP_SECONDS)
+        if known is not None and self.about.status == RUNNING != known.info.status:
+            self._reopen(client, known)
         self._parts(client, run_id)
         self._metrics(client, run_id)
         if self.about.status != self.sent.status:
@@ -140,6 +143,16 @@ class Delivery:
         self.sent.save(self.folder)
         return self.sent.run_id
 
+    def _reopen(self, client: MlflowClient, known: Run) -> None:
+        """A run that had ended goes on: the store forgets how it ended."""
+        run_id = known.info.run_id
+        client.update_run(run_id, RUNNING)
+        for tag in ENDINGS:
+            if tag in known.data.tags:
+                client.delete_tag(run_id, tag)
+        self.sent.status = RUNNING
+        self.sent.save(self.folder)
+
     def _parts(self, client: MlflowClient, run_id: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
@@ -173,6 +186,8 @@ class Delivery:
 
         path = self.folder / JOURNAL
         end = path.stat().st_size if path.exists() else 0  # now: a run may write as fast as a server reads
+        if self.sent.journal > end:  # a power cut took the end of it
+            self.sent.journal = 0
         while self.sent.journal < end:
             points, behind = journal.read(path, self.sent.journal, BATCH)
             if behind == self.sent.journal:  # a line that is still being written

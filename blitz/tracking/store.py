@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from blitz.errors import BadInput
-from blitz.tracking.credentials import redact
+from blitz.tracking.about import About
+from blitz.tracking.credentials import HIDDEN, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,6 +30,23 @@ def resolve(uri: str | None) -> str:
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     path = sqlite_path(uri)
     return f"sqlite:///{path}" if path else uri
+
+
+def recorded_in(about: About) -> str:
+    """Where a run was to be recorded. Its record holds no credentials: an address with some comes from here.
+
+    Raises BadInput where it does not.
+    """
+    assert about.store is not None
+    if HIDDEN not in about.store:
+        return about.store
+    ours = resolve(None)
+    if redact(ours) != about.store:
+        raise BadInput(
+            f"was recorded in {about.store}, whose credentials are not kept; "
+            "give the address again: --store URI, or MLFLOW_TRACKING_URI"
+        )
+    return ours
 
 
 def prepare() -> None:

@@ -13,7 +13,7 @@ from blitz.errors import BadInput
 from blitz.tracking import health, store
 from blitz.tracking.abandoned import is_alive, killed, settle
 from blitz.tracking.about import ABOUT, RUNNING, About
-from blitz.tracking.credentials import HIDDEN, redact, remember
+from blitz.tracking.credentials import redact, remember
 from blitz.tracking.sending import Busy, Delivery, brief, sole_sender
 
 logger = logging.getLogger("blitz")
@@ -53,7 +53,7 @@ def sync(folders: Sequence[str], uri: str | None) -> int:
                 print(f"{folder}: recorded with tracking=none; name a store: blitz sync --store URI {folder}")
             continue
         try:
-            where = uri or _store(folder, about)
+            where = uri or _recorded_in(about)
             delivery = Delivery(folder, where, about)
             if delivery.complete and not (folders and _is_gone(delivery)):
                 complete += 1
@@ -89,21 +89,11 @@ def _loaded(folder: Path, named: bool) -> About | None:
         return None
 
 
-def _store(folder: Path, about: About) -> str:
-    """Where a run was to be recorded. Its record holds no credentials: an address with some comes from here.
-
-    Raises _NotSent where it does not.
-    """
-    assert about.store is not None
-    if HIDDEN not in about.store:
-        return about.store
-    ours = store.resolve(None)
-    if redact(ours) != about.store:
-        raise _NotSent(
-            f"was recorded in {about.store}, whose credentials are not kept; "
-            "give the address again: --store URI, or MLFLOW_TRACKING_URI"
-        )
-    return ours
+def _recorded_in(about: About) -> str:
+    try:
+        return store.recorded_in(about)
+    except BadInput as problem:
+        raise _NotSent(str(problem)) from None
 
 
 def _is_gone(delivery: Delivery) -> bool:

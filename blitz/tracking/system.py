@@ -152,13 +152,14 @@ def _gpu_power(nvml: Any, handle: Any, gpu: str) -> Iterator[tuple[str, float]]:
 
 
 class Sampler:
-    """A thread that passes a sample to `log` every so many seconds, with step 0, 1, 2, …, and a last one at the end.
+    """A thread that passes a sample to `log` every so many seconds, and a last one at the end, counted from `first`.
 
     `with Sampler(recorder.log, every=10):` around the training. When it fails, that is told once and it ends.
     """
 
-    def __init__(self, log: Callable[[Mapping[str, float], int], None], every: float = 10.0) -> None:
+    def __init__(self, log: Callable[[Mapping[str, float], int], None], every: float = 10.0, first: int = 0) -> None:
         self._log = log
+        self._first = first
         self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="system-metrics", daemon=True)
@@ -185,11 +186,11 @@ class Sampler:
     def _run(self) -> None:
         try:
             metrics = SystemMetrics()
-            step, wait, taken = 0, min(FIRST, self._every), time.monotonic()
+            step, wait, taken = self._first, min(FIRST, self._every), time.monotonic()
             while not self._stop.wait(wait):
                 self._log(metrics.sample(), step)
                 step, wait, taken = step + 1, self._every, time.monotonic()
-            if step == 0 or time.monotonic() - taken >= APART:
+            if step == self._first or time.monotonic() - taken >= APART:
                 self._log(metrics.sample(), step)
         except Exception as error:
             _tell_the_end(error)

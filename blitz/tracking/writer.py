@@ -265,7 +265,8 @@ class _Sending:
         """Training is gone without a last word."""
         folder = self.delivery.folder
         about = killed(folder, self.delivery.about)
-        self.end(about)
+        if about.status != RUNNING:  # else another process has gone on with the run, and has a writer of its own
+            self.end(about)
 
     def _beat(self) -> None:
         client, run_id = self.delivery.client, self.delivery.sent.run_id

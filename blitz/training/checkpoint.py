@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from blitz.state_files import Unreadable, misfits, read
 from blitz.training.loop import Learner
 
 FORMAT = 3
+SHA256 = "sha256"  # key in a file: of all the rest
 
 
 class Misfit(Exception):
@@ -43,7 +44,7 @@ def snapshot(learner: Learner) -> dict[str, Any]:
     }
 
 
-def restore(learner: Learner, state: dict[str, Any]) -> None:
+def restore(learner: Learner, state: Mapping[str, Any]) -> None:
     """Bring a learner of the same parts to where `state` was taken. Raises Misfit for the state of other parts."""
     if told := misfits(learner.model.state_dict(), state["model"]):
         raise Misfit(f"holds another model: {told}")
@@ -98,6 +99,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
     Raises OSError with `errno` and `path` where the disk is full, read-only or broken, and leaves nothing half-written.
     """
+    state = {**state, SHA256: fingerprint(state)}
     unfinished = path.with_name(path.name + ".unfinished")
     handled = sys.exception()  # by the caller, just now
     try:
@@ -149,4 +151,7 @@ def load(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}: written by a newer blitz (format {found}; this one reads up to {FORMAT}); update blitz"
         )
+    saved = state.pop(SHA256, None)  # torch itself would read changed bits without a word
+    if saved is not None and saved != fingerprint(state):
+        raise BadInput(f"{path}: damaged: these are not the bits that were saved")
     return state

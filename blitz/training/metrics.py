@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,33 @@ class Sums:
     @property
     def accuracy(self) -> float:
         return int(self._correct) / self.count
+
+
+class WindowMeans:
+    """Means of a step's figures over windows of `every` steps, wherever the reports that bring them begin and end."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._open: dict[str, list[float]] = {}  # figures since the last window's end
+
+    def add(self, last_step: int, figures: dict[str, list[float]]) -> list[tuple[int, dict[str, float]]]:
+        """Figures of the steps up to `last_step`, as many of each; returns the windows that end: (step, means)."""
+        names = list(figures)
+        steps = list(zip(*figures.values(), strict=True))
+        windows = []
+        for step, values in enumerate(steps, start=last_step - len(steps) + 1):
+            for name, value in zip(names, values, strict=True):
+                self._open.setdefault(name, []).append(value)
+            if step % self._every == 0:
+                windows.append((step, {name: statistics.fmean(self._open[name]) for name in names}))
+                self._open.clear()
+        return windows
+
+    def state_dict(self) -> dict[str, list[float]]:
+        return {name: list(values) for name, values in self._open.items()}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        self._open = {name: list(values) for name, values in state.items()}
 
 
 @dataclass(frozen=True)

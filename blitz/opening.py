@@ -1,0 +1,119 @@
+"""How a run's record begins: its folder with what was asked for, and what MLflow is to be told of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blitz import description
+from blitz.errors import BadInput
+from blitz.job import Job
+from blitz.tracking import git, provenance
+from blitz.tracking.about import DIGEST_LENGTH, TAG_LENGTH, About, shortened, texts, this_process
+from blitz.tracking.credentials import redact, redact_command, redact_values
+from blitz.tracking.differences import differences
+from blitz.tracking.folder import new_folder, read_overrides, write_config, write_opening, write_whole
+
+logger = logging.getLogger("blitz")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A run's folder, ready for its record."""
+
+    folder: Path
+    about: About
+    uri: str | None  # the store, with credentials where it needs some
+    facts: dict[str, Any]  # its provenance.json
+    overrides: Sequence[str]
+    resumed_at: int | None = None  # position in the journal of the checkpoint that it goes on from
+
+
+def opened(job: Job, uri: str | None, overrides: Sequence[str], tags: Mapping[str, str] | None = None) -> Opening:
+    """A new run, in a folder of its own, or none at all. Raises BadInput where there can be none."""
+    folder = new_folder(job.settings.runs_dir)
+    try:
+        facts, diff = facts_of(job)
+        write_opening(folder, redact_values(job.settings.record()), redact_command(overrides), facts, diff)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise BadInput(
+            f"runs_dir={job.settings.runs_dir}: cannot be written to ({error.strerror}); name another with runs_dir="
+        ) from None
+    all_tags = {**description.tags(job, overrides, facts, folder), **(tags or {})}
+    about = About(
+        record=uuid.uuid4().hex,
+        store=redact(uri) if uri else None,
+        experiment=job.settings.tracking.experiment,
+        name=redact(description.name(job, overrides)),
+        started_at=time.time_ns() // 1_000_000,
+        **this_process(),
+        params=texts(redact_values({**job.settings.notable(), "device.threads": job.device.threads})),
+        tags={**_process_tags(), **_tag_texts(all_tags)},
+        dataset={
+            "name": job.dataset.name,
+            "source": redact(job.dataset.source),
+            "digest": job.dataset.fingerprint[:DIGEST_LENGTH],
+            "rows": str(len(job.splits.train)),
+        },
+    )
+    return Opening(folder, about, uri, facts, overrides)
+
+
+def reopened(
+    job: Job, uri: str | None, folder: Path, about: About, facts: Mapping[str, Any], state: Mapping[str, Any] | None
+) -> Opening:
+    """A run that goes on from a checkpoint, or begins again where it has none; what it goes on with is written down.
+
+    Raises BadInput where the folder cannot be written to.
+    """
+    facts_now, _ = facts_of(job)
+    for difference in differences(facts, facts_now):
+        logger.warning("since the run was begun: %s", difference)
+    epoch, step = job.learner.epoch, job.learner.step
+    logger.info("resume   after %d of %d epochs, at step %d, in %s", epoch, job.settings.epochs, step, folder)
+    facts = {key: value for key, value in facts.items() if key != "result"}
+    facts["resumed"] = [*facts.get("resumed", []), {**facts_now, "epoch": epoch, "step": step}]
+    tags = {"resumed": str(len(facts["resumed"])), "folder": str(folder.absolute()), "host": facts_now["host"]}
+    overrides = read_overrides(folder)
+    epochs = str(job.settings.epochs)
+    if epochs != about.tags.get("epochs", about.params["epochs"]):  # MLflow's parameters cannot change
+        tags |= {**description.hashes(job), "epochs": epochs}
+        overrides = [override for override in overrides if not override.startswith("epochs=")]
+        overrides.append(f"epochs={epochs}")
+    try:
+        write_config(folder, redact_values(job.settings.record()))
+        write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
+    about = about.going_on({**_process_tags(), **_tag_texts(tags)})
+    return Opening(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0)
+
+
+def facts_of(job: Job) -> tuple[dict[str, Any], str]:
+    """What a run that begins now will have to be repeated with, and the code's diff."""
+    facts = provenance.collect(sys.argv)
+    root = facts["code"]["root"]
+    diff = git.diff(Path(root)) if root is not None else ""
+    facts["code"]["diff_sha256"] = hashlib.sha256(diff.encode()).hexdigest() if root is not None else None
+    facts["data"] = description.about_data(job)
+    facts["device"] = description.about_device(job)
+    return facts, diff
+
+
+def _process_tags() -> dict[str, str]:
+    process = this_process()
+    return {"pid": str(process["pid"]), "pid.started_at": f"{process['pid_started_at']:.2f}"}
+
+
+def _tag_texts(tags: Mapping[str, str]) -> dict[str, str]:
+    return {tag: shortened(text, TAG_LENGTH) for tag, text in redact_values(tags).items()}

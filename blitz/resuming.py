@@ -1,0 +1,169 @@
+"""A run that was begun, to be gone on with: what its folder holds, and whether that still fits together."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from blitz.errors import BadInput
+from blitz.job import Job, build
+from blitz.loading import BEST, LAST
+from blitz.parts.schedules import SCHEDULES
+from blitz.recorded import change, read_config
+from blitz.settings import Settings, check
+from blitz.tracking import health, store
+from blitz.tracking.about import ABOUT, About
+from blitz.tracking.sending import Busy, sole_sender
+from blitz.training import checkpoint
+from blitz.training.selection import Selection
+
+logger = logging.getLogger("blitz")
+
+# What may be changed on the way: how long it trains, and what changes no result.
+ACCEPTED = ("epochs", "checkpoint_every", "report_every", "data.root", "data.url", "tracking.offline")
+ORPHAN_SECONDS = 60.0  # that the writer of a killed run may take to end
+
+
+def folder_of(wanted: str, uri: str | None = None) -> Path:
+    """The folder of a run: a path to it, or where the run of this id (or prefix, or `last`) says.
+
+    Raises BadInput where that is not here.
+    """
+    if Path(wanted).is_dir():
+        return Path(wanted)
+    run = store.find(health.connect(uri), wanted)
+    tags = run.data.tags
+    folder = Path(tags.get("folder", ""))
+    if not (folder / ABOUT).exists() or About.load(folder).record != tags.get("record"):
+        raise BadInput(
+            f"{wanted}: the folder of run {run.info.run_id} with its checkpoints, {folder} on {tags.get('host')}, is "
+            "not here; name a copy of it: blitz resume DIR"
+        )
+    return folder
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run as its folder has it, and the settings that it goes on with."""
+
+    folder: Path
+    about: About
+    recorded: Settings
+    settings: Settings
+    facts: Mapping[str, Any]  # provenance.json
+    state: Mapping[str, Any] | None  # last.pt; None for a run that was killed before it saved one
+
+    @classmethod
+    def load(cls, folder: Path, overrides: Sequence[str] = ()) -> Earlier:
+        """Raises BadInput for a folder that holds no run, or none that can go on."""
+        try:
+            with sole_sender(folder, ORPHAN_SECONDS):  # a killed run's writer still sends what there is
+                about = About.load(folder)
+        except Busy:
+            raise BadInput(f"{folder}: another process is still sending this run to MLflow; try again later") from None
+        except OSError as error:
+            raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
+        config = read_config(folder / "config.yaml")
+        if wrong := [text for text in overrides if text.lstrip("+").partition("=")[0] not in ACCEPTED]:
+            accepted = ", ".join(ACCEPTED)
+            raise BadInput(
+                *(f"{text}: not while a run goes on, or it were another (accepted: {accepted})" for text in wrong)
+            )
+        state = _state(folder / LAST) if (folder / LAST).exists() else None
+        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        earlier = cls(folder, about, check(config), check(change(config, overrides)), facts, state)
+        earlier._refuse_what_is_over()
+        return earlier
+
+    def store(self) -> str | None:
+        """Where it was recorded, None for nowhere. Raises BadInput where that address needs credentials from here."""
+        try:
+            return store.recorded_in(self.about) if self.about.store else None
+        except BadInput as problem:
+            raise BadInput(f"{self.folder}: {problem}") from None
+
+    def job(self) -> Job:
+        """Everything built, and where it was when the checkpoint was saved. Raises BadInput where it does not fit."""
+        settings = self.settings
+        if self.state is not None:  # which holds all that came of them
+            settings = settings.model_copy(update={"model": {**settings.model, "weights": None}})
+        job = replace(build(settings, self.facts["device"]), settings=self.settings)
+        if job.dataset.fingerprint != self.facts["data"]["fingerprint"]:
+            raise BadInput(
+                f"data={settings.data['name']}: not the images that the run was begun with (fingerprint "
+                f"{job.dataset.fingerprint[:12]}, and {self.facts['data']['fingerprint'][:12]} then)"
+            )
+        if self.state is not None:
+            try:
+                checkpoint.restore(job.learner, self.state)
+            except checkpoint.Misfit as reason:
+                raise BadInput(f"{self.folder / LAST}: {reason}") from None
+            if self.state["record"] != self.about.record:
+                raise BadInput(f"{self.folder / LAST}: the checkpoint of another run")
+            self._refuse_another_best()
+            if self.settings.epochs != self.recorded.epochs:
+                self._refuse_another_course(len(job.train), self.state["step"])
+        return job
+
+    def _refuse_what_is_over(self) -> None:
+        done, state = self.about.status == "FINISHED", self.state
+        if state is None:
+            if done:
+                keep = self.recorded.checkpoint.keep
+                raise BadInput(f"{self.folder}: the run has finished and kept no {LAST} (checkpoint.keep={keep})")
+            return
+        epochs, least = self.settings.epochs, state["epoch"] + bool(state["epoch_step"])
+        if done and epochs == self.recorded.epochs:
+            raise BadInput(f"{self.folder}: the run has finished; epochs=N with more than {epochs} extends it")
+        if epochs < least:
+            raise BadInput(f"epochs={epochs}: accepted: at least {least}, which were begun already")
+        selection = Selection(True, self.recorded.early_stopping)
+        selection.load_state_dict(state["selection"])
+        if done and selection.is_over:
+            raise BadInput(
+                f"epochs={epochs}: the run stopped early, after {selection.worse} evaluations without a better "
+                "validation accuracy, and would stop there again"
+            )
+
+    def _refuse_another_best(self) -> None:
+        """The best weights must be those that the checkpoint tells of, unless it holds them itself."""
+        state = self.state
+        assert state is not None
+        best = state["selection"]["best"]
+        if best is None or (best["epoch"] == state["epoch"] and not state["epoch_step"]):
+            return
+        path = self.folder / BEST
+        if checkpoint.fingerprint(checkpoint.load(path)["model"]) != state["weights"]["best"]:
+            raise BadInput(f"{path}: not the weights of epoch {best['epoch']}, the best one so far")
+
+    def _refuse_another_course(self, steps_per_epoch: int, steps: int) -> None:
+        """More epochs must leave the steps that were taken as they are."""
+        name, epochs = self.settings.schedule["name"], self.settings.epochs
+        before, after = (
+            SCHEDULES.build(settings.schedule, settings.epochs * steps_per_epoch, steps_per_epoch)
+            for settings in (self.recorded, self.settings)
+        )
+        for step in range(steps):
+            if before(step) != after(step):
+                raise BadInput(
+                    f"epochs={epochs}: schedule={name} spreads over all epochs: in a run of {epochs}, step {step + 1} "
+                    f"would have had {after(step) / before(step):.4g} times the learning rate; train anew, or with a "
+                    "schedule that does not depend on the end (constant, step)"
+                )
+        last = self.recorded.epochs
+        if self.about.status == "FINISHED" and last % self.settings.eval_every:
+            logger.warning("epoch %d was validated because it was the last; a run of %d would not have", last, epochs)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """Raises BadInput for a checkpoint that a run cannot go on from."""
+    state = checkpoint.load(path)
+    if state.get("format", 0) < checkpoint.FORMAT:
+        raise BadInput(
+            f"{path}: written by an older blitz (format {state.get('format', 0)}), which it cannot go on from"
+        )
+    return state
