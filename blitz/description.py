@@ -25,12 +25,15 @@ def introduction(job: Job) -> list[str]:
     splits, dataset = job.splits, job.dataset
     channels, height, width = splits.train.images.shape[1:]
     held_out = f"{len(splits.validation.labels):,} validation, " if splits.validation else "no validation, "
-    return [
+    lines = [
         f"data     {dataset.name}: {len(splits.train.labels):,} training, {held_out}{len(splits.test.labels):,} test "
         f"images of {channels} x {height} x {width}, {len(dataset.classes)} classes",
         f"model    {job.settings.model['name']}: {_num_parameters(job):,} parameters",
         f"device   {job.device.describe()}",
     ]
+    if step := job.learner.step:
+        lines.append(f"resume   after {job.learner.epoch} of {job.settings.epochs} epochs, at step {step:,}")
+    return lines
 
 
 def name(job: Job, overrides: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
 import sys
 import time
@@ -23,8 +22,6 @@ from blitz.tracking.credentials import redact, redact_command, redact_values
 from blitz.tracking.differences import differences
 from blitz.tracking.folder import new_folder, read_overrides, write_config, write_opening, write_whole
 
-logger = logging.getLogger("blitz")
-
 
 @dataclass(frozen=True)
 class Opening:
@@ -36,6 +33,7 @@ class Opening:
     facts: dict[str, Any]  # its provenance.json
     overrides: Sequence[str]
     resumed_at: int | None = None  # position in the journal of the checkpoint that it goes on from
+    warnings: Sequence[str] = ()  # for its log
 
 
 def opened(job: Job, uri: str | None, overrides: Sequence[str], tags: Mapping[str, str] | None = None) -> Opening:
@@ -77,10 +75,8 @@ def reopened(
     Raises BadInput where the folder cannot be written to.
     """
     facts_now, _ = facts_of(job)
-    for difference in differences(facts, facts_now):
-        logger.warning("since the run was begun: %s", difference)
+    changes = [f"since the run was begun, {difference}" for difference in differences(facts, facts_now)]
     epoch, step = job.learner.epoch, job.learner.step
-    logger.info("resume   after %d of %d epochs, at step %d, in %s", epoch, job.settings.epochs, step, folder)
     facts = {key: value for key, value in facts.items() if key != "result"}
     facts["resumed"] = [*facts.get("resumed", []), {**facts_now, "epoch": epoch, "step": step}]
     tags = {"resumed": str(len(facts["resumed"])), "folder": str(folder.absolute()), "host": facts_now["host"]}
@@ -96,7 +92,7 @@ def reopened(
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
     about = about.going_on({**_process_tags(), **_tag_texts(tags)})
-    return Opening(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0)
+    return Opening(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0, changes)
 
 
 def facts_of(job: Job) -> tuple[dict[str, Any], str]:

@@ -171,6 +171,8 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
         try:
             for line in description.introduction(job):
                 logger.info("%s", line)
+            for warning in opening.warnings:
+                logger.warning("%s", warning)
             first = journal.next_sample(folder / JOURNAL) if opening.resumed_at is not None else 0
             with Sampler(recorder.log, every, first) if every else nullcontext():
                 yield record

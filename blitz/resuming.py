@@ -34,6 +34,7 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
     Raises BadInput where that is not here.
     """
     if Path(wanted).is_dir():
+        About.load(Path(wanted))
         return Path(wanted)
     run = store.find(health.connect(uri), wanted)
     tags = run.data.tags
@@ -70,9 +71,7 @@ class Earlier:
         config = read_config(folder / "config.yaml")
         if wrong := [text for text in overrides if text.lstrip("+").partition("=")[0] not in ACCEPTED]:
             accepted = ", ".join(ACCEPTED)
-            raise BadInput(
-                *(f"{text}: not while a run goes on, or it were another (accepted: {accepted})" for text in wrong)
-            )
+            raise BadInput(*(f"{text}: would make another run of it (accepted: {accepted})" for text in wrong))
         state = _state(folder / LAST) if (folder / LAST).exists() else None
         facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         earlier = cls(folder, about, check(config), check(change(config, overrides)), facts, state)

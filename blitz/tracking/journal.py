@@ -135,8 +135,8 @@ def read(path: Path, offset: int, most: int) -> tuple[list[Point], int]:
 
 
 def mend(path: Path) -> None:
-    """Cut off a last line that was never written to its end."""
-    with path.open("r+b") as file:
+    """Cut off a last line that was never written to its end; no file is an empty one."""
+    with path.open("a+b") as file:
         end = file.seek(0, os.SEEK_END)
         while True:
             start = max(0, end - CHUNK)
@@ -164,8 +164,8 @@ def epochs(path: Path) -> list[dict[str, float]]:
     for line in path.read_bytes().splitlines():
         if b'"train/loss"' in line:
             row = json.loads(line)
-            del row["time"]
-            found[row["step"]] = {"epoch": row.pop("step"), **row}
+            epoch = row["step"]
+            found[epoch] = {"epoch": epoch, **{name: row[name] for name in row if name not in ("step", "time")}}
     return [found[epoch] for epoch in sorted(found)]
 
 

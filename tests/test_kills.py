@@ -1,0 +1,120 @@
+"""kill -9 at any moment: what is left goes on, and comes out with the bits of a run that was never killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from recorded import journal
+
+from blitz.tracking.journal import is_result
+from blitz.training import checkpoint
+
+# Trains in a child that kills itself at its nth touch of a file, then goes on in another, for every n there is.
+AT_EVERY_TOUCH = """
+import os, signal, sys, traceback
+from pathlib import Path
+import blitz
+from blitz import runner
+
+asked = [
+    "data=synthetic", "data.train_size=60", "data.test_size=20", "data.image_size=16", "data.validation=0.2",
+    "batch_size=12", "epochs=2", "device.threads=1", "tracking=none", "tracking.figures=false", "report_every=1",
+    "tracking.system_metrics=null", "tracking.step_loss=1", "checkpoint_every=3", "ema=0.9", "optimizer.lr=0.05",
+    "optimizer.momentum=0.9",
+]
+
+def in_a_child(work, touches=None):
+    child = os.fork()
+    if not child:
+        if touches is not None:
+            kill_at(touches)
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1]
+
+def kill_at(touches):
+    left = touches
+    def touched(event, arguments):
+        nonlocal left
+        changes = event in ("os.rename", "os.remove", "os.mkdir") or event == "open" and arguments[2] & os.O_ACCMODE
+        if changes and str(arguments[0]).startswith("killed"):
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(touched)
+    fsync = os.fsync
+    def synced(descriptor):
+        touched("os.rename", ["killed"])  # before it, and before whatever comes next
+        fsync(descriptor)
+        touched("os.rename", ["killed"])
+    os.fsync = synced
+    write = runner.Record.progress
+    def recorded(*arguments):
+        try:
+            return write(*arguments)
+        finally:
+            touched("os.rename", ["killed"])
+    runner.Record.progress = recorded
+
+settings = blitz.compose(asked)
+
+def train(runs):
+    blitz.run(settings.model_copy(update={"runs_dir": str(runs)}))
+
+train("whole")  # all is imported and warm before the first child
+for touches in range(1, 1000):
+    runs = Path(f"killed/{touches}")
+    ended = in_a_child(lambda: train(runs), touches)
+    if ended == 0:
+        break
+    assert ended == signal.SIGKILL, ended
+    folders = list(runs.glob("*")) if runs.exists() else []
+    if not folders or not (folders[0] / "mlflow.json").exists():
+        print("nothing", touches)
+        continue
+    again = in_a_child(lambda: runner.resume(folders[0]))
+    assert again == 0, (touches, again)
+    print("resumed", touches)
+"""
+
+
+def comparable(folder: Path) -> dict[str, object]:
+    last, best = (checkpoint.load(folder / "checkpoints" / f"{name}.pt") for name in ("last", "best"))
+    del last["record"], last["journal"]
+    measured = {
+        name: [(step, value.hex()) for step, value in points]
+        for name, points in journal(folder).items()
+        if is_result(name)
+    }
+    weights = json.loads((folder / "provenance.json").read_text())["result"]["weights"]
+    return {
+        "last": checkpoint.fingerprint(last),
+        "best": checkpoint.fingerprint(best),
+        "metrics": measured,
+        "weights": weights,
+    }
+
+
+def test_kill_9_at_every_touch_of_a_file(tmp_path: Path) -> None:
+    script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_TOUCH]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (whole,) = (tmp_path / "whole").iterdir()
+    expected = comparable(whole)
+    resumed = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("resumed ")]
+    nothing = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("nothing ")]
+    assert len(resumed) > 40
+    assert max(nothing, default=0) < min(resumed)  # only before the record began is there nothing to go on with
+    for touches in resumed:
+        (folder,) = (tmp_path / "killed" / str(touches)).iterdir()
+        assert comparable(folder) == expected, touches
+        assert not list(folder.rglob("*.unfinished"))

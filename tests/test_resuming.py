@@ -1,0 +1,391 @@
+"""Runs that were stopped and go on: the same bits as if they had never been, and nothing twice in the record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recorded import assert_the_store_has_all_of, client, journal, runs
+
+import blitz
+from blitz import runner
+from blitz.errors import BadInput
+from blitz.loading import BEST, LAST
+from blitz.record import Record
+from blitz.resuming import folder_of
+from blitz.settings import menus
+from blitz.tracking.journal import is_result
+from blitz.training import checkpoint
+from blitz.training.loop import Learner, fit
+
+TINY = [
+    "data=synthetic", "data.train_size=90", "data.test_size=20", "data.image_size=16", "data.validation=0.2",
+    "batch_size=10", "epochs=3", "device.threads=1", "tracking.figures=false", "tracking.system_metrics=null",
+    "tracking.step_loss=3",
+]  # fmt: skip
+UNTRACKED = [*TINY, "tracking=none"]
+LEFT_OUT = {"timm": "downloads", "torchvision": "minutes on a CPU"}
+
+
+def run(overrides: list[str]) -> Path:
+    return blitz.run(blitz.compose(overrides), overrides).folder
+
+
+def stopped(overrides: list[str], step: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that a second Ctrl-C ended at once, at this step or at the next report."""
+
+    def cut_short(learner: Learner, *arguments: Any, **options: Any) -> Iterator[Any]:
+        for report in fit(learner, *arguments, **options):
+            if learner.step >= step:
+                raise KeyboardInterrupt
+            yield report
+
+    settings = blitz.compose(overrides)
+    before = set(Path(settings.runs_dir).glob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "fit", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            blitz.run(settings, overrides)
+    (folder,) = set(Path(settings.runs_dir).glob("*")) - before
+    return folder
+
+
+def results(folder: Path) -> dict[str, list[tuple[int, str]]]:
+    """Every metric but times and the machine's state, in hexadecimal: (step, value) as they were measured."""
+    measured = journal(folder).items()
+    return {name: [(step, value.hex()) for step, value in points] for name, points in measured if is_result(name)}
+
+
+def bits(folder: Path) -> dict[str, Any]:
+    """Everything that a run comes out with."""
+    last, best = (checkpoint.load(folder / name) for name in (LAST, BEST))
+    for place in ("record", "journal"):
+        del last[place]
+    weights = json.loads((folder / "provenance.json").read_text())["result"]["weights"]
+    return {
+        "last": checkpoint.fingerprint(last),
+        "best": checkpoint.fingerprint(best),
+        "weights": weights,
+        "metrics": results(folder),
+    }
+
+
+def choices() -> list[list[str]]:
+    """Each choice of each group that training depends on, and the options that keep a state of their own."""
+    found = [["ema=0.9"], ["device.precision=bf16"], ["device.channels_last=true"], ["micro_batch_size=4"]]
+    found += [["clip_norm=0.1"], ["eval_every=2"], ["eval_flip=true"], ["data.validation=0"], ["early_stopping=1"]]
+    found += [["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true"]]
+    for group in ("optimizer", "schedule", "loss", "augment", "mix"):
+        found += [[f"{group}={name}"] for name in menus()[group].names()]
+    return found
+
+
+@pytest.mark.parametrize("choice", choices(), ids=" ".join)
+def test_a_run_that_was_stopped_goes_on_with_the_same_bits(
+    choice: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*UNTRACKED, "optimizer.lr=0.01", "report_every=2", *choice]
+    whole = run([*overrides, "runs_dir=whole"])
+    folder = stopped([*overrides, "checkpoint_every=5", "runs_dir=cut"], 12, monkeypatch)
+    assert checkpoint.load(folder / LAST)["epoch_step"] > 0  # it has to go on within an epoch
+    assert runner.resume(folder).folder == folder
+    assert bits(folder) == bits(whole)
+
+
+def test_mlflow_has_each_point_once_and_the_run_is_the_same(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run([*TINY, "tracking=none", "tracking.step_loss=1", "runs_dir=whole", "clip_norm=0.5"])
+    folder = stopped([*TINY, "tracking.step_loss=1", "clip_norm=0.5", "checkpoint_every=5"], 12, monkeypatch)
+    (before,) = runs()
+    assert before.info.status == "KILLED"
+    result = runner.resume(folder_of(before.info.run_id[:12]))
+    assert result.run_id == before.info.run_id
+    after = assert_the_store_has_all_of(folder)
+    assert results(folder) == results(whole)
+    assert after.info.status == "FINISHED"
+    assert after.info.start_time == before.info.start_time
+    assert after.data.params == before.data.params
+    assert after.data.tags["resumed"] == "1"
+    assert after.data.tags["weights.last"] == bits(whole)["weights"]["last"]
+
+
+def test_a_run_that_failed_forgets_how_when_it_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(record: Record, *_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "tested", full)
+        with pytest.raises(blitz.errors.RunFailed, match="checkpoints/last.pt holds epoch 3"):
+            run(TINY)
+    (failed,) = runs()
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["error"] == "OSError: [Errno 28] No space left on device"
+    result = runner.resume(folder_of("last"))  # there is nothing left to train, but the test
+    (mended,) = runs()
+    assert mended.info.status == "FINISHED"
+    assert mended.data.metrics["test/accuracy"] == result.test.accuracy
+    assert not {"error", "traceback", "ended"} & mended.data.tags.keys()
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run([*UNTRACKED, "runs_dir=whole"])
+    folder = stopped([*UNTRACKED, "runs_dir=cut"], 5, monkeypatch)
+    assert not (folder / LAST).exists()
+    runner.resume(folder)
+    assert bits(folder) == bits(whole)
+
+
+def test_it_can_be_stopped_again_and_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also behind points that an earlier try had measured and the next checkpoint comes before."""
+    overrides = [*UNTRACKED, "tracking.step_loss=1", "report_every=1", "optimizer.lr=0.01"]
+    whole = run([*overrides, "runs_dir=whole"])
+    folder = stopped([*overrides, "checkpoint_every=7", "runs_dir=cut"], 14, monkeypatch)
+    for step in (9, 10, 15, 16, 21):
+
+        def cut_short(learner: Learner, *arguments: Any, until: int = step, **options: Any) -> Iterator[Any]:
+            for report in fit(learner, *arguments, **options):
+                if learner.step >= until:
+                    raise KeyboardInterrupt
+                yield report
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "fit", cut_short)
+            with pytest.raises(KeyboardInterrupt):
+                runner.resume(folder, ["checkpoint_every=4"])
+    assert len(results(folder)["train/step_loss"]) < len(results(whole)["train/step_loss"])
+    runner.resume(folder)
+    assert bits(folder) == bits(whole)
+    assert len(json.loads((folder / "provenance.json").read_text())["resumed"]) == 6
+
+
+def test_a_run_that_comes_out_otherwise_says_so_and_keeps_both_values(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stopped([*UNTRACKED, "tracking.step_loss=1", "report_every=1"], 12, monkeypatch)
+    path = folder / "metrics.jsonl"
+    rows = path.read_text().splitlines()
+    last = json.loads(rows[-1])
+    assert last["step"] == 11
+    path.write_text("\n".join([*rows[:-1], json.dumps({**last, "train/step_loss": 1.5})]) + "\n")
+    runner.resume(folder)
+    assert "train/step_loss at step 11 was 1.5 and is 2." in capsys.readouterr().out
+    assert [step for step, _ in journal(folder)["train/step_loss"]].count(11) == 2
+
+
+def test_a_line_that_was_cut_off_is_measured_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run([*UNTRACKED, "runs_dir=whole"])
+    folder = stopped([*UNTRACKED, "runs_dir=cut", "report_every=1"], 12, monkeypatch)
+    path = folder / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-7])
+    runner.resume(folder)
+    assert results(folder) == results(whole)
+
+
+# How long a run is
+
+
+def test_more_epochs_make_the_run_that_had_as_many_from_the_start(here: Path) -> None:
+    short = run([*TINY, "optimizer.lr=0.01", "runs_dir=short"])
+    whole = run([*TINY, "optimizer.lr=0.01", "epochs=5", "runs_dir=whole", "tracking=none"])
+    (finished,) = runs()
+    runner.resume(short, ["epochs=5"])
+    assert bits(short)["weights"] == bits(whole)["weights"]
+    extended = client().get_run(finished.info.run_id)
+    assert extended.data.params["epochs"] == "3"  # a parameter cannot change
+    assert extended.data.tags["epochs"] == "5"
+    settings = blitz.compose([*TINY, "optimizer.lr=0.01", "epochs=5"])
+    assert extended.data.tags["config_hash"] == settings.config_hash(extended.data.tags["data.fingerprint"])
+    assert "epochs: 5" in (short / "config.yaml").read_text()
+    assert "epochs=5" in extended.data.tags["mlflow.note.content"]
+    trained = {name: points for name, points in results(short).items() if not name.startswith("test/")}
+    assert trained == {name: points for name, points in results(whole).items() if not name.startswith("test/")}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "trapezoid"])
+def test_more_epochs_are_refused_where_they_would_change_what_was_trained(here: Path, schedule: str) -> None:
+    folder = run([*UNTRACKED, f"schedule={schedule}"])
+    before = contents(folder)
+    with pytest.raises(BadInput, match=f"epochs=5: schedule={schedule} spreads over all epochs: in a run of 5, step"):
+        runner.resume(folder, ["epochs=5"])
+    assert contents(folder) == before
+
+
+def test_more_epochs_are_allowed_before_the_schedule_comes_to_its_end(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*UNTRACKED, "schedule=trapezoid", "schedule.decay=1", "optimizer.lr=0.01"]
+    whole = run([*overrides, "epochs=4", "runs_dir=whole"])
+    folder = stopped([*overrides, "runs_dir=cut"], 12, monkeypatch)
+    runner.resume(folder, ["epochs=4"])
+    assert bits(folder)["weights"] == bits(whole)["weights"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+# What cannot go on
+
+
+def truncate(folder: Path) -> None:
+    path = folder / LAST
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip_a_bit(folder: Path) -> None:
+    data = bytearray((folder / LAST).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / LAST).write_bytes(data)
+
+
+def rewrite(**changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        checkpoint.save({**checkpoint.load(folder / LAST), **changes}, folder / LAST)
+
+    return change
+
+
+class Planted:
+    def __reduce__(self) -> Any:
+        return Path.mkdir, (Path("made"),)
+
+
+def plant_code(folder: Path) -> None:
+    torch.save({"format": checkpoint.FORMAT, "model": Planted()}, folder / LAST)
+
+
+def another_model(folder: Path) -> None:
+    other = run([*UNTRACKED, "runs_dir=others", "model=mlp", "epochs=1"])
+    shutil.copy(other / LAST, folder / LAST)
+
+
+def another_run(folder: Path) -> None:
+    other = run([*UNTRACKED, "runs_dir=others", "seed=7", "epochs=1"])
+    shutil.copy(other / LAST, folder / LAST)
+
+
+def another_optimizer(folder: Path) -> None:
+    state = checkpoint.load(folder / LAST)
+    state["optimizer"]["param_groups"][0]["params"].append(99)
+    checkpoint.save(state, folder / LAST)
+
+
+def another_best(folder: Path) -> None:
+    state = checkpoint.load(folder / BEST)
+    state["model"]["fc3.bias"] += 1
+    checkpoint.save(state, folder / BEST)
+
+
+def remove_best(folder: Path) -> None:
+    (folder / BEST).unlink()
+
+
+def change_config(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = (folder / "config.yaml").read_text()
+        assert old in text
+        (folder / "config.yaml").write_text(text.replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (truncate, r"last\.pt: is not a file that torch\.save wrote, or only a part of one"),
+        (flip_a_bit, r"last\.pt: damaged: these are not the bits that were saved$"),
+        (rewrite(format=99), r"last\.pt: written by a newer blitz \(format 99; this one reads up to 3\); update"),
+        (rewrite(format=2), r"last\.pt: written by an older blitz \(format 2\), which it cannot go on from$"),
+        (plant_code, r"last\.pt: holds code \(\S+\), which is never run$"),
+        (another_model, r"last\.pt: holds another model: conv1\.weight is missing, .* and \d+ more$"),
+        (another_run, r"last\.pt: the checkpoint of another run$"),
+        (another_optimizer, r"last\.pt: holds another optimizer: .*doesn't match"),
+        (rewrite(average={}), r"last\.pt: holds averaged weights$"),
+        (another_best, r"best\.pt: not the weights of epoch 1, the best one so far$"),
+        (remove_best, r"best\.pt: no such file$"),
+        (change_config("size: 90", "size: 91"), r"data=synthetic: not the images that the run was begun with"),
+        (change_config("seed: 0", "seed: ${oc.env:HOME}"), r"seed=\$\{oc\.env:HOME\}: an interpolation"),
+        (change_config("seed: 0", "_target_: os.system"), r"_target_=os\.system: names code"),
+        (change_config("lr: 0.001", "lrr: 0.001"), r"optimizer\.lrr: no such option of sgd; did you mean"),
+        (change_config("model:", "model: ]"), r"config\.yaml: cannot be read: "),
+    ],
+)  # fmt: skip
+def test_what_cannot_go_on_is_told_in_one_message_and_left_as_it_is(
+    here: Path, monkeypatch: pytest.MonkeyPatch, break_it: Callable[[Path], None], told: str
+) -> None:
+    folder = stopped([*UNTRACKED, "runs_dir=cut", "checkpoint_every=5"], 12, monkeypatch)
+    break_it(folder)
+    before = contents(folder)
+    with pytest.raises(BadInput, match=told):
+        runner.resume(folder)
+    assert contents(folder) == before
+    assert not Path("made").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([], r"the run has finished; epochs=N with more than 3 extends it"),
+        (["epochs=2"], r"epochs=2: accepted: at least 3, which were begun already"),
+        (["epochs=many"], r"epochs=many: accepted: integer >= 1"),
+        (["seed=1"], r"seed=1: would make another run of it \(accepted: epochs, "),
+        (["optimizer=adam"], r"optimizer=adam: would make another run of it"),
+        (["epochs"], r"epochs: cannot be read as KEY=VALUE"),
+        (["epochs=4,5"], r"epochs=4,5: accepted: KEY=VALUE"),
+    ],
+)
+def test_what_a_finished_run_cannot_do(here: Path, overrides: list[str], told: str) -> None:
+    folder = run(UNTRACKED)
+    before = contents(folder)
+    with pytest.raises(BadInput, match=told):
+        runner.resume(folder, overrides)
+    assert contents(folder) == before
+
+
+def test_a_run_that_stopped_early_is_not_extended(here: Path) -> None:
+    folder = run([*UNTRACKED, "early_stopping=1", "epochs=30", "optimizer.lr=1.0"])
+    with pytest.raises(BadInput, match=r"epochs=40: the run stopped early, after 1 evaluations without a better"):
+        runner.resume(folder, ["epochs=40"])
+
+
+def test_a_run_that_kept_no_checkpoint_is_not_extended(here: Path) -> None:
+    folder = run([*UNTRACKED, "checkpoint.keep=best"])
+    with pytest.raises(BadInput, match=r"has finished and kept no checkpoints/last\.pt \(checkpoint\.keep=best\)"):
+        runner.resume(folder, ["epochs=4"])
+
+
+def test_a_stopped_run_keeps_what_it_needs_whatever_is_to_stay_in_the_end(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stopped([*UNTRACKED, "checkpoint.keep=none"], 12, monkeypatch)
+    assert (folder / LAST).exists()
+    runner.resume(folder)
+    assert list((folder / "checkpoints").iterdir()) == []
+
+
+def test_a_folder_that_holds_no_run_and_a_run_whose_folder_is_gone_are_told(here: Path) -> None:
+    (here / "empty").mkdir()
+    with pytest.raises(BadInput, match=r"empty: not the folder of a run; there is no mlflow\.json in it"):
+        folder_of("empty")
+    folder = run([*TINY, "epochs=1"])
+    shutil.move(folder, here / "elsewhere")
+    (recorded,) = runs()
+    with pytest.raises(BadInput, match=rf"last: the folder of run {recorded.info.run_id} .* blitz resume DIR"):
+        folder_of("last")
+    assert runner.resume(folder_of("elsewhere"), ["epochs=2"]).run_id == recorded.info.run_id
+    assert folder_of("last") == here / "elsewhere"
+
+
+def test_only_one_process_trains_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped(UNTRACKED, 12, monkeypatch)
+    from blitz.tracking.folder import sole_trainer
+
+    with sole_trainer(folder), pytest.raises(BadInput, match="another process is training this run"):
+        runner.resume(folder)
