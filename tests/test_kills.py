@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from recorded import journal
+import pytest
+from processes import QUICK, finished, kill_with_its_children, start
+from recorded import assert_the_store_has_all_of, journal, runs
 
 from blitz.tracking.journal import is_result
 from blitz.training import checkpoint
@@ -22,7 +27,7 @@ from blitz import runner
 asked = [
     "data=synthetic", "data.train_size=60", "data.test_size=20", "data.image_size=16", "data.validation=0.2",
     "batch_size=12", "epochs=2", "device.threads=1", "tracking=none", "tracking.figures=false", "report_every=1",
-    "tracking.system_metrics=null", "tracking.step_loss=1", "checkpoint_every=3", "ema=0.9", "optimizer.lr=0.05",
+    "tracking.system_metrics=null", "tracking.step_loss=2", "checkpoint_every=3", "ema=0.9", "optimizer.lr=0.05",
     "optimizer.momentum=0.9",
 ]
 
@@ -118,3 +123,56 @@ def test_kill_9_at_every_touch_of_a_file(tmp_path: Path) -> None:
         (folder,) = (tmp_path / "killed" / str(touches)).iterdir()
         assert comparable(folder) == expected, touches
         assert not list(folder.rglob("*.unfinished"))
+
+
+COMBINATIONS = [
+    ["optimizer=sgd", "optimizer.momentum=0.9", "schedule=cosine", "augment=flip_crop", "ema=0.99", "clip_norm=1"],
+    ["optimizer=adamw", "schedule=one_cycle", "mix=mixup", "device.precision=bf16", "eval_every=3"],
+    ["model=resnet20", "optimizer=muon", "schedule=trapezoid", "augment=trivial", "epochs=3", "batch_size=64"],
+    ["optimizer=nadam", "schedule=step", "schedule.every=7", "mix=cutmix", "micro_batch_size=12", "loss=bce"],
+    ["model=mlp", "optimizer=rmsprop", "loss=focal", "device.channels_last=true", "early_stopping=25"],
+    ["optimizer=adam", "augment=flip_crop", "eval_flip=true", "data.validation=0", "device.threads=2"],
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(COMBINATIONS)))
+def test_real_processes_that_are_killed_at_random_moments(number: int, tmp_path: Path, empty_store: Path) -> None:
+    seed = random.randrange(10**6)
+    print("seed", seed)  # of a failure
+    chance = random.Random(seed)
+    asked = [*QUICK, "epochs=60", "tracking.step_loss=5", "checkpoint_every=17", *COMBINATIONS[number]]
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        shutil.copy(empty_store, tmp_path / name)
+    began = time.monotonic()
+    assert finished(tmp_path / "whole", *asked)[0] == 0
+    usual = time.monotonic() - began
+    store = f"sqlite:///{tmp_path}/cut/mlflow.db"
+    command, kills = asked, 0
+    while True:
+        process = start(tmp_path / "cut", *command)
+        try:
+            _, errors = process.communicate(timeout=chance.uniform(0.25, 0.8) * usual if kills < 3 else 300)
+            break
+        except subprocess.TimeoutExpired:
+            pass
+        if chance.random() < 0.5:
+            kill_with_its_children(process)
+        else:  # its writer lives on, and marks the run
+            process.kill()
+            process.communicate(timeout=60)
+        kills += 1
+        if records := list((tmp_path / "cut").glob("runs/*/mlflow.json")):
+            command = ["resume", "last" if runs(store) else str(records[0].parent)]
+            if json.loads(records[0].read_text())["status"] == "FINISHED":  # it was killed while it sent the rest
+                command = ["sync"]
+    assert process.returncode == 0, errors
+    assert kills
+    (whole,), (cut,) = (
+        [file.parent for file in tmp_path.glob(f"{name}/runs/*/mlflow.json")] for name in ("whole", "cut")
+    )
+    assert comparable(cut) == comparable(whole)
+    run = assert_the_store_has_all_of(cut, store)
+    assert run.info.status == "FINISHED"
+    assert "ended" not in run.data.tags

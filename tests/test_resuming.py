@@ -119,7 +119,7 @@ def test_a_run_that_failed_forgets_how_when_it_goes_on(here: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(Record, "tested", full)
-        with pytest.raises(blitz.errors.RunFailed, match="checkpoints/last.pt holds epoch 3"):
+        with pytest.raises(blitz.errors.RunFailed, match=r"checkpoints/last\.pt holds epoch 3"):
             run(TINY)
     (failed,) = runs()
     assert failed.info.status == "FAILED"
