@@ -87,6 +87,26 @@ def evaluate(run: str, overrides: tuple[str, ...], data: str | None, part: str, 
 
 
 @VERBS.command()
+@click.argument("run")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
+@click.option("--top", type=click.IntRange(min=1), default=1, metavar="K", help="tell the K likeliest classes")
+@FORMAT
+@STORE
+def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | None) -> None:
+    """Tell the class of image files, and the model's confidence, with the best weights of RUN.
+
+    RUN is a run's id, the start of one, "last" or a run's folder. Images of another size than the model's are resized.
+    """
+    from blitz.display import Display
+    from blitz.studies import prediction
+
+    with Display(stderr=True):
+        found = prediction.predict(run, images, top=top, uri=uri)
+    printed = {"table": prediction.print_predictions, "json": prediction.print_json}
+    printed[form](found)
+
+
+@VERBS.command()
 @click.argument("folders", nargs=-1, metavar="[DIR…]")
 @click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run was recorded in")
 def sync(folders: tuple[str, ...], uri: str | None) -> int:

@@ -343,6 +343,7 @@ def test_code_in_the_weights_is_never_run(here: Path) -> None:
     client().log_artifact(result.run_id, str(here / "best.pt"), "checkpoints")
     told = [f"{result.run_id}/checkpoints/best.pt: holds code (posix.mkdir), which is never run"]
     assert refused("evaluate", "last") == told
+    assert refused("predict", "last", str(here / "best.pt")) == told
     assert not (here / "sprung").exists()
 
 
