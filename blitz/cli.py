@@ -25,6 +25,8 @@ blitz: train and evaluate an image classifier, and record the run
   blitz -m KEY=A,B [OVERRIDE…]  one run for each combination of the values
   blitz resume RUN [epochs=N]   go on with a run that was stopped, from its last checkpoint
   blitz options [GROUP [NAME]]  what can be chosen, and the options of a choice
+  blitz evaluate RUN            accuracy of a run's best weights, by class, on its data or on other data
+  blitz predict RUN IMAGE…      the classes of image files
   blitz sync [DIR…]             send what an MLflow store lacks of the runs in these folders (all of ./runs)
   blitz ui                      open the MLflow UI on the recorded runs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Table
 
 logger = logging.getLogger("blitz")
 
@@ -40,10 +41,13 @@ class _Lines(logging.Handler):
 
 
 class Display:
-    """Shows the `blitz` logger's lines and the progress of training while it is open."""
+    """Shows the `blitz` logger's lines and the progress of training while it is open.
 
-    def __init__(self) -> None:
-        self.console = Console()
+    On stderr where what a command prints is to be read by another program.
+    """
+
+    def __init__(self, stderr: bool = False) -> None:
+        self.console = Console(stderr=stderr)
         self._handler = _Lines(self.console)
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -132,3 +136,13 @@ def where_lines(folder: Path, store: str | None, run_id: str | None, missing: st
     elif store is not None:
         lines.append(f"mlflow   run {run_id} in {store} (blitz ui opens it)")
     return lines
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: Container[int] = (0,)) -> None:
+    """On stdout, as wide as it is: the columns in `texts`, counted from 0, flush left, those of numbers flush right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index in texts else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=10_000).print(table, markup=False, highlight=False)

@@ -56,6 +56,58 @@ def _first_sentence(builder: object) -> str:
     return (inspect.getdoc(builder) or "").partition("\n\n")[0].replace("\n", " ")
 
 
+STORE = click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run would use")
+FORMAT = click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+
+
+@VERBS.command()
+@click.argument("run")
+@click.argument("overrides", nargs=-1, metavar="[data.OPTION=VALUE…]")
+@click.option("--data", default=None, metavar="NAME", help="another data set, of the same image shape and classes")
+@click.option(
+    "--split",
+    "part",
+    type=click.Choice(["test", "validation", "train"]),
+    default="test",
+    show_default=True,
+)
+@FORMAT
+@STORE
+def evaluate(run: str, overrides: tuple[str, ...], data: str | None, part: str, form: str, uri: str | None) -> None:
+    """Evaluate the best weights of RUN, computed as in the run, on its own data or on other data.
+
+    RUN is a run's id, the start of one, "last" or a run's folder. data.OPTION=VALUE changes an option of the data;
+    paths and addresses, such as data.root=DIR, are never taken from the record.
+    """
+    from blitz.display import Display
+    from blitz.studies import evaluation, evaluation_report
+
+    with Display(stderr=True):
+        report = evaluation.evaluate(run, overrides, data=data, part=part, uri=uri)
+    printed = {"table": evaluation_report.print_tables, "json": evaluation_report.print_json}
+    printed[form](report)
+
+
+@VERBS.command()
+@click.argument("run")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
+@click.option("--top", type=click.IntRange(min=1), default=1, metavar="K", help="tell the K likeliest classes")
+@FORMAT
+@STORE
+def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | None) -> None:
+    """Tell the class of image files, and the model's confidence, with the best weights of RUN.
+
+    RUN is a run's id, the start of one, "last" or a run's folder. Images of another size than the model's are resized.
+    """
+    from blitz.display import Display
+    from blitz.studies import prediction
+
+    with Display(stderr=True):
+        found = prediction.predict(run, images, top=top, uri=uri)
+    printed = {"table": prediction.print_predictions, "json": prediction.print_json}
+    printed[form](found)
+
+
 @VERBS.command()
 @click.argument("run")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE…]")
@@ -93,7 +145,7 @@ def sync(folders: tuple[str, ...], uri: str | None) -> int:
 
 
 @VERBS.command()
-@click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run would use")
+@STORE
 @click.option("--port", type=click.IntRange(1, 65535), default=None, help="by default a free one")
 def ui(uri: str | None, port: int | None) -> int:
     """Open the MLflow UI on the recorded runs; Ctrl-C ends it."""

@@ -180,15 +180,26 @@ def evaluate(
     logits_of: list[Tensor] = []
     labels_of: list[Tensor] = []
     for images, labels in batches.in_order():
-        with autocast():
-            logits = model(images)
-            if flip:
-                logits = (logits + model(images.flip(-1))) / 2
-        logits = logits.float()
+        logits = predict(model, images, autocast=autocast, flip=flip)
         sums.add(*loss(logits, labels), logits, labels)
         logits_of.append(logits)
         labels_of.append(labels)
     return _evaluation(sums, torch.cat(logits_of).cpu(), torch.cat(labels_of).cpu())
+
+
+def predict(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    flip: bool = False,
+) -> Tensor:
+    """Logits (B, K) in float32 of normalised images (B, C, H, W), as `evaluate` has them."""
+    with autocast():
+        logits: Tensor = model(images)
+        if flip:
+            logits = (logits + model(images.flip(-1))) / 2
+    return logits.float()
 
 
 def fit(

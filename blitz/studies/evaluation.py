@@ -1,0 +1,150 @@
+"""`blitz evaluate`: what a run's best weights make of a split of its data, or of other data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blitz.errors import BadInput
+from blitz.loading import opened
+from blitz.parts.datasets import DATASETS, Dataset, split
+from blitz.parts.datasets.folder import LAYOUT
+from blitz.parts.losses import LOSSES
+from blitz.recorded import change, read_config, without_places
+from blitz.settings import Settings, check
+from blitz.studies.trained import Provenance, Trained, trained
+from blitz.training import loop
+from blitz.training.metrics import Evaluation
+
+logger = logging.getLogger("blitz")
+
+FIGURES = ("accuracy", "top5", "loss")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, beside what the run recorded where that can be compared."""
+
+    run: str  # its id, or its folder
+    data: str
+    split: str
+    classes: tuple[str, ...]
+    found: Evaluation
+    fingerprint: str
+    recorded_fingerprint: str
+    recorded: dict[str, float] | None  # the FIGURES; None for other data, another split, a run that tested nothing
+    recorded_images: int | None  # in this split of the run's own data
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {name: getattr(self.found, name) for name in FIGURES}
+
+    @property
+    def as_recorded(self) -> bool | None:
+        """Whether every bit is what the run recorded."""
+        if self.recorded is None:
+            return None
+        return all(self.recorded[name].hex() == value.hex() for name, value in self.figures.items())
+
+
+def evaluate(
+    run: str, overrides: Sequence[str] = (), *, data: str | None = None, part: str = "test", uri: str | None = None
+) -> Report:
+    """Evaluate a run's best weights, read from its record: on its own data, or on the set of the menu named `data`.
+
+    `overrides` are `data.OPTION=VALUE`; `part` is the split. Raises BadInput for what cannot be done as asked.
+    """
+    with opened(run, uri) as record:
+        recorded = check(without_places(read_config(record.file("config.yaml"))))
+        settings = _changed(recorded, overrides, data)
+        model = trained(record, settings)
+    dataset: Dataset = DATASETS.build(settings.data)
+    _refuse_misfit(dataset, model)
+    chosen = vars(split(dataset, **DATASETS.shared(settings.data)))[part]
+    if chosen is None:
+        raise BadInput(f"--split={part}: none is held out with data.validation=0 (accepted: test or train)")
+    own = settings.data["name"] == recorded.data["name"]
+    if own:
+        _warn_of_other_images(dataset, model.provenance, recorded, settings, part)
+    found = loop.evaluate(
+        model.classifier.model,
+        LOSSES.build(settings.loss, len(dataset.classes)).to(model.device.torch),
+        model.batches(chosen.images, chosen.labels),
+        autocast=model.device.autocast,
+        flip=settings.eval_flip,
+    )
+    before = model.provenance.data
+    return Report(
+        record.name, dataset.name, part, dataset.classes, found, dataset.fingerprint, before.fingerprint,
+        recorded=_recorded(model.provenance) if own and part == "test" else None,
+        recorded_images=before.images.get(part) if own else None,
+    )  # fmt: skip
+
+
+def _changed(recorded: Settings, overrides: Sequence[str], data: str | None) -> Settings:
+    problems = []
+    for text in overrides:
+        if not text.startswith("data."):
+            problems.append(f"{text}: accepted: data.OPTION=VALUE (and --data NAME); all else stays as recorded")
+        elif text.partition("=")[0] in ("data.mean", "data.std"):
+            problems.append(f"{text}: a model keeps the mean and std that it was trained with")
+    if problems:
+        raise BadInput(*problems)
+    config = recorded.record() | {"early_stopping": None}  # nothing is trained that could do without validation
+    if data is not None:
+        config["data"] = {"name": data}
+    settings = check(change(config, overrides))
+    if settings.data["name"] == "folder" and settings.data["root"] is None:
+        raise BadInput(f"data.root: a path is never taken from a run's record; give data.root=DIR ({LAYOUT})")
+    return settings
+
+
+def _refuse_misfit(dataset: Dataset, model: Trained) -> None:
+    found, wanted = tuple(dataset.train.images.shape[1:]), model.input_shape
+    classes = model.classifier.classes
+    if found != wanted or len(dataset.classes) != len(classes):
+        raise BadInput(
+            f"data={dataset.name}: {_words(len(dataset.classes), found)}; this model takes "
+            f"{_words(len(classes), wanted)}{_remedy(len(dataset.classes), found, len(classes), wanted)}"
+        )
+    if dataset.classes != classes:
+        pairs = zip(dataset.classes, classes, strict=True)
+        name, trained_as = next((name, own) for name, own in pairs if name != own)
+        logger.warning(
+            "the classes of data=%s have other names than the model's (%s, there %s); they are matched by their order",
+            dataset.name, name, trained_as,
+        )  # fmt: skip
+
+
+def _words(num_classes: int, shape: tuple[int, ...]) -> str:
+    return f"{num_classes} classes of images of {' x '.join(map(str, shape))}"
+
+
+def _remedy(num_classes: int, found: tuple[int, ...], wanted_classes: int, wanted: tuple[int, ...]) -> str:
+    resizable = num_classes == wanted_classes and found[0] == wanted[0] and wanted[1] == wanted[2]
+    return f"; set data.image_size={wanted[1]}" if resizable else ""
+
+
+def _warn_of_other_images(
+    dataset: Dataset, before: Provenance, recorded: Settings, settings: Settings, part: str
+) -> None:
+    if dataset.fingerprint != before.data.fingerprint:
+        logger.warning(
+            "data=%s: not the images, labels and class names of the run (fingerprint %s…, recorded %s…)",
+            dataset.name, dataset.fingerprint[:12], before.data.fingerprint[:12],
+        )  # fmt: skip
+    moved = [key for key in ("validation", "split_seed") if settings.data[key] != recorded.data[key]]
+    if moved and part == "validation":
+        logger.warning(
+            "%s: another cut than the run's; the model was trained on some of these images",
+            " ".join(f"data.{key}={settings.data[key]}" for key in moved),
+        )
+
+
+def _recorded(provenance: Provenance) -> dict[str, float] | None:
+    """The test's figures as the run recorded them; None where it ended before."""
+    try:
+        return {name: float.fromhex(provenance.result.metrics[f"test/{name}"]) for name in FIGURES}
+    except (KeyError, ValueError):
+        return None

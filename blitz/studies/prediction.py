@@ -1,0 +1,120 @@
+"""`blitz predict`: the classes of image files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import UnidentifiedImageError
+
+from blitz.display import print_table
+from blitz.errors import BadInput, in_one_line
+from blitz.loading import opened
+from blitz.parts.datasets import pictures
+from blitz.recorded import read_config, without_places
+from blitz.settings import check
+from blitz.studies.trained import Trained, trained
+from blitz.training import loop
+
+logger = logging.getLogger("blitz")
+
+
+class Guess(NamedTuple):
+    name: str  # of a class
+    confidence: float  # the probability that the model gives it
+
+
+class Prediction(NamedTuple):
+    file: str
+    likeliest: list[Guess]  # the likeliest first
+
+
+def predict(run: str, files: Sequence[str], *, top: int = 1, uri: str | None = None) -> list[Prediction]:
+    """What a run's best weights, read from its record, take image files for; they are read as those of data=folder.
+
+    Computed as the run computes when it evaluates: same device, precision, threads and mirror images. Raises BadInput
+    that tells of all files that cannot be read.
+    """
+    with opened(run, uri) as record:
+        model = trained(record, check(without_places(read_config(record.file("config.yaml")))))
+    num_classes = len(model.classifier.classes)
+    if top > num_classes:
+        raise BadInput(f"--top={top}: accepted: at most {num_classes}, the number of classes")
+    paths = [Path(file) for file in files]
+    failed: dict[Path, str] = {path: why for path in paths if (why := _no_file(path))}
+    guesses = _guesses(model, [path for path in paths if path not in failed], top, failed)
+    if failed:
+        raise BadInput(*(f"{path}: {failed[path]}" for path in dict.fromkeys(paths) if path in failed))
+    return [Prediction(file, likeliest) for file, likeliest in zip(files, guesses, strict=True)]
+
+
+@torch.no_grad()
+def _guesses(model: Trained, paths: list[Path], top: int, failed: dict[Path, str]) -> list[list[Guess]]:
+    """Of files that exist, a block of them in memory at a time; what cannot be read is added to `failed`."""
+    channels, height, width = model.input_shape
+    size, classes = (width, height), model.classifier.classes
+    unreadable: list[tuple[Path, Exception]] = []
+    guesses: list[list[Guess]] = []
+    for block in pictures.read_all(paths, channels, size, True, unreadable) if paths else ():
+        images = torch.from_numpy(block)
+        for batch, _ in model.batches(images, torch.zeros(len(images), dtype=torch.int64)).in_order():
+            logits = loop.predict(
+                model.classifier.model, batch, autocast=model.device.autocast, flip=model.settings.eval_flip
+            )
+            shares, labels = logits.softmax(1).topk(top)
+            for row in zip(shares.tolist(), labels.tolist(), strict=True):
+                guesses.append([Guess(classes[label], share) for share, label in zip(*row, strict=True)])
+    failed |= {path: f"cannot be read as an image ({_reason(error)})" for path, error in unreadable}
+    if not failed:
+        _tell_resized(paths, size)
+    return guesses
+
+
+def _no_file(path: Path) -> str:
+    if path.is_dir():
+        return f"a folder; name the images in it, such as {path}/*"
+    return "" if path.exists() else "no such file"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "of no format that Pillow knows"
+    return (error.strerror if isinstance(error, OSError) else None) or in_one_line(error)
+
+
+def _tell_resized(paths: Sequence[Path], size: pictures.Size) -> None:
+    resized = [(path, before) for path in paths if (before := pictures.heading(path)[0]) != size]
+    if resized:
+        first, (width, height) = resized[0]
+        logger.info(
+            "%d of %d images resized to the model's %d x %d pixels, such as %s from %d x %d",
+            len(resized), len(paths), *size, first, width, height,
+        )  # fmt: skip
+
+
+def print_json(predictions: Sequence[Prediction]) -> None:
+    """A list with one object an image, a line each."""
+    rows = [
+        json.dumps({
+            "file": found.file,
+            "class": found.likeliest[0].name,
+            "confidence": found.likeliest[0].confidence,
+            "likeliest": [{"class": guess.name, "confidence": guess.confidence} for guess in found.likeliest],
+        })
+        for found in predictions
+    ]  # fmt: skip
+    print("[" + ",\n ".join(rows) + "]")
+
+
+def print_predictions(predictions: Sequence[Prediction]) -> None:
+    more = len(predictions[0].likeliest) > 1
+    rows = []
+    for found in predictions:
+        first, *others = found.likeliest
+        then = ", ".join(f"{guess.name} {guess.confidence:.2%}" for guess in others)
+        rows.append([found.file, first.name, f"{first.confidence:.2%}", *([then] if more else [])])
+    print_table(["file", "class", "confidence", *(["then"] if more else [])], rows, texts=(0, 1, 3))

@@ -1,0 +1,97 @@
+"""A run's best weights, set up to compute what they computed in the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor
+
+from blitz.errors import BadInput
+from blitz.job import device_of
+from blitz.loading import BEST, Opened, restored
+from blitz.parts.devices import DEVICES, Device
+from blitz.registry import Count
+from blitz.settings import Settings
+from blitz.training.batches import Batches
+from blitz.training.classifier import Classifier
+
+logger = logging.getLogger("blitz")
+
+
+class _Device(BaseModel):
+    name: str
+    threads: Count
+
+
+class _Data(BaseModel):
+    fingerprint: str
+    images: dict[str, int]  # split -> number
+
+
+class _Result(BaseModel):
+    metrics: dict[str, str] = {}  # hexadecimal floats, exact
+
+
+class Provenance(BaseModel):
+    """What `provenance.json` says, as far as it is needed here."""
+
+    device: _Device
+    data: _Data
+    result: _Result = _Result()  # of a run that ended
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's best weights on a device, and this process set up as the run's was."""
+
+    settings: Settings
+    provenance: Provenance
+    classifier: Classifier
+    input_shape: tuple[int, int, int]  # (C, H, W)
+    device: Device
+
+    def batches(self, images: Tensor, labels: Tensor) -> Batches:
+        """As the run evaluates them: uint8 images (N, C, H, W), normalised as those that it was trained on."""
+        size, device = self.settings.eval_batch_size, self.device
+        return Batches(images, labels, size, device.torch, self.classifier.normalise, device.channels_last)
+
+
+def trained(record: Opened, settings: Settings) -> Trained:
+    """Raises BadInput where the record lacks something, or is damaged."""
+    provenance = _provenance(record.file("provenance.json"))
+    classifier, input_shape = restored(record.file(BEST))
+    device = _device(settings, provenance.device.model_dump())
+    memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
+    classifier.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
+    if device.compile and settings.ema is None:  # a run compiles its model, not the average of it
+        classifier.model.compile()
+    return Trained(settings, provenance, classifier, input_shape, device)
+
+
+def _provenance(path: Path) -> Provenance:
+    try:
+        return Provenance.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise BadInput(f"{path}: not the provenance of a run, or only a part of it") from None
+
+
+def _device(settings: Settings, before: Mapping[str, Any]) -> Device:
+    """The run's; where this machine lacks it, the best that there is, in fp32."""
+    try:
+        device = device_of(settings, before)
+    except BadInput:
+        here = {**DEVICES.check({"name": "auto"}), **DEVICES.shared(settings.device), "precision": "fp32"}
+        device = device_of(settings.model_copy(update={"device": here}), before)
+    wanted = settings.device["precision"]
+    if device.torch.type != before["name"].partition(":")[0] or device.precision != wanted:
+        told = (
+            f"the run computed on {before['name']} in {wanted}, this computes on {device.torch} in {device.precision}"
+        )
+        logger.warning("%s; figures may differ a little", told)
+    return device
