@@ -24,6 +24,7 @@ blitz: train and evaluate an image classifier, and record the run
   blitz [OVERRIDE…]             train with the defaults (the tutorial's Net on CIFAR-10), changed as told
   blitz -m KEY=A,B [OVERRIDE…]  one run for each combination of the values
   blitz resume RUN [epochs=N]   go on with a run that was stopped, from its last checkpoint
+  blitz reproduce RUN           train a recorded run again, and tell whether it came out the same
   blitz options [GROUP [NAME]]  what can be chosen, and the options of a choice
   blitz evaluate RUN            accuracy of a run's best weights, by class, on its data or on other data
   blitz predict RUN IMAGE…      the classes of image files

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from blitz.job import Job
+from blitz.parts.datasets import Dataset, Splits
+from blitz.parts.devices import Device
 from blitz.settings import NOT_IN_DATA_HASH, NOT_IN_HASH
 from blitz.tracking import provenance
 from blitz.tracking.credentials import redact_command, redact_values
@@ -41,7 +43,7 @@ def name(job: Job, overrides: Sequence[str]) -> str:
     if job.settings.name:
         return job.settings.name
     pairs = [override.lstrip("+~").partition("=") for override in overrides]
-    pairs = [pair for pair in pairs if not _is_unnamed(pair[0])]
+    pairs = [pair for pair in pairs if not is_unnamed(pair[0])]
     last_words = Counter(key.rpartition(".")[2] for key, _, _ in pairs)
     told, recipes = [], []
     for key, sign, value in pairs:
@@ -54,7 +56,8 @@ def name(job: Job, overrides: Sequence[str]) -> str:
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 2] + " …"
 
 
-def _is_unnamed(key: str) -> bool:
+def is_unnamed(key: str) -> bool:
+    """Whether an override of this key says nothing about an experiment, but where things are and what is recorded."""
     return any(key == unnamed or key.startswith(f"{unnamed}.") for unnamed in UNNAMED)
 
 
@@ -130,21 +133,20 @@ def about_model(job: Job) -> dict[str, Any]:
     }
 
 
-def about_data(job: Job) -> dict[str, Any]:
-    sizes = {name: len(part.labels) for name, part in vars(job.splits).items() if hasattr(part, "labels")}
+def about_data(dataset: Dataset, splits: Splits) -> dict[str, Any]:
+    sizes = {name: len(part.labels) for name, part in vars(splits).items() if hasattr(part, "labels")}
     return {
-        "name": job.dataset.name,
-        "source": job.dataset.source,
-        "fingerprint": job.dataset.fingerprint,
+        "name": dataset.name,
+        "source": dataset.source,
+        "fingerprint": dataset.fingerprint,
         "images": sizes,
-        "classes": list(job.dataset.classes),
-        "mean": list(job.splits.mean),
-        "std": list(job.splits.std),
+        "classes": list(dataset.classes),
+        "mean": list(splits.mean),
+        "std": list(splits.std),
     }
 
 
-def about_device(job: Job) -> dict[str, Any]:
-    device = job.device
+def about_device(device: Device) -> dict[str, Any]:
     return {
         "name": str(device.torch),
         "hardware": device.name,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +21,7 @@ from blitz.parts.mixes import MIXES
 from blitz.parts.models import MODELS, starting_weights
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.parts.schedules import SCHEDULES
+from blitz.recorded import RecordedDevice
 from blitz.settings import Settings
 from blitz.training.batches import Augment, Batches, Mix, stream
 from blitz.training.classifier import Classifier
@@ -46,10 +45,10 @@ class Job:
     mix: Mix
 
 
-def build(settings: Settings, before: Mapping[str, Any] | None = None) -> Job:
+def build(settings: Settings, before: RecordedDevice | None = None) -> Job:
     """Device, data, model and all that trains it, in this order; makes no folder.
 
-    `before`: the device of the run that is repeated or gone on with, as its `provenance.json` has it.
+    `before`: the device of the run that is repeated or gone on with.
     """
     device = device_of(settings, before)
     dataset: Dataset = DATASETS.build(settings.data)
@@ -107,15 +106,16 @@ def build(settings: Settings, before: Mapping[str, Any] | None = None) -> Job:
     )  # fmt: skip
 
 
-def device_of(settings: Settings, before: Mapping[str, Any] | None = None) -> Device:
+def device_of(settings: Settings, before: RecordedDevice | None = None) -> Device:
     """The device that a config asks for, and this process set up for it.
 
     What the config leaves to blitz is as `before`: the number of threads, and the device itself if it is here.
     """
     choice = settings.device
     if before is not None:
-        choice = {**choice, "threads": before["threads"]}
-        if choice["name"] == "auto" and (kind := before["name"].partition(":")[0]) in available():
+        if choice["threads"] == "auto":
+            choice = {**choice, "threads": before.threads}
+        if choice["name"] == "auto" and (kind := before.name.partition(":")[0]) in available():
             choice = {**DEVICES.check({"name": kind}), **DEVICES.shared(choice)}
     at_once = settings.micro_batch_size or settings.batch_size
     return prepare(DEVICES.build(choice), at_once, **DEVICES.shared(choice))

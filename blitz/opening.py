@@ -97,12 +97,18 @@ def reopened(
 
 def facts_of(job: Job) -> tuple[dict[str, Any], str]:
     """What a run that begins now will have to be repeated with, and the code's diff."""
-    facts = provenance.collect(sys.argv)
-    root = facts["code"]["root"]
-    diff = git.diff(Path(root)) if root is not None else ""
-    facts["code"]["diff_sha256"] = hashlib.sha256(diff.encode()).hexdigest() if root is not None else None
-    facts["data"] = description.about_data(job)
-    facts["device"] = description.about_device(job)
+    facts, diff = surroundings()
+    facts["data"] = description.about_data(job.dataset, job.splits)
+    facts["device"] = description.about_device(job.device)
+    return facts, diff
+
+
+def surroundings() -> tuple[dict[str, Any], str]:
+    """The same without data and device, which this process has to be set up for already."""
+    facts, diff = provenance.collect(sys.argv), ""
+    if (root := facts["code"]["root"]) is not None:
+        diff = git.diff(Path(root))
+        facts["code"]["diff_sha256"] = hashlib.sha256(diff.encode()).hexdigest()
     return facts, diff
 
 

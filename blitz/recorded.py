@@ -11,10 +11,54 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, ValidationError
 from yaml import YAMLError
 
 from blitz.errors import BadInput
-from blitz.settings import NOT_IN_DATA_HASH
+from blitz.registry import Count
+from blitz.settings import NOT_IN_DATA_HASH, Settings
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class RecordedDevice(_Facts):
+    """What a run computed on."""
+
+    name: str
+    threads: Count
+
+
+class _Data(_Facts):
+    fingerprint: str
+    images: dict[str, int]  # split -> number
+
+
+class _Result(_Facts):
+    weights: dict[str, str] = {}  # SHA-256 of the initial, the best and the last
+    metrics: dict[str, str] = {}  # hexadecimal floats, exact
+
+
+class Provenance(_Facts):
+    """What a `provenance.json` must hold; all the rest of it is kept as well."""
+
+    device: RecordedDevice
+    data: _Data
+    code: dict[str, Any]
+    result: _Result = _Result()  # of a run that ended
+    resumed: list[dict[str, Any]] = []
+
+    def facts(self) -> dict[str, Any]:
+        return self.model_dump()
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Raises BadInput for a file that is anything else."""
+    try:
+        return Provenance.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise BadInput(f"{path}: not the provenance of a run, or only a part of it") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -61,6 +105,12 @@ def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(tracking, Mapping):
         kept["tracking"] = {key: value for key, value in tracking.items() if key == "step_loss"}
     return kept
+
+
+def refuse_missing_place(settings: Settings) -> None:
+    """Raises BadInput where a path is needed that a record must not give."""
+    if settings.data["name"] == "folder" and settings.data["root"] is None:
+        raise BadInput("data.root: a path is never taken from a run's record; give data.root=DIR")
 
 
 def _replace(config: dict[str, Any], text: str) -> None:

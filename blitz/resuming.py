@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from blitz.errors import BadInput
 from blitz.job import Job, build
 from blitz.loading import BEST, LAST
 from blitz.parts.schedules import SCHEDULES
-from blitz.recorded import change, read_config
+from blitz.recorded import Provenance, change, read_config, read_provenance
 from blitz.settings import Settings, check
 from blitz.tracking import health, store
 from blitz.tracking.about import ABOUT, About
@@ -55,7 +54,7 @@ class Earlier:
     about: About
     recorded: Settings
     settings: Settings
-    facts: Mapping[str, Any]  # provenance.json
+    provenance: Provenance
     state: Mapping[str, Any] | None  # last.pt; None for a run that was killed before it saved one
 
     @classmethod
@@ -73,8 +72,8 @@ class Earlier:
             accepted = ", ".join(ACCEPTED)
             raise BadInput(*(f"{text}: would make another run of it (accepted: {accepted})" for text in wrong))
         state = _state(folder / LAST) if (folder / LAST).exists() else None
-        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-        earlier = cls(folder, about, check(config), check(change(config, overrides)), facts, state)
+        provenance = read_provenance(folder / "provenance.json")
+        earlier = cls(folder, about, check(config), check(change(config, overrides)), provenance, state)
         earlier._refuse_what_is_over()
         return earlier
 
@@ -90,11 +89,12 @@ class Earlier:
         settings = self.settings
         if self.state is not None:  # which holds all that came of them
             settings = settings.model_copy(update={"model": {**settings.model, "weights": None}})
-        job = replace(build(settings, self.facts["device"]), settings=self.settings)
-        if job.dataset.fingerprint != self.facts["data"]["fingerprint"]:
+        job = replace(build(settings, self.provenance.device), settings=self.settings)
+        found, expected = job.dataset.fingerprint, self.provenance.data.fingerprint
+        if found != expected:
             raise BadInput(
-                f"data={settings.data['name']}: not the images that the run was begun with (fingerprint "
-                f"{job.dataset.fingerprint[:12]}, and {self.facts['data']['fingerprint'][:12]} then)"
+                f"data={settings.data['name']}: not the images that the run was begun with (fingerprint {found[:12]}, "
+                f"and {expected[:12]} then)"
             )
         if self.state is not None:
             try:

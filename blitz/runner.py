@@ -14,6 +14,7 @@ from blitz.job import Job, build
 from blitz.loading import pinned
 from blitz.opening import Opening, opened, reopened
 from blitz.record import Record, recording
+from blitz.recorded import RecordedDevice
 from blitz.resuming import Earlier
 from blitz.settings import Settings
 from blitz.tracking import health, store
@@ -46,15 +47,15 @@ def run(
     settings: Settings,
     overrides: Sequence[str] = (),
     *,
-    before: Mapping[str, Any] | None = None,
+    before: RecordedDevice | None = None,
     tags: Mapping[str, str] | None = None,
     until: int | None = None,
 ) -> Result:
     """Train, validate and test what the settings say; `overrides` are recorded as what was asked for.
 
-    `before` is the device of the run that this one repeats, as its `provenance.json` has it; `tags` are added to
-    MLflow's; after `until` epochs it ends, with the course of a run of all of them. Raises BadInput for what cannot be
-    done as asked, NonFiniteLoss for a run that diverged.
+    `before` is the device of the run that this one repeats; `tags` are added to MLflow's; after `until` epochs it ends,
+    with the course of a run of all of them. Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run
+    that diverged.
     """
     with Display() as display:
         uri = tracking_store(settings)
@@ -79,7 +80,7 @@ def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None) 
         if uri is not None:
             Writer.prepare()
         job = earlier.job()
-        opening = reopened(job, uri, folder, earlier.about, earlier.facts, earlier.state)
+        opening = reopened(job, uri, folder, earlier.about, earlier.provenance.facts(), earlier.state)
         return _recorded(job, opening, display, earlier.state)
 
 

@@ -111,7 +111,7 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
 @VERBS.command()
 @click.argument("run")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE…]")
-@click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run would use")
+@STORE
 def resume(run: str, overrides: tuple[str, ...], uri: str | None) -> None:
     """Go on with RUN (an id, the start of one, last, or its folder) from its last checkpoint; epochs=N extends it."""
     from blitz.resuming import folder_of
@@ -119,6 +119,34 @@ def resume(run: str, overrides: tuple[str, ...], uri: str | None) -> None:
 
     with _failures():
         go_on(folder_of(run, uri), overrides, uri)
+
+
+@VERBS.command()
+@click.argument("run")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE…]")
+@click.option("--check", is_flag=True, help="train nothing: tell what differs, and how to bring the recorded code back")
+@click.option("--epochs", type=click.IntRange(min=1), default=None, metavar="N", help="train and compare N epochs only")
+@STORE
+def reproduce(run: str, overrides: tuple[str, ...], check: bool, epochs: int | None, uri: str | None) -> int:
+    """Train RUN again from its record, and tell whether it came out the same, to the last bit.
+
+    RUN is a run's id, the start of one, or last. KEY=VALUE changes a value of its config; paths and addresses, such as
+    data.root=DIR, are never taken from the record. Ends with 0 where it is identical or equal within noise, with 1
+    where it is different (with --check: where anything differs).
+    """
+    from blitz.studies import reproduce as study
+    from blitz.studies.reproduction import lines
+
+    if check:
+        from blitz.display import Display
+
+        with Display():
+            return 1 if study.check_provenance(run, overrides, uri=uri) else 0
+    with _failures():
+        found = study.reproduce(run, overrides, epochs=epochs, uri=uri)
+    for line in lines(found):
+        print(line)
+    return found.exit_code
 
 
 @contextmanager

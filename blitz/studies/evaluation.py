@@ -11,9 +11,9 @@ from blitz.loading import opened
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.parts.datasets.folder import LAYOUT
 from blitz.parts.losses import LOSSES
-from blitz.recorded import change, read_config, without_places
+from blitz.recorded import Provenance, change, read_config, without_places
 from blitz.settings import Settings, check
-from blitz.studies.trained import Provenance, Trained, trained
+from blitz.studies.trained import Trained, trained
 from blitz.training import loop
 from blitz.training.metrics import Evaluation
 

@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from blitz.errors import BadInput
 from blitz.job import device_of
 from blitz.loading import BEST, Opened, restored
 from blitz.parts.devices import DEVICES, Device
-from blitz.registry import Count
+from blitz.recorded import Provenance, RecordedDevice, read_provenance
 from blitz.settings import Settings
 from blitz.training.batches import Batches
 from blitz.training.classifier import Classifier
 
 logger = logging.getLogger("blitz")
-
-
-class _Device(BaseModel):
-    name: str
-    threads: Count
-
-
-class _Data(BaseModel):
-    fingerprint: str
-    images: dict[str, int]  # split -> number
-
-
-class _Result(BaseModel):
-    metrics: dict[str, str] = {}  # hexadecimal floats, exact
-
-
-class Provenance(BaseModel):
-    """What `provenance.json` says, as far as it is needed here."""
-
-    device: _Device
-    data: _Data
-    result: _Result = _Result()  # of a run that ended
 
 
 @dataclass(frozen=True)
@@ -64,9 +38,9 @@ class Trained:
 
 def trained(record: Opened, settings: Settings) -> Trained:
     """Raises BadInput where the record lacks something, or is damaged."""
-    provenance = _provenance(record.file("provenance.json"))
+    provenance = read_provenance(record.file("provenance.json"))
     classifier, input_shape = restored(record.file(BEST))
-    device = _device(settings, provenance.device.model_dump())
+    device = _device(settings, provenance.device)
     memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
     classifier.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
     if device.compile and settings.ema is None:  # a run compiles its model, not the average of it
@@ -74,14 +48,7 @@ def trained(record: Opened, settings: Settings) -> Trained:
     return Trained(settings, provenance, classifier, input_shape, device)
 
 
-def _provenance(path: Path) -> Provenance:
-    try:
-        return Provenance.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        raise BadInput(f"{path}: not the provenance of a run, or only a part of it") from None
-
-
-def _device(settings: Settings, before: Mapping[str, Any]) -> Device:
+def _device(settings: Settings, before: RecordedDevice) -> Device:
     """The run's; where this machine lacks it, the best that there is, in fp32."""
     try:
         device = device_of(settings, before)
@@ -89,9 +56,7 @@ def _device(settings: Settings, before: Mapping[str, Any]) -> Device:
         here = {**DEVICES.check({"name": "auto"}), **DEVICES.shared(settings.device), "precision": "fp32"}
         device = device_of(settings.model_copy(update={"device": here}), before)
     wanted = settings.device["precision"]
-    if device.torch.type != before["name"].partition(":")[0] or device.precision != wanted:
-        told = (
-            f"the run computed on {before['name']} in {wanted}, this computes on {device.torch} in {device.precision}"
-        )
+    if device.torch.type != before.name.partition(":")[0] or device.precision != wanted:
+        told = f"the run computed on {before.name} in {wanted}, this computes on {device.torch} in {device.precision}"
         logger.warning("%s; figures may differ a little", told)
     return device

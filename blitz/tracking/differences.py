@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 # What two runs may differ in without any consequence: when, where and by whom.
 OF_NO_CONSEQUENCE = (
     "started_at", "command", "host", "user", "process", "unknown", "result", "resumed", "code.root", "code.branch",
-    "code.dirty", "cpu.memory_bytes", "data.source", "torch.threads", "torch.version", "device.hardware",
+    "code.dirty", "cpu.memory_bytes", "data.source", "torch.threads", "torch.version", "device.hardware", "epoch", "step",
 )  # fmt: skip
 ABSENT = "-"
 

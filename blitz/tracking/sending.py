@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ logger = logging.getLogger("blitz")
 BATCH = 1000  # metrics that MLflow takes at once
 AT_ONCE = 100  # parameters, or tags
 OPENING = ("config.yaml", "overrides.yaml", "provenance.json", "git.diff")
-FILES = (*OPENING, "run.log", "trace.json", "figures/*.png", "checkpoints/best.pt")
+FILES = (*OPENING, "reproduction.*", "run.log", "trace.json", "figures/*.png", "checkpoints/best.pt")
 # How long a step may take, in seconds. Opening a store waits for its lock, behind processes that import mlflow.
 OPEN_SECONDS, STEP_SECONDS, BYTES_PER_SECOND = 180.0, 60.0, 500_000
 
@@ -222,6 +223,15 @@ class Delivery:
 
     def _model_waits(self) -> bool:
         return self.about.status != RUNNING and not self.sent.model and (self.folder / model.NAME).is_dir()
+
+
+def amend(folder: Path, uri: str, tags: dict[str, str]) -> None:
+    """Add tags to a run that has ended; they go with the files that are new. Raises what the store's side does."""
+    with sole_sender(folder, STEP_SECONDS):
+        about = About.load(folder)
+        about = replace(about, tags={**about.tags, **tags})
+        about.save(folder)
+        Delivery(folder, uri, about).send()
 
 
 def brief(error: Exception) -> str:

@@ -17,6 +17,7 @@ from filelock import FileLock
 from blitz.errors import BadInput
 from blitz.tracking.about import About
 from blitz.tracking.credentials import HIDDEN, redact
+from blitz.tracking.journal import is_result
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -141,6 +142,43 @@ def fetch(client: MlflowClient, run: Run, artifact: str, folder: Path) -> Path:
         return Path(client.download_artifacts(run.info.run_id, artifact, str(folder)))
     except (MlflowException, OSError):
         raise BadInput(f"{run.info.run_id}: this run has no {artifact} in {redact(str(client.tracking_uri))}") from None
+
+
+def results(client: MlflowClient, run: Run) -> dict[str, dict[int, float]]:
+    """Each result that a run measured, by name and step. Where a step was measured again, what came last.
+
+    A run that was extended was tested twice: the last test counts.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for name in filter(is_result, sorted(run.data.metrics)):
+        history = sorted(client.get_metric_history(run.info.run_id, name), key=lambda point: point.timestamp)
+        points = history[-1:] if name.startswith("test/") else history
+        found[name] = {point.step: point.value for point in points}
+    return found
+
+
+def others_of_its_group(client: MlflowClient, run: Run) -> list[Run]:
+    """Finished runs that differ in their seed alone, one a seed, the first ones; none that repeats another."""
+    query = f"attributes.status = 'FINISHED' and tags.group_hash = '{run.data.tags.get('group_hash', '')}'"
+    found = pages(
+        client.search_runs,
+        experiment_ids=experiment_ids(client),
+        filter_string=query,
+        order_by=["attributes.start_time ASC"],
+    )
+    by_seed: dict[str, Run] = {}
+    for other in found:
+        if "reproduces" not in other.data.tags:
+            by_seed.setdefault(other.data.params.get("seed", ""), other)
+    return list(by_seed.values())
+
+
+def value(client: MlflowClient, run: Run, name: str, step: int | None) -> float | None:
+    """A metric of a run at a step, or its last value; None where it was not measured."""
+    if step is None or name not in run.data.metrics:
+        return run.data.metrics.get(name)
+    history = client.get_metric_history(run.info.run_id, name)
+    return next((point.value for point in history if point.step == step), None)
 
 
 @contextmanager

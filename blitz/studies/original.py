@@ -1,0 +1,89 @@
+"""A recorded run, as its store has it: what a repetition is made of and compared with."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blitz.errors import BadInput
+from blitz.parts.models import is_path
+from blitz.recorded import Provenance, change, read_config, read_provenance, refuse_missing_place, without_places
+from blitz.settings import Settings, check
+from blitz.studies.verdict import Results
+from blitz.tracking import health, store
+from blitz.tracking.folder import read_overrides
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+@dataclass(frozen=True)
+class Original:
+    """A recorded run, as its store has it."""
+
+    client: MlflowClient
+    run: Run
+    experiment: str
+    config: Mapping[str, Any]
+    overrides: Sequence[str]
+    provenance: Provenance
+    has_diff: bool
+    results: Results
+
+    @property
+    def id(self) -> str:
+        return str(self.run.info.run_id)
+
+    @property
+    def epochs(self) -> int:
+        """The epochs that were finished."""
+        return max(self.results.get("train/loss", {}), default=0)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        tags = self.run.data.tags
+        return {tag.partition(".")[2]: sha256 for tag, sha256 in tags.items() if tag.startswith("weights.")}
+
+    @classmethod
+    def find(cls, wanted: str, uri: str | None) -> Original:
+        """Raises BadInput for a run that is not there, is still training, or is none of blitz."""
+        client = health.connect(uri)
+        run = store.find(client, wanted)
+        if run.info.status == "RUNNING":
+            raise BadInput(f"{wanted}: run {run.info.run_id} has not ended yet")
+        with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
+            names = ("config.yaml", "provenance.json", "overrides.yaml", "git.diff")
+            files = {name: store.fetch(client, run, name, Path(folder)) for name in names}
+            return cls(
+                client,
+                run,
+                str(client.get_experiment(run.info.experiment_id).name),
+                read_config(files["config.yaml"]),
+                read_overrides(Path(folder)),
+                read_provenance(files["provenance.json"]),
+                files["git.diff"].stat().st_size > 0,
+                store.results(client, run),
+            )
+
+    def settings(self, overrides: Sequence[str]) -> Settings:
+        """To train it again here. Raises BadInput for a config that is none of today's, or more than data."""
+        config = without_places(self.config)
+        name = str(self.run.info.run_name).removeprefix("again: ")
+        here = {"uri": str(self.client.tracking_uri), "experiment": self.experiment}
+        config |= {"name": f"again: {name}"[:240], "tracking": {**config.get("tracking", {}), **here}}
+        settings = check(change(config, overrides))
+        refuse_missing_place(settings)
+        weights = settings.model["weights"]
+        if (
+            weights is not None
+            and is_path(weights)
+            and not any(text.startswith("model.weights=") for text in overrides)
+        ):
+            raise BadInput(
+                f"model.weights={weights}: a path is never taken from a run's record; give model.weights=PATH"
+            )
+        return settings

@@ -1,0 +1,172 @@
+"""`blitz reproduce`: a run's id to a new run and a verdict, from the store alone."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+
+from blitz import description, runner
+from blitz.display import print_table
+from blitz.errors import BadInput
+from blitz.job import device_of
+from blitz.opening import surroundings
+from blitz.parts.datasets import DATASETS, Dataset, split
+from blitz.recorded import read_provenance
+from blitz.settings import Settings
+from blitz.studies import reproduction
+from blitz.studies.original import Original
+from blitz.studies.reproduction import Reproduction
+from blitz.studies.verdict import Tolerance, compare, from_images, from_seeds
+from blitz.tracking import journal, sending, store
+from blitz.tracking.credentials import redact
+from blitz.tracking.differences import Difference, differences
+from blitz.tracking.journal import JOURNAL
+
+logger = logging.getLogger("blitz")
+
+
+def what_differs(original: Original, settings: Settings) -> list[Difference]:
+    """What is otherwise now than when the run was recorded; sets this process up as the run's was."""
+    device = device_of(settings, original.provenance.device)
+    facts, _ = surroundings()
+    facts["device"] = description.about_device(device)
+    try:
+        dataset: Dataset = DATASETS.build(settings.data)
+        facts["data"] = description.about_data(dataset, split(dataset, **DATASETS.shared(settings.data)))
+    except BadInput as problem:
+        logger.warning("the data cannot be compared: %s", problem)
+    return differences(original.provenance.facts(), facts)
+
+
+def reproduce(
+    wanted: str, overrides: Sequence[str] = (), *, epochs: int | None = None, uri: str | None = None
+) -> Reproduction:
+    """Train a recorded run again, all of it or its first `epochs`, and compare.
+
+    The new run is in the same store and experiment. Raises BadInput for what cannot be trained again.
+    """
+    original = Original.find(wanted, uri)
+    settings = original.settings(overrides)
+    until = _until(original, epochs)
+    changes = what_differs(original, settings)
+    told(original, changes)
+    again = [text for text in original.overrides if not description.is_unnamed(text.lstrip("+~").partition("=")[0])]
+    result = runner.run(
+        settings, [*again, *overrides], before=original.provenance.device, tags={"reproduces": original.id}, until=until
+    )
+    return _compared(original, settings, result, until, changes, overrides)
+
+
+def check_provenance(wanted: str, overrides: Sequence[str] = (), *, uri: str | None = None) -> int:
+    """Tell what differs now from then, and how to bring the recorded code back; returns the number of differences."""
+    original = Original.find(wanted, uri)
+    changes = what_differs(original, original.settings(overrides))
+    told(original, changes)
+    if any(change.key.startswith("code.") for change in changes):
+        print("\nthe recorded code:")
+        for command in commands(original):
+            print(f"  {command}")
+    return len(changes)
+
+
+def told(original: Original, changes: Sequence[Difference]) -> None:
+    info = original.run.info
+    print(f"run      {info.run_id} ({info.run_name}), {info.status}")
+    if changes:
+        print_table(reproduction.HEADINGS, reproduction.rows(changes), texts=(0, 1, 2))
+    else:
+        print("         nothing differs in code, packages, machine, device and data")
+    for resumed in original.provenance.resumed:
+        for key, _, then in differences(original.provenance.facts(), resumed):
+            print(f"         from step {resumed.get('step')} on, it was trained with {key} {then}")
+
+
+def commands(original: Original) -> list[str]:
+    """What brings the recorded code back, in a folder beside this repository."""
+    code = original.provenance.code
+    commit = code.get("commit")
+    if commit is None:
+        return [f"pip install blitz=={code.get('version')}   # its commit is not known"]
+    folder = f"../blitz-{commit[:12]}"
+    found = [f"git worktree add {folder} {commit}", f"cd {folder}"]
+    if original.has_diff:
+        store_uri = redact(str(original.client.tracking_uri))
+        found.append(
+            f"MLFLOW_TRACKING_URI={shlex.quote(store_uri)} mlflow artifacts download -r {original.id} -a git.diff -d ."
+        )
+        found.append("git apply --allow-empty git.diff")
+    return found
+
+
+def _until(original: Original, epochs: int | None) -> int | None:
+    """After how many epochs to end; None for the whole of a run that came to its end."""
+    done = original.epochs
+    if not done:
+        raise BadInput(f"{original.id}: this run ended before its first epoch; there is nothing to compare")
+    if epochs is not None and epochs > done:
+        raise BadInput(f"--epochs={epochs}: accepted: at most {done}, the epochs that the run recorded")
+    if epochs is None and original.run.info.status == "FINISHED":
+        return None
+    return epochs or done
+
+
+def _compared(
+    original: Original,
+    settings: Settings,
+    result: runner.Result,
+    until: int | None,
+    changes: Sequence[Difference],
+    overrides: Sequence[str],
+) -> Reproduction:
+    now: dict[str, dict[int, float]] = {}
+    for point in journal.every_point(result.folder / JOURNAL):
+        if journal.is_result(point.name):
+            now.setdefault(point.name, {})[point.step] = point.value
+    epochs = until or original.epochs
+    images = original.provenance.data.images
+    verdict = compare(
+        original.results,
+        now,
+        original.weights,
+        read_provenance(result.folder / "provenance.json").result.weights,
+        epochs=epochs,
+        whole=until is None,
+        steps_per_epoch=-(-images["train"] // settings.batch_size),
+        noise=_noise(original, images, None if until is None else epochs),
+    )
+    found = Reproduction(
+        original.id, result.run_id, verdict, tuple(changes), tuple(overrides), until,
+        settings.device["deterministic"], result.folder,
+    )  # fmt: skip
+    _record(original, found)
+    return found
+
+
+def _noise(original: Original, images: Mapping[str, int], epoch: int | None) -> dict[str, Tolerance]:
+    """The tolerance of each accuracy that was measured, at the end or after an epoch."""
+    others = store.others_of_its_group(original.client, original.run)
+    found = {}
+    for name, part in (("test/accuracy", "test"), ("val/accuracy", "validation"), ("train/accuracy", "train")):
+        points = original.results.get(name, {})
+        if not points or (epoch is not None and epoch not in points):
+            continue
+        at = epoch or max(points)
+        values = [store.value(original.client, other, name, epoch) for other in others]
+        seeds = from_seeds([value for value in values if value is not None])
+        found[name] = seeds or from_images(points[at], images[part])
+    return found
+
+
+def _record(original: Original, found: Reproduction) -> None:
+    """Put the verdict into the new run's record, and link the two."""
+    client = original.client
+    reproduction.write(found)
+    if found.run_id is None:
+        return  # the run itself has told why
+    links = [link for link in original.run.data.tags.get("reproduced_by", "").split(", ") if link]
+    try:
+        sending.amend(found.folder, str(client.tracking_uri), {"verdict": found.verdict.word})
+        client.set_tag(original.id, "reproduced_by", ", ".join([*links, found.run_id]))
+    except Exception as error:  # whatever the store's side raises: the verdict is told all the same
+        logger.warning("MLflow failed (%s); 'blitz sync %s' sends the verdict", sending.brief(error), found.folder)

@@ -1,0 +1,104 @@
+"""What came of training a run again: in lines, as `reproduction.md` and as `reproduction.json`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from blitz.studies.verdict import DIFFERENT, IDENTICAL, Verdict
+from blitz.tracking.differences import Difference
+from blitz.tracking.folder import write_whole
+
+# Packages whose version can change a number; the others that differ are told in one row.
+OF_CONSEQUENCE = ("torch", "torchvision", "numpy", "pillow", "scipy", "scikit-learn", "timm", "triton")
+HEADINGS = ("what differs", "then", "now")
+LONGEST = 60  # characters of a value in a table
+NAMED = 5  # other packages that are named
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run, the one that repeats it, and how they compare."""
+
+    original: str  # run id
+    run_id: str | None  # of the new run; None where the store failed meanwhile
+    verdict: Verdict
+    changes: tuple[Difference, ...]  # in provenance
+    overrides: tuple[str, ...]  # values that were changed on purpose
+    until: int | None  # epochs that were compared; None for all there are, tests and final weights
+    deterministic: bool
+    folder: Path
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.verdict.word == DIFFERENT else 0
+
+
+def rows(changes: Sequence[Difference]) -> list[tuple[str, str, str]]:
+    """A table of what differs, a row each, but for packages of no consequence."""
+    told, others = [], []
+    for change in changes:
+        group, _, package = change.key.partition(".")
+        if group == "packages" and package not in OF_CONSEQUENCE:
+            others.append(package)
+        else:
+            told.append((change.key, _cut(change.then), _cut(change.now)))
+    if others:
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        told.append(("other packages", ", ".join(others[:NAMED]) + more, ""))
+    return told
+
+
+def lines(found: Reproduction) -> Iterator[str]:
+    """What was compared, the verdict, and what can explain it."""
+    verdict = found.verdict
+    epochs = f"{found.until} epoch{'s' * (found.until > 1)}" if found.until else "the whole run"
+    weights = f"; weights: {', '.join(verdict.weights)}" if verdict.weights else ""
+    yield f"compared {verdict.points:,} values of {verdict.metrics} metrics, {epochs}{weights}"
+    yield f"verdict  {verdict.word}" + (": the same bits" if verdict.word == IDENTICAL else "")
+    if verdict.word == IDENTICAL:
+        return
+    if "initial" in verdict.other_weights:
+        yield "         the initial weights differ already"
+    if verdict.first is not None:
+        yield f"         first apart: {verdict.first}"
+    elif verdict.other_weights:
+        yield f"         all metrics are the same, and the weights are not: {', '.join(verdict.other_weights)}"
+    if verdict.judged is not None and verdict.tolerance is not None:
+        judged, (width, source) = verdict.judged, verdict.tolerance
+        assert judged.then is not None and judged.now is not None  # it is judged by what both have
+        distance = abs(judged.then - judged.now)
+        yield f"         {judged.name} {judged.then:.4f} then, {judged.now:.4f} now: {distance:.4f} apart"
+        yield f"         tolerance {width:.4f}: {source}"
+    yield f"         {_explained(found)}"
+
+
+def _explained(found: Reproduction) -> str:
+    reasons = list(found.overrides) + [f"{key} ({then} then, {now} now)" for key, then, now in rows(found.changes)]
+    if not found.deterministic:
+        reasons.append("device.deterministic=false")
+    if not reasons:
+        return "nothing that is recorded differs; please report this with both run ids"
+    return "can be why: " + "; ".join(reasons)
+
+
+def write(found: Reproduction) -> None:
+    """`reproduction.md` for people and `reproduction.json` for programs, into the new run's folder."""
+    values = {**asdict(found), "folder": str(found.folder), "changes": [change._asdict() for change in found.changes]}
+    write_whole(found.folder / "reproduction.json", json.dumps(values, indent=2) + "\n")
+    text = [f"# Run {found.run_id} repeats {found.original}", "", "```text", *lines(found), "```", ""]
+    if found.changes:
+        text += [f"| {' | '.join(HEADINGS)} |", "|---|---|---|"]
+        text += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows(found.changes)]
+    else:
+        text.append("Nothing that is recorded of code, packages, machine, device and data differs.")
+    write_whole(found.folder / "reproduction.md", "\n".join(text) + "\n")
+
+
+def _cut(text: str) -> str:
+    if re.fullmatch("[0-9a-f]{40,}", text):  # a hash
+        return text[:12]
+    return text if len(text) <= LONGEST else text[: LONGEST - 2] + " …"
