@@ -109,6 +109,7 @@ def test_the_store_alone_gives_the_bits_that_the_run_recorded(
     result = run(*recipe)
     assert result.run_id is not None
     recorded = client().get_run(result.run_id).data.metrics
+    num_threads = torch.get_num_threads()
     shutil.rmtree(result.folder)
     torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
@@ -118,6 +119,7 @@ def test_the_store_alone_gives_the_bits_that_the_run_recorded(
     assert report.run == result.run_id
     assert report.figures == {name: recorded[f"test/{name}"] for name in FIGURES}
     assert report.as_recorded is True
+    assert torch.get_num_threads() == num_threads
     assert torch.equal(report.found.confusion, result.test.confusion)
 
     validation = evaluate("last", part="validation", uri=uri)
@@ -154,6 +156,12 @@ def test_the_train_split_is_the_runs_own(digits: Recorded) -> None:
         predicted = blitz.load_model(digits.run_id, uri=digits.uri)(own.images).argmax(1)
     assert torch.equal(report.found.predicted, predicted)
     assert report.found.accuracy == float((predicted == own.labels).double().mean())
+
+
+def test_the_whole_of_train_can_be_asked_for_also_where_the_run_needed_validation(copied: Path) -> None:
+    rewrite(copied / "config.yaml", ("early_stopping: null", "early_stopping: 3"))
+    report = evaluate(str(copied), ["data.validation=0", "data.limit=null"], part="train")
+    assert len(report.found.predicted) == 1442
 
 
 def test_a_folder_is_as_good_as_the_store(digits: Recorded) -> None:
