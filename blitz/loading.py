@@ -69,7 +69,7 @@ def restored(path: Path) -> Restored:
     return Restored(Classifier(model, about.mean, about.std, about.classes).eval(), about.input_shape)
 
 
-class Opened(NamedTuple):
+class RunRecord(NamedTuple):
     """A run whose record can be read."""
 
     name: str  # its whole id, or the folder as it was named
@@ -77,12 +77,12 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opened(run: str, uri: str | None = None) -> Iterator[Opened]:
+def record_of(run: str, uri: str | None = None) -> Iterator[RunRecord]:
     """The record of a run, in its folder or in the store by its id; what was fetched is gone afterwards."""
     if is_path(run):
         if not Path(run).is_dir():
             raise BadInput(f"{run}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
-        yield Opened(run, lambda name: _in_folder(run, name))
+        yield RunRecord(run, lambda name: _in_folder(run, name))
         return
     client = health.connect(uri)
     found = store.find(client, run)
@@ -96,7 +96,7 @@ def opened(run: str, uri: str | None = None) -> Iterator[Opened]:
 
     with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
         try:
-            yield Opened(run_id, fetched)
+            yield RunRecord(run_id, fetched)
         except BadInput as error:
             problems = error.problems
             for path, name in shown.items():
@@ -110,7 +110,7 @@ def weights_file(source: str, uri: str | None = None) -> Iterator[Path]:
     if is_path(source) and not Path(source).is_dir():
         yield Path(source)
         return
-    with opened(source, uri) as record:
+    with record_of(source, uri) as record:
         yield record.file(BEST)
 
 

@@ -109,8 +109,10 @@ def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def refuse_missing_place(settings: Settings) -> None:
     """Raises BadInput where a path is needed that a record must not give."""
+    from blitz.parts.datasets.folder import LAYOUT
+
     if settings.data["name"] == "folder" and settings.data["root"] is None:
-        raise BadInput("data.root: a path is never taken from a run's record; give data.root=DIR")
+        raise BadInput(f"data.root: a path is never taken from a run's record; give data.root=DIR ({LAYOUT})")
 
 
 def _replace(config: dict[str, Any], text: str) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blitz.errors import BadInput
-from blitz.loading import opened
+from blitz.loading import record_of
 from blitz.parts.datasets import DATASETS, Dataset, split
-from blitz.parts.datasets.folder import LAYOUT
 from blitz.parts.losses import LOSSES
-from blitz.recorded import Provenance, change, read_config, without_places
+from blitz.recorded import Provenance, change, read_config, refuse_missing_place, without_places
 from blitz.settings import Settings, check
 from blitz.studies.trained import Trained, trained
 from blitz.training import loop
@@ -55,7 +54,7 @@ def evaluate(
 
     `overrides` are `data.OPTION=VALUE`; `part` is the split. Raises BadInput for what cannot be done as asked.
     """
-    with opened(run, uri) as record:
+    with record_of(run, uri) as record:
         recorded = check(without_places(read_config(record.file("config.yaml"))))
         settings = _changed(recorded, overrides, data)
         model = trained(record, settings)
@@ -95,8 +94,7 @@ def _changed(recorded: Settings, overrides: Sequence[str], data: str | None) -> 
     if data is not None:
         config["data"] = {"name": data}
     settings = check(change(config, overrides))
-    if settings.data["name"] == "folder" and settings.data["root"] is None:
-        raise BadInput(f"data.root: a path is never taken from a run's record; give data.root=DIR ({LAYOUT})")
+    refuse_missing_place(settings)
     return settings
 
 

@@ -13,7 +13,7 @@ from PIL import UnidentifiedImageError
 
 from blitz.display import print_table
 from blitz.errors import BadInput, in_one_line
-from blitz.loading import opened
+from blitz.loading import record_of
 from blitz.parts.datasets import pictures
 from blitz.recorded import read_config, without_places
 from blitz.settings import check
@@ -39,7 +39,7 @@ def predict(run: str, files: Sequence[str], *, top: int = 1, uri: str | None = N
     Computed as the run computes when it evaluates: same device, precision, threads and mirror images. Raises BadInput
     that tells of all files that cannot be read.
     """
-    with opened(run, uri) as record:
+    with record_of(run, uri) as record:
         model = trained(record, check(without_places(read_config(record.file("config.yaml")))))
     num_classes = len(model.classifier.classes)
     if top > num_classes:

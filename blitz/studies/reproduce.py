@@ -123,17 +123,15 @@ def _compared(
     for point in journal.every_point(result.folder / JOURNAL):
         if journal.is_result(point.name):
             now.setdefault(point.name, {})[point.step] = point.value
-    epochs = until or original.epochs
     images = original.provenance.data.images
     verdict = compare(
         original.results,
         now,
         original.weights,
         read_provenance(result.folder / "provenance.json").result.weights,
-        epochs=epochs,
-        whole=until is None,
         steps_per_epoch=-(-images["train"] // settings.batch_size),
-        noise=_noise(original, images, None if until is None else epochs),
+        until=until,
+        noise=_noise(original, images, until),
     )
     found = Reproduction(
         original.id, result.run_id, verdict, tuple(changes), tuple(overrides), until,

@@ -67,11 +67,9 @@ def lines(found: Reproduction) -> Iterator[str]:
         yield f"         first apart: {verdict.first}"
     elif verdict.other_weights:
         yield f"         all metrics are the same, and the weights are not: {', '.join(verdict.other_weights)}"
-    if verdict.judged is not None and verdict.tolerance is not None:
-        judged, (width, source) = verdict.judged, verdict.tolerance
-        assert judged.then is not None and judged.now is not None  # it is judged by what both have
-        distance = abs(judged.then - judged.now)
-        yield f"         {judged.name} {judged.then:.4f} then, {judged.now:.4f} now: {distance:.4f} apart"
+    if judged := verdict.judged:
+        width, source = judged.tolerance
+        yield f"         {judged.name} {judged.then:.4f} then, {judged.now:.4f} now: {judged.distance:.4f} apart"
         yield f"         tolerance {width:.4f}: {source}"
     yield f"         {_explained(found)}"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blitz.errors import BadInput
 from blitz.job import device_of
-from blitz.loading import BEST, Opened, restored
+from blitz.loading import BEST, RunRecord, restored
 from blitz.parts.devices import DEVICES, Device
 from blitz.recorded import Provenance, RecordedDevice, read_provenance
 from blitz.settings import Settings
@@ -36,7 +36,7 @@ class Trained:
         return Batches(images, labels, size, device.torch, self.classifier.normalise, device.channels_last)
 
 
-def trained(record: Opened, settings: Settings) -> Trained:
+def trained(record: RunRecord, settings: Settings) -> Trained:
     """Raises BadInput where the record lacks something, or is damaged."""
     provenance = read_provenance(record.file("provenance.json"))
     classifier, input_shape = restored(record.file(BEST))

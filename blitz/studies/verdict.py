@@ -40,6 +40,19 @@ class Tolerance(NamedTuple):
     source: str
 
 
+class Judged(NamedTuple):
+    """The accuracy that decides between noise and difference: the last one of both runs."""
+
+    name: str
+    then: float
+    now: float
+    tolerance: Tolerance
+
+    @property
+    def distance(self) -> float:
+        return abs(self.then - self.now)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What came of a comparison."""
@@ -50,8 +63,7 @@ class Verdict:
     weights: tuple[str, ...]  # those whose hashes were compared: initial, best, last
     other_weights: tuple[str, ...]  # those of them that are not the same
     first: Point | None  # the first value that is not the same
-    judged: Point | None  # the accuracy that decides between noise and difference
-    tolerance: Tolerance | None
+    judged: Judged | None
 
 
 def compare(
@@ -60,34 +72,31 @@ def compare(
     weights_then: Mapping[str, str],
     weights_now: Mapping[str, str],
     *,
-    epochs: int,
-    whole: bool,
     steps_per_epoch: int,
     noise: Mapping[str, Tolerance],
+    until: int | None = None,
 ) -> Verdict:
-    """Compare the first `epochs` epochs, or, with `whole`, all there is, tests and final weights too.
+    """Compare all that two runs measured and ended with, or their metrics up to an epoch.
 
-    `noise`: the tolerance of each accuracy that may be judged by, the ones that count most first.
+    `noise`: the tolerance of each accuracy that may be judged by, the one that counts most first. A value that only one
+    of the two measured is no noise.
     """
-    if not whole:
-        then, now = (_prefix(results, epochs, epochs * steps_per_epoch) for results in (then, now))
+    if until is not None:
+        then, now = (_prefix(results, until, until * steps_per_epoch) for results in (then, now))
         weights_then = {name: sha256 for name, sha256 in weights_then.items() if name == "initial"}
     apart = list(_apart(then, now, steps_per_epoch))
     apart.sort(key=lambda point: (point.epoch, point.name not in BY_STEP, point.step))
     known = tuple(name for name in ("initial", "best", "last") if name in weights_then and name in weights_now)
     others = tuple(name for name in known if weights_then[name] != weights_now[name])
-    judged = next((_last(name, then, now) for name in noise if name in then and name in now), None)
-    tolerance = noise[judged.name] if judged else None
+    judged = next((_judged(name, then, now, noise[name]) for name in noise if name in then and name in now), None)
     if not apart and not others:
         word = IDENTICAL
-    elif any(point.then is None or point.now is None for point in apart) or judged is None or tolerance is None:
+    elif judged is None or any(point.then is None or point.now is None for point in apart):
         word = DIFFERENT
     else:
-        assert judged.then is not None and judged.now is not None
-        word = EQUAL if abs(judged.then - judged.now) <= tolerance.width else DIFFERENT
-    return Verdict(
-        word, sum(map(len, then.values())), len(then), known, others, apart[0] if apart else None, judged, tolerance
-    )  # fmt: skip
+        word = EQUAL if judged.distance <= judged.tolerance.width else DIFFERENT
+    first = apart[0] if apart else None
+    return Verdict(word, sum(map(len, then.values())), len(then), known, others, first, judged)
 
 
 def from_seeds(values: Sequence[float]) -> Tolerance | None:
@@ -135,9 +144,8 @@ def _prefix(results: Results, epochs: int, steps: int) -> dict[str, dict[int, fl
     return {name: points for name, points in kept.items() if points}
 
 
-def _last(name: str, then: Results, now: Results) -> Point | None:
-    step_then, step_now = max(then[name]), max(now[name])
-    return Point(name, step_now, step_now, then[name][step_then], now[name][step_now])
+def _judged(name: str, then: Results, now: Results, tolerance: Tolerance) -> Judged:
+    return Judged(name, then[name][max(then[name])], now[name][max(now[name])], tolerance)
 
 
 def _shown(value: float | None) -> str:
