@@ -48,7 +48,8 @@ class Record:
         self.best, self.last = self.folder / BEST, self.folder / LAST
         self.weights: dict[str, str] = {}  # SHA-256 of the first, the best and the last
         self.tags: dict[str, str] = {}  # to be told at the end
-        self.outcome = ""
+        self.tested_epoch: Best | None = None  # whose weights were tested, and what came out
+        self.test: Evaluation | None = None
         self.missing = ""  # what MLflow lacks at the end
         self._final: dict[str, float] = {}  # the last value of each metric
         every = job.settings.tracking.step_loss
@@ -120,12 +121,19 @@ class Record:
         per_class = list(zip(self.job.dataset.classes, test.per_class, strict=True))
         for line in test_lines(test.accuracy, test.top5, test.loss, per_class):
             logger.info("%s", line)
-        self.outcome = description.outcome(test, best, self.job.validation is not None)
+        self.tested_epoch, self.test = best, test
         if settings.tracking.figures:
             for name, figure in self._pictures(test).items():
                 figures.save(figure, self.folder / "figures" / f"{name}.png")
         if settings.tracking.log_model:
             self._save_model()
+
+    def outcome(self, status: str) -> str:
+        """In words, for the note of a run that has ended."""
+        if self.tested_epoch is not None and self.test is not None:
+            return description.outcome(self.test, self.tested_epoch, self.job.validation is not None)
+        done, epochs = self.job.learner.epoch, self.job.settings.epochs
+        return f"It ended as {status}, after {done} of {epochs} epochs."
 
     def result(self) -> dict[str, Any]:
         """What came out, to the last bit."""
@@ -195,8 +203,7 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
         finally:
             if status == "FINISHED":
                 _settle_checkpoints(settings.checkpoint.keep, record)
-            outcome = record.outcome or f"It ended as {status}."
-            note = description.note(job, opening.overrides, facts["code"], folder, outcome)
+            note = description.note(job, opening.overrides, facts["code"], folder, record.outcome(status))
             record.tags |= {f"weights.{which}": sha256 for which, sha256 in record.weights.items()}
             record.tags["mlflow.note.content"] = shortened(redact(note), TAG_LENGTH)
             add_result(folder, facts, record.result())

@@ -18,6 +18,7 @@ from blitz.recorded import RecordedDevice
 from blitz.resuming import Earlier
 from blitz.settings import Settings
 from blitz.tracking import health, store
+from blitz.tracking.about import About
 from blitz.tracking.credentials import redact, remember
 from blitz.tracking.folder import sole_trainer
 from blitz.tracking.writer import Writer
@@ -43,28 +44,24 @@ class Result:
     run_id: str | None  # None where there is no store or it failed
 
 
-def run(
-    settings: Settings,
-    overrides: Sequence[str] = (),
-    *,
-    before: RecordedDevice | None = None,
-    tags: Mapping[str, str] | None = None,
-    until: int | None = None,
-) -> Result:
+def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
     """Train, validate and test what the settings say; `overrides` are recorded as what was asked for.
 
-    `before` is the device of the run that this one repeats; `tags` are added to MLflow's; after `until` epochs it ends,
-    with the course of a run of all of them. Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run
-    that diverged.
+    Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that diverged.
     """
     with Display() as display:
-        uri = tracking_store(settings)
-        if uri is not None:
-            Writer.prepare()
-        job = build(pinned(settings), before)
-        opening = opened(job, uri, overrides, tags)
-        with sole_trainer(opening.folder):
-            return _recorded(job, opening, display, until=until)
+        return _result(_begun(settings, overrides, display))
+
+
+def repeat(
+    settings: Settings, overrides: Sequence[str], before: RecordedDevice, tags: Mapping[str, str], until: int | None
+) -> Record:
+    """The same once more, set up as the device of the run that it repeats, with `tags` added to MLflow's.
+
+    After `until` epochs it ends, with the course of a run of all of them, and tests nothing.
+    """
+    with Display() as display:
+        return _begun(settings, overrides, display, before, tags, until)
 
 
 def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None) -> Result:
@@ -74,6 +71,7 @@ def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None) 
     address holds credentials. Raises BadInput where there is nothing to go on with, or where it would not be the same
     run; nothing has changed then.
     """
+    About.load(folder)  # before a lock is put into a folder that is no run's
     with Display() as display, sole_trainer(folder):
         earlier = Earlier.load(folder, overrides)
         uri = tracking_store(earlier.settings, uri or earlier.store()) if earlier.about.store else None
@@ -81,12 +79,29 @@ def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None) 
             Writer.prepare()
         job = earlier.job()
         opening = reopened(job, uri, folder, earlier.about, earlier.provenance.facts(), earlier.state)
-        return _recorded(job, opening, display, earlier.state)
+        return _result(_recorded(job, opening, display, earlier.state))
+
+
+def _begun(
+    settings: Settings,
+    overrides: Sequence[str],
+    display: Display,
+    before: RecordedDevice | None = None,
+    tags: Mapping[str, str] | None = None,
+    until: int | None = None,
+) -> Record:
+    uri = tracking_store(settings)
+    if uri is not None:
+        Writer.prepare()
+    job = build(pinned(settings), before)
+    opening = opened(job, uri, overrides, tags)
+    with sole_trainer(opening.folder):
+        return _recorded(job, opening, display, until=until)
 
 
 def _recorded(
     job: Job, opening: Opening, display: Display, state: Mapping[str, Any] | None = None, until: int | None = None
-) -> Result:
+) -> Record:
     """Train, from a checkpoint's `state` on where there is one, and test."""
     with recording(job, opening) as record:
         selection = Selection(job.validation is not None, job.settings.early_stopping)
@@ -99,15 +114,24 @@ def _recorded(
             train(job, record, selection, display, interrupt, until)
         if interrupt.requested:  # after training's last look
             raise interrupt.error()
-        best = selection.best
-        assert best is not None  # the last epoch is always evaluated
-        job.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])
-        test = job.learner.evaluate(job.test, job.settings.eval_flip)
-        record.tested(test, best)
+        if until is None:
+            best = selection.best
+            assert best is not None  # the last epoch is always evaluated
+            job.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])
+            record.tested(job.learner.evaluate(job.test, job.settings.eval_flip), best)
     where = redact(opening.uri) if opening.uri else None
     for line in where_lines(record.folder, where, record.run_id, record.missing):
         logger.info("%s", line)
-    return Result(best.accuracy, best.epoch, record.history, test, job.dataset.classes, record.folder, record.run_id)
+    return record
+
+
+def _result(record: Record) -> Result:
+    best, test = record.tested_epoch, record.test
+    assert best is not None
+    assert test is not None
+    return Result(
+        best.accuracy, best.epoch, record.history, test, record.job.dataset.classes, record.folder, record.run_id
+    )
 
 
 def tracking_store(settings: Settings, uri: str | None = None) -> str | None:

@@ -138,10 +138,7 @@ def reproduce(run: str, overrides: tuple[str, ...], check: bool, epochs: int | N
     from blitz.studies.reproduction import lines
 
     if check:
-        from blitz.display import Display
-
-        with Display():
-            return 1 if study.check_provenance(run, overrides, uri=uri) else 0
+        return 1 if study.check_provenance(run, overrides, uri=uri) else 0
     with _failures():
         found = study.reproduce(run, overrides, epochs=epochs, uri=uri)
     for line in lines(found):

@@ -235,7 +235,8 @@ def test_no_credential_of_an_error_is_recorded(here: Path, monkeypatch: pytest.M
     (recorded,) = runs()
     assert recorded.data.tags["error"] == "ValueError: http://***@host refused ***"
     assert "ValueError: http://***@host refused ***" in recorded.data.tags["traceback"]
-    files = [path for path in here.rglob("*") if path.is_file()]
+    files = [path for path in here.rglob("*") if path.is_file() and path.name != "git.diff"]  # which may hold this test
+    assert len(files) > 10
     assert [path for path in files if b"planted" in path.read_bytes()] == []
 
 

@@ -77,13 +77,7 @@ class Original:
         config |= {"name": f"again: {name}"[:240], "tracking": {**config.get("tracking", {}), **here}}
         settings = check(change(config, overrides))
         refuse_missing_place(settings)
-        weights = settings.model["weights"]
-        if (
-            weights is not None
-            and is_path(weights)
-            and not any(text.startswith("model.weights=") for text in overrides)
-        ):
-            raise BadInput(
-                f"model.weights={weights}: a path is never taken from a run's record; give model.weights=PATH"
-            )
+        weights, given = settings.model["weights"], any(text.startswith("model.weights=") for text in overrides)
+        if weights is not None and is_path(weights) and not given:
+            raise BadInput("model.weights: a path is never taken from a run's record; give model.weights=PATH")
         return settings

@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from blitz import description, runner
-from blitz.display import print_table
+from blitz.display import Display, print_table
 from blitz.errors import BadInput
 from blitz.job import device_of
 from blitz.opening import surroundings
 from blitz.parts.datasets import DATASETS, Dataset, split
-from blitz.recorded import read_provenance
+from blitz.record import Record
 from blitz.settings import Settings
 from blitz.studies import reproduction
 from blitz.studies.original import Original
@@ -49,19 +49,22 @@ def reproduce(
     original = Original.find(wanted, uri)
     settings = original.settings(overrides)
     until = _until(original, epochs)
-    changes = what_differs(original, settings)
+    with Display():
+        changes = what_differs(original, settings)
     told(original, changes)
     again = [text for text in original.overrides if not description.is_unnamed(text.lstrip("+~").partition("=")[0])]
-    result = runner.run(
-        settings, [*again, *overrides], before=original.provenance.device, tags={"reproduces": original.id}, until=until
+    record = runner.repeat(
+        settings, [*again, *overrides], original.provenance.device, {"reproduces": original.id}, until
     )
-    return _compared(original, settings, result, until, changes, overrides)
+    with Display():
+        return _compared(original, settings, record, until, changes, overrides)
 
 
 def check_provenance(wanted: str, overrides: Sequence[str] = (), *, uri: str | None = None) -> int:
     """Tell what differs now from then, and how to bring the recorded code back; returns the number of differences."""
     original = Original.find(wanted, uri)
-    changes = what_differs(original, original.settings(overrides))
+    with Display():
+        changes = what_differs(original, original.settings(overrides))
     told(original, changes)
     if any(change.key.startswith("code.") for change in changes):
         print("\nthe recorded code:")
@@ -114,13 +117,13 @@ def _until(original: Original, epochs: int | None) -> int | None:
 def _compared(
     original: Original,
     settings: Settings,
-    result: runner.Result,
+    record: Record,
     until: int | None,
     changes: Sequence[Difference],
     overrides: Sequence[str],
 ) -> Reproduction:
     now: dict[str, dict[int, float]] = {}
-    for point in journal.every_point(result.folder / JOURNAL):
+    for point in journal.every_point(record.folder / JOURNAL):
         if journal.is_result(point.name):
             now.setdefault(point.name, {})[point.step] = point.value
     images = original.provenance.data.images
@@ -128,14 +131,14 @@ def _compared(
         original.results,
         now,
         original.weights,
-        read_provenance(result.folder / "provenance.json").result.weights,
+        record.weights,
         steps_per_epoch=-(-images["train"] // settings.batch_size),
         until=until,
         noise=_noise(original, images, until),
     )
     found = Reproduction(
-        original.id, result.run_id, verdict, tuple(changes), tuple(overrides), until,
-        settings.device["deterministic"], result.folder,
+        original.id, record.run_id, verdict, tuple(changes), tuple(overrides), until,
+        settings.device["deterministic"], record.folder,
     )  # fmt: skip
     _record(original, found)
     return found
