@@ -1,0 +1,64 @@
+"""What device.deterministic=true costs, and whether this device needs it.
+
+    python experiments/reproduction/determinism.py [--rounds 9] [OVERRIDE…]
+
+For each recipe two jobs of the same seed train in turns in one process, one with deterministic kernels alone and one
+with any. Told is the speed of the first beside the second, as the median over rounds of neighbours, and whether both
+have the same weights at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import blitz
+from blitz.job import Job, build, device_of
+from blitz.training.checkpoint import fingerprint
+from blitz.training.loop import Progress, fit
+
+RECIPES = {  # and the steps of a round, some two seconds
+    "net, batch 4": (1000, ["model=net", "batch_size=4"]),
+    "net, batch 128": (100, ["model=net", "batch_size=128"]),
+    "resnet20, batch 128": (10, ["model=resnet20", "batch_size=128", "augment=flip_crop"]),
+    "resnet20, batch 128, channels_last": (10, ["model=resnet20", "batch_size=128", "device.channels_last=true"]),
+    "vit, batch 64, mixup": (10, ["model=vit", "batch_size=64", "mix=mixup", "optimizer=adamw"]),
+}
+
+
+def train(job: Job, steps: int) -> float:
+    """Seconds for so many steps, after which it stands where it was in its epoch."""
+    device_of(job.settings)  # the flags are the process's, and the other job has set its own
+    started = time.perf_counter()
+    for report in fit(job.learner, job.train, None, job.augment, job.mix, epochs=10**9, report_every=steps):
+        assert isinstance(report, Progress)
+        break
+    seconds = time.perf_counter() - started
+    job.learner.epoch, job.learner.epoch_step = job.learner.epoch + 1, 0
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    for name, (steps, recipe) in RECIPES.items():
+        jobs = [
+            build(blitz.compose(["tracking=none", *recipe, f"device.deterministic={flag}", *options.overrides]))
+            for flag in ("true", "false")
+        ]
+        for job in jobs:
+            train(job, steps)  # the warm-up
+        seconds = [[train(job, steps) for job in jobs] for _ in range(options.rounds)]
+        ratios = [anything / deterministic for deterministic, anything in seconds]
+        same = len({fingerprint(job.learner.model.state_dict()) for job in jobs}) == 1
+        print(
+            f"{name:<36} {statistics.median(ratios):.3f} of the speed ({min(ratios):.3f} to {max(ratios):.3f}); "
+            f"{'the same bits' if same else 'other bits'}, {jobs[0].device.describe()}"
+        )
+
+
+if __name__ == "__main__":
+    main()
