@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sys
@@ -108,7 +107,7 @@ def surroundings() -> tuple[dict[str, Any], str]:
     facts, diff = provenance.collect(sys.argv), ""
     if (root := facts["code"]["root"]) is not None:
         diff = git.diff(Path(root))
-        facts["code"]["diff_sha256"] = hashlib.sha256(diff.encode()).hexdigest()
+        facts["code"]["diff_sha256"] = git.fingerprint(diff)
     return facts, diff
 
 

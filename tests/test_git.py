@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from blitz.tracking.git import GitError, diff, repository, status
+from blitz.tracking.git import GitError, diff, fingerprint, repository, status
 
 SECRET = "hunter2"
 
@@ -141,6 +141,18 @@ def test_the_diff_leaves_the_repository_alone(root: Path) -> None:
 def test_no_change_is_an_empty_diff(root: Path) -> None:
     os.utime(root / "latin.txt", (1, 1))
     assert diff(root) == ""
+
+
+def test_a_diffs_fingerprint_is_that_of_its_changes_alone(root: Path) -> None:
+    empty = fingerprint("")
+    change(root)
+    first = fingerprint(diff(root))
+    assert first != empty
+    (root / "notes.bin").write_bytes(b"\0")  # is listed as left out, and nothing else
+    assert "notes.bin" in diff(root)
+    assert fingerprint(diff(root)) == first
+    (root / "new.py").write_text("another = 1\n")
+    assert fingerprint(diff(root)) != first
 
 
 def test_a_repository_without_a_commit(tmp_path: Path) -> None:

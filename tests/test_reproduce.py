@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.entities import Run
+from processes import finished
 from recorded import artifacts, client, runs
 from shell import blitz as command
 from shell import refused
@@ -331,3 +335,53 @@ def test_the_weights_of_both_can_be_loaded(here: Path) -> None:
     states = [blitz.load_model(run.info.run_id).model.state_dict() for run in (original, latest())]
     assert checkpoint.fingerprint(states[0]) == checkpoint.fingerprint(states[1])
     assert folder_of("last").exists()
+
+
+# As processes of their own
+
+
+@pytest.mark.slow
+def test_each_job_of_a_parallel_sweep_reproduces_alone(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    asked = ["data=digits", "epochs=2", "batch_size=64", "tracking.figures=false", "optimizer.lr=0.05"]
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    code, _, errors = finished(tmp_path, "-m", *asked, *parallel, "seed=0,1", "model=net,mlp")
+    assert code == 0, errors
+    jobs = runs(f"sqlite:///{tmp_path}/mlflow.db")
+    assert len(jobs) == 4
+    for job in jobs:
+        code, output, errors = finished(tmp_path, "reproduce", job.info.run_id)
+        assert code == 0, errors
+        assert "verdict  identical: the same bits" in output
+
+
+@pytest.mark.slow
+def test_the_commands_that_check_prints_bring_the_recorded_code_back(
+    tmp_path: Path, empty_store: Path, plain_git: None
+) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", Path(__file__).parents[1], clone], check=True)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    environment = {"PYTHONPATH": str(clone), "MLFLOW_TRACKING_URI": uri}
+    errors_py, new = clone / "blitz" / "errors.py", clone / "blitz" / "new.py"
+    errors_py.write_text(errors_py.read_text() + "\n# an experiment\n")
+    new.write_text("ONE = 1\n")
+    asked = ["data=digits", "data.limit=100", "epochs=1", "batch_size=32", "tracking.figures=false"]
+    assert finished(clone, *asked, **environment)[0] == 0
+    for arguments in (["add", "-A"], ["commit", "-qm", "the experiment, committed"]):
+        subprocess.run(["git", *arguments], cwd=clone, check=True)
+    code, output, told = finished(clone, "reproduce", "last", "--check", **environment)
+    assert (code, told) == (1, "")
+    assert "code.commit" in output
+    commands = [line.strip() for line in output.partition("the recorded code:\n")[2].splitlines()]
+    assert [line.split()[0] for line in commands] == ["git", "cd", f"MLFLOW_TRACKING_URI={uri}", "git"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-ec", "\n".join(commands)], cwd=clone, env={**os.environ, "PATH": path}, check=True)
+    (restored,) = tmp_path.glob("blitz-*")
+    assert (restored / "blitz" / "errors.py").read_text() == errors_py.read_text()
+    assert (restored / "blitz" / "new.py").read_text() == "ONE = 1\n"
+    code, output, told = finished(restored, "reproduce", "last", **{**environment, "PYTHONPATH": str(restored)})
+    assert (code, told) == (0, "")
+    assert "verdict  identical" in output
+    assert "code." not in output.partition("what differs")[2].partition("data  ")[0]

@@ -7,6 +7,7 @@ secret is left out as a whole, and nothing is taken out of the others.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -95,6 +96,12 @@ def diff(root: Path, limit_bytes: int = 1_000_000) -> str:
         return f"# no diff: {error}\n"
     kept = _within(limit_bytes, patches, left_out)
     return _listing(Path(top), left_out) + "".join(kept)
+
+
+def fingerprint(diff: str) -> str:
+    """SHA-256 of what a diff changes, whatever it lists as left out."""
+    patches = diff[diff.find("diff --git ") :] if "diff --git " in diff else ""
+    return hashlib.sha256(patches.encode()).hexdigest()
 
 
 def _within(limit_bytes: int, patches: list[bytes], left_out: list[tuple[str, str]]) -> list[str]:
