@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from shell import blitz as command_line
+from test_resuming import stopped
 
 import blitz
 from blitz import cli
@@ -18,7 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 SHORT = ["epochs=1", "data.limit=60", "tracking.figures=false", "device.threads=1"]
 # What stands for images that a test has not got.
-LOCAL = {"data=cifar10": "data=synthetic", "data.root=DIR": "data.root={images}"}
+LOCAL = {
+    "data=cifar10": "data=synthetic",
+    "data.root=DIR": "data.root={images}",
+    "IMAGE": "{images}/test/dark/0.png",
+}
+# What a command about a recorded run prints.
+OF_A_RUN = {"resume": "test     accuracy", "reproduce": "verdict  ", "evaluate": "as recorded", "predict": "confidence"}
 
 
 def blocks(language: str) -> list[str]:
@@ -58,6 +66,9 @@ def test_blitz_commands(
     command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [LOCAL.get(word, word).format(images=here / "images") for word in shlex.split(command)[1:]]
+    if arguments[0] in OF_A_RUN:
+        check_a_command_about_a_run(arguments, here, monkeypatch, capfd)
+        return
     trains = any("=" in word for word in arguments)
     if "experiment=tutorial" in arguments or "experiment=resnet20" in arguments:
         arguments += ["data=synthetic"]
@@ -72,6 +83,25 @@ def test_blitz_commands(
     assert ended.value.code == 0, output.err
     expected = "test     accuracy" if trains else "complete already" if "sync" in arguments else "optimizer"
     assert expected in output.out
+
+
+def check_a_command_about_a_run(
+    arguments: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    asked = ["data=digits", *SHORT, "data.limit=100", "epochs=2", "batch_size=20"]
+    if arguments == ["resume", "last"]:
+        stopped(asked, 4, monkeypatch)
+    else:
+        blitz.run(blitz.compose(asked), asked)
+    ended = command_line(*arguments)
+    changed = any(word.startswith("optimizer.") for word in arguments)
+    assert ended.code in ((0, 1) if changed else (0,)), ended.told
+    flags = {"--check": "nothing differs", "json": '"accuracy": ', "--split": "result   accuracy"}
+    told = [expected for flag, expected in flags.items() if flag in arguments] or [OF_A_RUN[arguments[0]]]
+    if told == ["verdict  "] and not changed:
+        told = ["verdict  identical: the same bits"]
+    assert told[0] in ended.output
 
 
 def test_commands_are_all_of_a_kind_that_is_tested() -> None:
@@ -92,7 +122,7 @@ def test_python_examples(here: Path) -> None:
 def test_the_example_of_mistakes_is_what_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = [block for block in blocks("text") if block.startswith("$ blitz")]
+    (example,) = [block for block in blocks("text") if block.startswith("$ blitz") and "\nblitz: " in block]
     command, _, expected = example.partition("\n")
     monkeypatch.setattr(sys, "argv", shlex.split(command)[1:])
     with pytest.raises(SystemExit) as ended:

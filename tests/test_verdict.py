@@ -94,6 +94,16 @@ def test_the_first_difference_is_that_of_the_earliest_step() -> None:
     assert found.first.name == "val/accuracy"
 
 
+def test_the_test_is_compared_though_another_epoch_was_the_best() -> None:
+    now = {**changed(val_accuracy_1=0.63), "test/accuracy": {1: 0.601}}
+    found = verdict(now)
+    assert found.word == EQUAL
+    assert str(found.first) == "val/accuracy of epoch 1: 0.5 then, 0.63 now"
+    found = verdict({**THEN, "test/accuracy": {1: 0.601}})
+    assert str(found.first) == "test/accuracy of epoch 2: 0.6 then, 0.601 now"
+    assert verdict({**THEN, "test/accuracy": {1: 0.6}}, {}).word == IDENTICAL
+
+
 def test_a_prefix_leaves_out_what_came_later_and_the_end() -> None:
     now = changed(train_step_loss_15=9.0, train_loss_2=9.0, val_accuracy_2=0.1, test_accuracy_2=0.1)
     found = verdict(now, {"initial": "a", "best": "x", "last": "x"}, until=1)
