@@ -97,6 +97,7 @@ def note(
     code: Mapping[str, Any],
     folder: Path,
     outcome: str,
+    run_id: str | None = None,
 ) -> str:
     """Markdown: what the run was, what came out, and how to repeat it."""
     settings = job.settings
@@ -112,6 +113,8 @@ def note(
         commands.insert(0, f"git checkout {code['commit']}")
         if code["dirty"]:
             commands.insert(1, "git apply git.diff   # an artifact of this run")
+    if run_id is not None:
+        commands.insert(0, f"blitz reproduce {run_id}   # or by hand:")
     again = "\n".join(["Again:", "", "```sh", *commands, "```"])
     paragraphs = [settings.notes, what, outcome, again, f"{platform.node()}:{folder.absolute()}"]
     return "\n\n".join(filter(None, paragraphs))

@@ -203,7 +203,8 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
         finally:
             if status == "FINISHED":
                 _settle_checkpoints(settings.checkpoint.keep, record)
-            note = description.note(job, opening.overrides, facts["code"], folder, record.outcome(status))
+            outcome, run_id = record.outcome(status), record.run_id
+            note = description.note(job, opening.overrides, facts["code"], folder, outcome, run_id)
             record.tags |= {f"weights.{which}": sha256 for which, sha256 in record.weights.items()}
             record.tags["mlflow.note.content"] = shortened(redact(note), TAG_LENGTH)
             add_result(folder, facts, record.result())

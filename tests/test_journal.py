@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,62 @@ journal.write([(2, {{"a": 2.0}})])
     assert done.stdout.split() == ["27", str(path)]  # EFBIG: what a limit gives in place of a full disk's ENOSPC
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY  # here nothing was limited
+
+
+# Going on with one
+
+
+def written(path: Path, *rows: tuple[int, dict[str, float]]) -> None:
+    with closing(Journal(path)) as fresh:
+        for row in rows:
+            fresh.write([row])
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"step": 2, "ti', b"\0" * 10, b"x" * (journal.CHUNK + 7)])
+def test_what_was_not_written_to_its_end_is_cut_off(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, (1, {"a": 1.0}))
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+    journal.mend(path)
+    assert path.read_bytes() == whole
+    (tmp_path / "empty.jsonl").write_bytes(torn)
+    journal.mend(tmp_path / "empty.jsonl")
+    journal.mend(tmp_path / "none.jsonl")
+    assert (tmp_path / "empty.jsonl").read_bytes() == (tmp_path / "none.jsonl").read_bytes() == b""
+
+
+def test_points_behind_the_checkpoint_are_not_written_twice(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, (1, {"a": 1.0}))
+    checkpoint = path.stat().st_size
+    written(path, (2, {"a": 2.0, "time/epoch": 0.5}), (0, {"system/cpu": 3.0}))
+    before = path.read_bytes()
+    with closing(Journal(path, resumed_at=checkpoint)) as again:
+        assert again.position == checkpoint  # a checkpoint of now comes before what is there already
+        again.write([(2, {"a": 2.0, "time/epoch": 0.7})])
+        assert path.read_bytes() == before
+        assert again.position == len(before)
+        again.write([(0, {"system/cpu": 4.0}), (2, {"b": 1.0}), (3, {"a": 3.0})])
+    told = [(point.name, point.step, point.value) for point in journal.every_point(path, len(before))]
+    assert told == [("system/cpu", 0, 4.0), ("b", 2, 1.0), ("a", 3, 3.0)]
+
+
+def test_a_point_that_comes_out_otherwise_is_written_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, (1, {"a": 1.0, "b": math.nan}), (2, {"a": 2.0}))
+    with closing(Journal(path, resumed_at=0)) as again:
+        again.write([(1, {"a": math.nextafter(1.0, 2), "b": math.nan}), (2, {"a": 2.5})])
+    assert [point.value for point in journal.every_point(path)][3:] == [1.0000000000000002, 2.5]
+    (line,) = caplog.messages
+    assert line.startswith("a at step 1 was 1.0 and is 1.0000000000000002 now")
+
+
+def test_epochs_and_samples_are_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, (1, {"train/step_loss": 9.0}), (0, {"system/cpu": 1.0}), (1, {"train/loss": 2.0, "val/loss": 3.0}))
+    written(path, (1, {"system/cpu": 1.0}), (2, {"train/loss": 1.0}), (2, {"test/loss": 4.0}))
+    assert journal.epochs(path) == [{"epoch": 1, "train/loss": 2.0, "val/loss": 3.0}, {"epoch": 2, "train/loss": 1.0}]
+    assert journal.next_sample(path) == 2

@@ -13,7 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from blitz.parts.losses import LOSSES
 from blitz.training.batches import Batches
 from blitz.training.loop import Learner
-from blitz.training.metrics import Evaluation, Sums
+from blitz.training.metrics import Evaluation, Sums, WindowMeans
 
 CPU = torch.device("cpu")
 
@@ -142,3 +142,18 @@ def test_sums_go_on_from_their_state_with_the_same_bits() -> None:
     assert second.state_dict() == whole.state_dict()
     assert (second.loss, second.accuracy, second.count) == (whole.loss, whole.accuracy, 40)
     assert (first.loss, first.accuracy, first.count) == stood  # the state was copied, not shared
+
+
+@pytest.mark.parametrize("sizes", [[12], [1] * 12, [5, 1, 6], [4, 4, 4]])
+def test_window_means_do_not_depend_on_where_reports_end(sizes: list[int]) -> None:
+    values = [float(2**number) for number in range(12)]
+    means, windows, last = WindowMeans(5), [], 0
+    for size in sizes:
+        part = values[last : last + size]
+        last += size
+        windows += means.add(last, {"a": part, "b": [-value for value in part]})
+        state, means = means.state_dict(), WindowMeans(5)
+        means.load_state_dict(state)
+    expected = [sum(values[:5]) / 5, sum(values[5:10]) / 5]
+    assert windows == [(5, {"a": expected[0], "b": -expected[0]}), (10, {"a": expected[1], "b": -expected[1]})]
+    assert means.state_dict() == {"a": values[10:], "b": [-value for value in values[10:]]}

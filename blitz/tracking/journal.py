@@ -8,8 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 logger = logging.getLogger("blitz")
 
@@ -161,17 +162,25 @@ def every_point(path: Path, offset: int = 0) -> Iterator[Point]:
 def epochs(path: Path) -> list[dict[str, float]]:
     """The metrics of each finished epoch and its number as `epoch`, in their order."""
     found: dict[int, dict[str, float]] = {}
-    for line in path.read_bytes().splitlines():
-        if b'"train/loss"' in line:
-            row = json.loads(line)
-            epoch = row["step"]
-            found[epoch] = {"epoch": epoch, **{name: row[name] for name in row if name not in ("step", "time")}}
+    for row in _rows(path, "train/loss"):
+        epoch = row["step"]
+        found[epoch] = {"epoch": epoch, **{name: row[name] for name in row if name not in ("step", "time")}}
     return [found[epoch] for epoch in sorted(found)]
 
 
 def next_sample(path: Path) -> int:
     """The number of the next sample of the machine's state."""
-    return max((point.step + 1 for point in every_point(path) if _is_system(point.name)), default=0)
+    return max((row["step"] + 1 for row in _rows(path, "system/")), default=0)
+
+
+def _rows(path: Path, word: str) -> Iterator[dict[str, Any]]:
+    """The lines with this word; only they are parsed, of a file that may have millions. Damaged ones are left out."""
+    mark = f'"{word}'.encode()
+    with path.open("rb") as file:
+        for line in file:
+            if mark in line:
+                with suppress(ValueError):
+                    yield json.loads(line)
 
 
 def count(path: Path, offset: int) -> int:
