@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -78,7 +76,7 @@ def change(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
 
     A group's choice stays as it was: its recorded options would be another one's.
     """
-    changed: dict[str, Any] = json.loads(json.dumps(config))
+    changed = copy.deepcopy(dict(config))
     problems: list[str] = []
     for text in overrides:
         try:
@@ -116,6 +114,9 @@ def refuse_missing_place(settings: Settings) -> None:
 
 
 def _replace(config: dict[str, Any], text: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # a run itself does without Hydra
+    from hydra.errors import HydraException
+
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:

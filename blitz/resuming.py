@@ -109,24 +109,24 @@ class Earlier:
         return job
 
     def _refuse_what_is_over(self) -> None:
-        done, state = self.about.status == "FINISHED", self.state
+        done, state, epochs = self.about.status == "FINISHED", self.state, self.settings.epochs
         if state is None:
             if done:
                 keep = self.recorded.checkpoint.keep
                 raise BadInput(f"{self.folder}: the run has finished and kept no {LAST} (checkpoint.keep={keep})")
             return
-        epochs, least = self.settings.epochs, state["epoch"] + bool(state["epoch_step"])
-        if done and epochs == self.recorded.epochs:
-            raise BadInput(f"{self.folder}: the run has finished; epochs=N with more than {epochs} extends it")
-        if epochs < least:
-            raise BadInput(f"epochs={epochs}: accepted: at least {least}, which were begun already")
+        least = state["epoch"] + bool(state["epoch_step"])
         selection = Selection(True, self.recorded.early_stopping)
         selection.load_state_dict(state["selection"])
         if done and selection.is_over:
             raise BadInput(
-                f"epochs={epochs}: the run stopped early, after {selection.worse} evaluations without a better "
-                "validation accuracy, and would stop there again"
+                f"{self.folder}: the run stopped early, after {selection.worse} evaluations without a better validation "
+                "accuracy, and would stop there again"
             )
+        if done and epochs == least:
+            raise BadInput(f"{self.folder}: the run has finished; epochs=N with more than {epochs} extends it")
+        if epochs < least:
+            raise BadInput(f"epochs={epochs}: accepted: at least {least}, which were begun already")
 
     def _refuse_another_best(self) -> None:
         """The best weights must be those that the checkpoint tells of, unless it holds them itself."""

@@ -207,6 +207,14 @@ def test_more_epochs_make_the_run_that_had_as_many_from_the_start(here: Path) ->
     assert trained == {name: points for name, points in results(whole).items() if not name.startswith("test/")}
 
 
+def test_an_extension_that_was_killed_before_it_began_goes_on(here: Path) -> None:
+    folder = run([*UNTRACKED, "optimizer.lr=0.01", "runs_dir=short"])
+    whole = run([*UNTRACKED, "optimizer.lr=0.01", "epochs=5", "runs_dir=whole"])
+    change_config("epochs: 3", "epochs: 5")(folder)  # the first thing that an extension writes
+    runner.resume(folder)
+    assert bits(folder)["weights"] == bits(whole)["weights"]
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "trapezoid"])
 def test_more_epochs_are_refused_where_they_would_change_what_was_trained(here: Path, schedule: str) -> None:
     folder = run([*UNTRACKED, f"schedule={schedule}"])
@@ -351,7 +359,7 @@ def test_what_a_finished_run_cannot_do(here: Path, overrides: list[str], told: s
 
 def test_a_run_that_stopped_early_is_not_extended(here: Path) -> None:
     folder = run([*UNTRACKED, "early_stopping=1", "epochs=30", "optimizer.lr=1.0"])
-    with pytest.raises(BadInput, match=r"epochs=40: the run stopped early, after 1 evaluations without a better"):
+    with pytest.raises(BadInput, match=r"the run stopped early, after 1 evaluations without a better"):
         runner.resume(folder, ["epochs=40"])
 
 
