@@ -120,8 +120,8 @@ class Earlier:
         selection.load_state_dict(state["selection"])
         if done and selection.is_over:
             raise BadInput(
-                f"{self.folder}: the run stopped early, after {selection.worse} evaluations without a better validation "
-                "accuracy, and would stop there again"
+                f"{self.folder}: the run stopped early, after {selection.worse} evaluations without a better "
+                "validation accuracy, and would stop there again"
             )
         if done and epochs == least:
             raise BadInput(f"{self.folder}: the run has finished; epochs=N with more than {epochs} extends it")
