@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from blitz.settings import Settings
 from blitz.training.batches import Augment, Batches, Mix, stream
 from blitz.training.classifier import Classifier
 from blitz.training.loop import Learner
+
+logger = logging.getLogger("blitz")
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,24 @@ def build(settings: Settings, before: RecordedDevice | None = None) -> Job:
 def device_of(settings: Settings, before: RecordedDevice | None = None) -> Device:
     """The device that a config asks for, and this process set up for it.
 
-    What the config leaves to blitz is as `before`: the number of threads, and the device itself if it is here.
+    What the config leaves to blitz is as `before`: the number of threads, and the device itself if it is here. Where
+    this machine lacks what was computed on, it is the best that there is, in fp32, which is told.
     """
     choice = settings.device
-    if before is not None:
-        if choice["threads"] == "auto":
-            choice = {**choice, "threads": before.threads}
-        if choice["name"] == "auto" and (kind := before.name.partition(":")[0]) in available():
-            choice = {**DEVICES.check({"name": kind}), **DEVICES.shared(choice)}
     at_once = settings.micro_batch_size or settings.batch_size
-    return prepare(DEVICES.build(choice), at_once, **DEVICES.shared(choice))
+    if before is None:
+        return prepare(DEVICES.build(choice), at_once, **DEVICES.shared(choice))
+    if choice["threads"] == "auto":
+        choice = {**choice, "threads": before.threads}
+    if choice["name"] == "auto" and (kind := before.name.partition(":")[0]) in available():
+        choice = {**DEVICES.check({"name": kind}), **DEVICES.shared(choice)}
+    try:
+        device = prepare(DEVICES.build(choice), at_once, **DEVICES.shared(choice))
+    except BadInput:
+        choice = {**DEVICES.check({"name": "auto"}), **DEVICES.shared(choice), "precision": "fp32"}
+        device = prepare(DEVICES.build(choice), at_once, **DEVICES.shared(choice))
+    wanted = settings.device["precision"]
+    if device.torch.type != before.name.partition(":")[0] or device.precision != wanted:
+        told = f"the run computed on {before.name} in {wanted}, this computes on {device.torch} in {device.precision}"
+        logger.warning("%s; figures may differ a little", told)
+    return device

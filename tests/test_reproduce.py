@@ -147,6 +147,24 @@ def test_other_bits_are_noise_where_seeds_differ_by_more(here: Path) -> None:
     assert latest().data.tags["verdict"] == EQUAL
 
 
+def test_a_run_of_a_device_that_is_not_here_is_trained_on_the_best_there_is(here: Path) -> None:
+    original = trained()
+    change(
+        original, "config.yaml", "device:\n  name: auto\n  precision: fp32", "device:\n  name: cuda\n  precision: tf32"
+    )
+    change(
+        original, "provenance.json", '"name": "cpu",\n    "hardware": "cpu"', '"name": "cuda:0",\n    "hardware": "GPU"'
+    )
+    ended = command("reproduce", "last")
+    assert ended.code == 0
+    assert (
+        "the run computed on cuda:0 in tf32, this computes on cpu in fp32; figures may differ a little" in ended.output
+    )
+    assert [line.split() for line in ended.output.splitlines() if line.startswith("device.name")] == [
+        ["device.name", "cuda:0", "cpu"]
+    ]
+
+
 def test_a_second_reproduction_is_linked_as_well(here: Path) -> None:
     original = trained()
     ids = []

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from blitz.errors import BadInput
 from blitz.job import device_of
 from blitz.loading import BEST, RunRecord, restored
-from blitz.parts.devices import DEVICES, Device
-from blitz.recorded import Provenance, RecordedDevice, read_provenance
+from blitz.parts.devices import Device
+from blitz.recorded import Provenance, read_provenance
 from blitz.settings import Settings
 from blitz.training.batches import Batches
 from blitz.training.classifier import Classifier
-
-logger = logging.getLogger("blitz")
 
 
 @dataclass(frozen=True)
@@ -40,23 +36,9 @@ def trained(record: RunRecord, settings: Settings) -> Trained:
     """Raises BadInput where the record lacks something, or is damaged."""
     provenance = read_provenance(record.file("provenance.json"))
     classifier, input_shape = restored(record.file(BEST))
-    device = _device(settings, provenance.device)
+    device = device_of(settings, provenance.device)
     memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
     classifier.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
     if device.compile and settings.ema is None:  # a run compiles its model, not the average of it
         classifier.model.compile()
     return Trained(settings, provenance, classifier, input_shape, device)
-
-
-def _device(settings: Settings, before: RecordedDevice) -> Device:
-    """The run's; where this machine lacks it, the best that there is, in fp32."""
-    try:
-        device = device_of(settings, before)
-    except BadInput:
-        here = {**DEVICES.check({"name": "auto"}), **DEVICES.shared(settings.device), "precision": "fp32"}
-        device = device_of(settings.model_copy(update={"device": here}), before)
-    wanted = settings.device["precision"]
-    if device.torch.type != before.name.partition(":")[0] or device.precision != wanted:
-        told = f"the run computed on {before.name} in {wanted}, this computes on {device.torch} in {device.precision}"
-        logger.warning("%s; figures may differ a little", told)
-    return device
