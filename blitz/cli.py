@@ -41,6 +41,7 @@ Groups: model optimizer schedule loss augment mix data device tracking experimen
 Hydra's own flags work as well: --cfg job (show the config), --config-dir DIR (groups of your own), --hydra-help.
 """
 INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the signal's number
+_terminated = False
 
 
 class JobFailed(Exception):
@@ -163,6 +164,8 @@ def _refused(error: BadInput) -> int:
 
 
 def _failed(why: str) -> int:
+    if _terminated:  # between two lines of a library, which made another error of it
+        return TERMINATED
     print(f"blitz: the run failed: {redact(why)}", file=sys.stderr)
     return 1
 
@@ -183,4 +186,6 @@ def _flags(arguments: Sequence[str]) -> Any:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    global _terminated
+    _terminated = True
     raise Terminated

@@ -15,6 +15,7 @@ from typing import Any
 from blitz import description
 from blitz.errors import BadInput
 from blitz.job import Job
+from blitz.loading import LAST
 from blitz.tracking import git, provenance
 from blitz.tracking.about import DIGEST_LENGTH, TAG_LENGTH, About, shortened, texts, this_process
 from blitz.tracking.credentials import redact, redact_command, redact_values
@@ -81,11 +82,14 @@ def reopened(
     tags = {"resumed": str(len(facts["resumed"])), "folder": str(folder.absolute()), "host": facts_now["host"]}
     overrides = read_overrides(folder)
     epochs = str(job.settings.epochs)
-    if epochs != about.tags.get("epochs", about.params["epochs"]):  # MLflow's parameters cannot change
+    if epochs != about.tags.get("epochs", about.params.get("epochs")):  # MLflow's parameters cannot change
         tags |= {**description.hashes(job), "epochs": epochs}
         overrides = [override for override in overrides if not override.startswith("epochs=")]
         overrides.append(f"epochs={epochs}")
+    if state is None:
+        changes.append(f"{LAST} was never saved, or is gone: the run begins again")
     try:
+        (folder / "checkpoints").mkdir(exist_ok=True)
         write_config(folder, redact_values(job.settings.record()))
         write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
     except OSError as error:

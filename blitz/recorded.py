@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from yaml import YAMLError
 
-from blitz.errors import BadInput
+from blitz.errors import BadInput, in_one_line
 from blitz.registry import Count
 from blitz.settings import NOT_IN_DATA_HASH, Settings
+
+# What people say of a run: texts that nothing is computed from. Nothing in a recorded config is ever resolved.
+WORDS = ("name", "tags", "notes")
 
 
 class _Facts(BaseModel):
@@ -28,9 +31,21 @@ class RecordedDevice(_Facts):
     threads: Count
 
 
+class _Images(_Facts):
+    train: Count
+    test: Count
+    validation: Count | None = None
+
+
 class _Data(_Facts):
     fingerprint: str
-    images: dict[str, int]  # split -> number
+    images: _Images
+
+
+class _Code(_Facts):
+    commit: Annotated[str, StringConstraints(pattern="^[0-9a-f]{7,64}$")] | None
+    version: Annotated[str, StringConstraints(pattern=r"^[\w.+!-]+$")]
+    dirty: bool | None = None
 
 
 class _Result(_Facts):
@@ -43,7 +58,7 @@ class Provenance(_Facts):
 
     device: RecordedDevice
     data: _Data
-    code: dict[str, Any]
+    code: _Code
     result: _Result = _Result()  # of a run that ended
     resumed: list[dict[str, Any]] = []
 
@@ -63,8 +78,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """The values of a `config.yaml`. Raises BadInput for one that cannot be read, or that is more than data."""
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: cannot be read: {in_one_line(error)}") from None
     if not isinstance(values, dict):
         raise BadInput(f"{path}: not the config of a run")
     _refuse_more_than_data(values)
@@ -94,8 +109,7 @@ def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
 
     What is recorded of the steps is a part of what is compared, and stays.
     """
-    dropped = ("runs_dir", "name", "tags", "notes")
-    kept = {key: value for key, value in config.items() if key not in dropped}
+    kept = {key: value for key, value in config.items() if key not in ("runs_dir", *WORDS)}
     data = config.get("data")
     if isinstance(data, Mapping):
         kept["data"] = {key: value for key, value in data.items() if key not in NOT_IN_DATA_HASH}
@@ -141,7 +155,7 @@ def _refuse_more_than_data(values: Mapping[Any, Any]) -> None:
         key = ".".join(path)
         if "_target_" in path:
             problems.append(f"{key}={value}: names code; a recorded config is data and is never run")
-        elif isinstance(value, str) and "${" in value:
+        elif isinstance(value, str) and "${" in value and path[0] not in WORDS:
             problems.append(f"{key}={value}: an interpolation; a recorded config holds plain values")
     if problems:
         raise BadInput(*problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +15,19 @@ from blitz.recorded import Provenance, change, read_config, read_provenance
 from blitz.settings import Settings, check
 from blitz.tracking import health, store
 from blitz.tracking.about import ABOUT, About
+from blitz.tracking.credentials import redact
+from blitz.tracking.journal import JOURNAL
 from blitz.tracking.sending import Busy, sole_sender
 from blitz.training import checkpoint
 from blitz.training.selection import Selection
 
-logger = logging.getLogger("blitz")
-
 # What may be changed on the way: how long it trains, and what changes no result.
 ACCEPTED = ("epochs", "checkpoint_every", "report_every", "data.root", "data.url", "tracking.offline")
+# What a checkpoint to go on from holds.
+NEEDED = (
+    "model", "average", "optimizer", "scaler", "epoch", "step", "epoch_step", "sums", "record", "journal", "selection",
+    "windows", "weights",
+)  # fmt: skip
 ORPHAN_SECONDS = 60.0  # that the writer of a killed run may take to end
 
 
@@ -71,16 +75,21 @@ class Earlier:
         if wrong := [text for text in overrides if text.lstrip("+").partition("=")[0] not in ACCEPTED]:
             accepted = ", ".join(ACCEPTED)
             raise BadInput(*(f"{text}: would make another run of it (accepted: {accepted})" for text in wrong))
-        state = _state(folder / LAST) if (folder / LAST).exists() else None
+        state = _state(folder) if (folder / LAST).exists() else None
         provenance = read_provenance(folder / "provenance.json")
         earlier = cls(folder, about, check(config), check(change(config, overrides)), provenance, state)
         earlier._refuse_what_is_over()
         return earlier
 
-    def store(self) -> str | None:
-        """Where it was recorded, None for nowhere. Raises BadInput where that address needs credentials from here."""
+    def store(self, given: str | None) -> str | None:
+        """Where it was recorded, None for nowhere. Its address may be given, for the credentials that no record holds.
+
+        Raises BadInput where another one is given, or where credentials are missing.
+        """
+        if given is not None and redact(given := store.resolve(given)) != self.about.store:
+            raise BadInput(f"--store={redact(given)}: the run was recorded in {self.about.store or 'no store'}")
         try:
-            return store.recorded_in(self.about) if self.about.store else None
+            return given or (store.recorded_in(self.about) if self.about.store else None)
         except BadInput as problem:
             raise BadInput(f"{self.folder}: {problem}") from None
 
@@ -105,7 +114,7 @@ class Earlier:
                 raise BadInput(f"{self.folder / LAST}: the checkpoint of another run")
             self._refuse_another_best()
             if self.settings.epochs != self.recorded.epochs:
-                self._refuse_another_course(len(job.train), self.state["step"])
+                self._refuse_another_course(len(job.train), self.state)
         return job
 
     def _refuse_what_is_over(self) -> None:
@@ -115,7 +124,9 @@ class Earlier:
                 keep = self.recorded.checkpoint.keep
                 raise BadInput(f"{self.folder}: the run has finished and kept no {LAST} (checkpoint.keep={keep})")
             return
-        least = state["epoch"] + bool(state["epoch_step"])
+        # An epoch that is done was not validated as the last one is.
+        unvalidated = epochs != self.recorded.epochs and state["epoch"] % self.settings.eval_every
+        least = state["epoch"] + bool(state["epoch_step"] or unvalidated)
         selection = Selection(True, self.recorded.early_stopping)
         selection.load_state_dict(state["selection"])
         if done and selection.is_over:
@@ -139,30 +150,41 @@ class Earlier:
         if checkpoint.fingerprint(checkpoint.load(path)["model"]) != state["weights"]["best"]:
             raise BadInput(f"{path}: not the weights of epoch {best['epoch']}, the best one so far")
 
-    def _refuse_another_course(self, steps_per_epoch: int, steps: int) -> None:
-        """More epochs must leave the steps that were taken as they are."""
+    def _refuse_another_course(self, steps_per_epoch: int, state: Mapping[str, Any]) -> None:
+        """More epochs must leave what was done as it is."""
         name, epochs = self.settings.schedule["name"], self.settings.epochs
         before, after = (
             SCHEDULES.build(settings.schedule, settings.epochs * steps_per_epoch, steps_per_epoch)
             for settings in (self.recorded, self.settings)
         )
-        for step in range(steps):
+        last, every = self.recorded.epochs, self.settings.eval_every
+        if self.settings.data["validation"] and state["epoch"] == last and last % every:
+            raise BadInput(
+                f"epochs={epochs}: epoch {last} was validated because it was the last, which a run of {epochs} with "
+                f"eval_every={every} would not have done; train anew"
+            )
+        for step in range(state["step"]):
             if before(step) != after(step):
                 raise BadInput(
                     f"epochs={epochs}: schedule={name} spreads over all epochs: in a run of {epochs}, step {step + 1} "
                     f"would have had {after(step) / before(step):.4g} times the learning rate; train anew, or with a "
                     "schedule that does not depend on the end (constant, step)"
                 )
-        last = self.recorded.epochs
-        if self.about.status == "FINISHED" and last % self.settings.eval_every:
-            logger.warning("epoch %d was validated because it was the last; a run of %d would not have", last, epochs)
 
 
-def _state(path: Path) -> dict[str, Any]:
-    """Raises BadInput for a checkpoint that a run cannot go on from."""
+def _state(folder: Path) -> dict[str, Any]:
+    """What `last.pt` holds. Raises BadInput for one that a run cannot go on from."""
+    path = folder / LAST
     state = checkpoint.load(path)
-    if state.get("format", 0) < checkpoint.FORMAT:
+    if (found := state.get("format", 0)) < checkpoint.FORMAT:
+        raise BadInput(f"{path}: written by an older blitz (format {found}), which it cannot go on from")
+    if missing := [key for key in NEEDED if key not in state]:
+        raise BadInput(f"{path}: holds no {', no '.join(missing)}; accepted: the {LAST} of a run")
+    journal = folder / JOURNAL
+    size = journal.stat().st_size if journal.exists() else 0
+    if size < state["journal"]:
         raise BadInput(
-            f"{path}: written by an older blitz (format {state.get('format', 0)}), which it cannot go on from"
+            f"{journal}: {size:,} bytes, where {state['journal']:,} had been written when {LAST} was saved: what was "
+            "measured is lost; train anew, or remove the checkpoint to begin again from the first step"
         )
     return state

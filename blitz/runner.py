@@ -74,7 +74,8 @@ def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None) 
     About.load(folder)  # before a lock is put into a folder that is no run's
     with Display() as display, sole_trainer(folder):
         earlier = Earlier.load(folder, overrides)
-        uri = tracking_store(earlier.settings, uri or earlier.store()) if earlier.about.store else None
+        where = earlier.store(uri)
+        uri = tracking_store(earlier.settings, where) if where is not None else None
         if uri is not None:
             Writer.prepare()
         job = earlier.job()
@@ -188,7 +189,7 @@ def train(
             losses = record.progress(report)
             mean = sum(losses) / len(losses)
             display.progress(report.epoch, report.epoch_step, len(losses), mean, report.accuracy)
-            if profiler is not None:
+            if profiler is not None and steps_profiled is not None and learner.step >= steps_profiled:
                 logger.info("%s", profiler.stop(record.folder))
                 profiler = None
             if checkpoint_is_due():

@@ -342,7 +342,7 @@ def test_an_upload_that_broke_off_is_finished_and_not_begun_again(
     assert client.get_logged_model(begun).status == "READY"
     assert predict(f"models:/{begun}", saved.test.images[:3]).shape == (3, 10)
 
-    for name in ("create_logged_model", "log_outputs", "log_model_artifacts", "finalize_logged_model"):
+    for name in ("create_logged_model", "log_outputs", "finalize_logged_model"):
         monkeypatch.setattr(MlflowClient, name, broken)
     assert model.upload(client, run_id, saved.folder) == begun
     assert sorted(logged(client)) == sorted([begun, other])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,14 @@ def test_a_prefix_has_the_course_of_the_whole(here: Path) -> None:
     assert len(client().get_metric_history(latest().info.run_id, "train/loss")) == 1
 
 
+def test_a_prefix_reproduces_as_far_as_it_went(here: Path) -> None:
+    original = trained()
+    assert command("reproduce", original.info.run_id, "--epochs", "2").code == 0
+    ended = command("reproduce", "last")
+    assert ended.code == 0
+    assert "metrics, 2 epochs; weights: initial\nverdict  identical" in ended.output
+
+
 def test_a_change_that_is_more_than_noise_is_different(here: Path) -> None:
     original = trained("data.test_size=400", "epochs=4", "optimizer.momentum=0.9")
     ended = command("reproduce", original.info.run_id, "optimizer.lr=0.0001")
@@ -184,7 +193,7 @@ def test_check_tells_what_differs_and_trains_nothing(here: Path) -> None:
     ended = command("reproduce", "last", "--check")
     assert ended.code == 1
     assert "packages.torch" in ended.output
-    assert "git worktree add ../blitz-0000" in ended.output
+    assert re.search(r"git -C \S+ worktree add \S+/blitz-0000\w{8} 0000", ended.output)
     assert len(runs()) == 1
 
 
@@ -254,7 +263,8 @@ def change(run: Run, artifact: str, old: str, new: str, folder: str = "planted")
         ("config.yaml", "\nseed: 0", "\nseed: 0\n_target_: os.system", "_target_=os.system: names code"),
         ("config.yaml", "lr: 0.01", "lr: 0.01\n  _target_: os.system", "optimizer._target_=os.system: names code"),
         ("config.yaml", "\nseed: 0", "\nseed: ${oc.env:HOME}", "seed=${oc.env:HOME}: an interpolation"),
-        ("config.yaml", "tags: {}", "tags:\n  x: ${oc.env:HOME}", "tags.x=${oc.env:HOME}: an interpolation"),
+        ("provenance.json", '"commit": "', '"commit": "HEAD; touch made #', "not the provenance of a run"),
+        ("provenance.json", '"train": 72', '"train": 0', "not the provenance of a run"),
         ("config.yaml", "lr: 0.01", "lrr: 0.01", "optimizer.lrr: no such option of sgd; did you mean optimizer.lr?"),
         ("config.yaml", "name: sgd", "name: sgdd", "optimizer=sgdd: no such optimizer; did you mean sgd?"),
         ("config.yaml", "\nseed: 0", "\nsed: 0", "sed: no such key of a config; did you mean seed?"),
@@ -284,6 +294,7 @@ def test_a_planted_record_is_refused(
         (["hydra.run.dir=x"], "hydra.run.dir=x: accepted: KEY=VALUE"),
         (["seed=${oc.env:HOME}"], "seed=${oc.env:HOME}: an interpolation"),
         (["optimizer.lrr=1"], "optimizer.lrr: no such option of sgd; did you mean optimizer.lr?"),
+        (["tracking.uri=x"], "tracking.uri=x: the new run goes where the one is that it repeats, which --store names"),
         (["seed.x=1"], "seed.x: no such key of a config"),
         (["--epochs", "4"], "--epochs=4: accepted: at most 3, the epochs that the run recorded"),
         (["--epochs", "0"], "reproduce: Invalid value for '--epochs'"),
@@ -310,6 +321,24 @@ def recorded(store_with_a_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(store_with_a_run)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return store_with_a_run
+
+
+def test_words_of_a_record_are_never_resolved(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOMETHING", "resolved")
+    trained("name=a\\${oc.env:SOMETHING}", "notes=b\\${oc.env:SOMETHING}", "tags.c=d\\${oc.env:SOMETHING}", "epochs=1")
+    assert command("reproduce", "last").code == 0
+    assert latest().info.run_name == "again: a${oc.env:SOMETHING}"
+    assert all("resolved" not in path.read_text() for path in here.glob("runs/*/*.yaml"))
+
+
+def test_nothing_of_a_record_reaches_the_terminal_but_text(here: Path) -> None:
+    original = trained("epochs=1")
+    change(original, "provenance.json", '"packages": {', '"packages": {"evil\\u001b[31m": "1",')
+    client().set_tag(original.info.run_id, "mlflow.runName", "red\x1b[31m")
+    ended = command("reproduce", "last", "--check")
+    assert ended.code == 1
+    assert "evil" in ended.output
+    assert "\x1b" not in ended.output
 
 
 def test_a_run_that_is_none_of_blitz_or_has_not_ended_or_never_began_is_told(
@@ -394,8 +423,9 @@ def test_the_commands_that_check_prints_bring_the_recorded_code_back(
     assert "code.commit" in output
     commands = [line.strip() for line in output.partition("the recorded code:\n")[2].splitlines()]
     assert [line.split()[0] for line in commands] == ["git", "cd", f"MLFLOW_TRACKING_URI={uri}", "git"]
+    assert not (clone / "git.diff").exists()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(["bash", "-ec", "\n".join(commands)], cwd=clone, env={**os.environ, "PATH": path}, check=True)
+    subprocess.run(["bash", "-ec", "\n".join(commands)], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
     (restored,) = tmp_path.glob("blitz-*")
     assert (restored / "blitz" / "errors.py").read_text() == errors_py.read_text()
     assert (restored / "blitz" / "new.py").read_text() == "ONE = 1\n"

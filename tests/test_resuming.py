@@ -315,6 +315,7 @@ def change_config(old: str, new: str) -> Callable[[Path], None]:
         (another_model, r"last\.pt: holds another model: conv1\.weight is missing, .* and \d+ more$"),
         (another_run, r"last\.pt: the checkpoint of another run$"),
         (another_optimizer, r"last\.pt: holds another optimizer: .*doesn't match"),
+        (lambda folder: shutil.copy(folder / BEST, folder / LAST), r"last\.pt: holds no average, no optimizer, no "),
         (rewrite(average={}), r"last\.pt: holds averaged weights$"),
         (another_best, r"best\.pt: not the weights of epoch 1, the best one so far$"),
         (remove_best, r"best\.pt: no such file$"),
@@ -337,6 +338,72 @@ def test_what_cannot_go_on_is_told_in_one_message_and_left_as_it_is(
     assert not Path("made").exists()
 
 
+def test_a_journal_that_has_lost_its_end_is_told_and_left_as_it_is(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped([*UNTRACKED, "runs_dir=cut"], 12, monkeypatch)
+    path = folder / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:300])
+    before = contents(folder)
+    with pytest.raises(
+        BadInput, match=r"metrics\.jsonl: 300 bytes, where \d+ had been written when .* what was measured"
+    ):
+        runner.resume(folder)
+    path.unlink()
+    with pytest.raises(BadInput, match=r"metrics\.jsonl: 0 bytes"):
+        runner.resume(folder)
+    path.write_bytes(before["metrics.jsonl"])
+    assert contents(folder) == before
+
+
+def test_a_damaged_line_of_the_journal_does_not_end_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped([*UNTRACKED, "runs_dir=cut"], 20, monkeypatch)
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    (damaged,) = [number for number, line in enumerate(lines) if b'"train/loss"' in line and b'"step": 1,' in line]
+    lines[damaged] = lines[damaged].replace(b'"step": 1,', b'"step" 1,,')
+    path.write_bytes(b"".join(lines))
+    assert [row["epoch"] for row in runner.resume(folder).history] == [2, 3]
+
+
+def test_a_run_that_was_recorded_elsewhere_is_not_split(here: Path) -> None:
+    folder = run(TINY)
+    with pytest.raises(
+        BadInput, match=r"--store=sqlite:///.*/other\.db: the run was recorded in sqlite:///.*/mlflow\.db$"
+    ):
+        runner.resume(folder, ["epochs=4"], "sqlite:///other.db")
+    assert runner.resume(folder, ["epochs=4"], "sqlite:///mlflow.db").run_id == runs()[0].info.run_id
+    apart = run(UNTRACKED)
+    with pytest.raises(BadInput, match="the run was recorded in no store"):
+        runner.resume(apart, ["epochs=4"], "sqlite:///mlflow.db")
+
+
+def test_a_run_whose_checkpoint_is_gone_says_that_it_begins_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run([*UNTRACKED, "runs_dir=whole"])
+    folder = stopped([*UNTRACKED, "runs_dir=cut"], 12, monkeypatch)
+    shutil.rmtree(folder / "checkpoints")
+    runner.resume(folder)
+    assert "checkpoints/last.pt was never saved, or is gone: the run begins again" in capsys.readouterr().out
+    assert bits(folder) == bits(whole)
+
+
+def test_the_model_of_an_extended_run_is_the_last_one(here: Path) -> None:
+    import mlflow
+
+    folder = run([*TINY, "tracking.log_model=true", "optimizer.lr=0.01", "epochs=1"])
+    result = runner.resume(folder, ["epochs=4"])
+    assert result.best_epoch > 1
+    tracking_uri = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri(f"sqlite:///{here}/mlflow.db")
+        loaded = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
+    finally:
+        mlflow.set_tracking_uri(tracking_uri)
+    images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    expected = blitz.load_model(folder)(images).detach()
+    assert torch.allclose(torch.from_numpy(loaded.predict(images.numpy())), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -355,6 +422,22 @@ def test_what_a_finished_run_cannot_do(here: Path, overrides: list[str], told: s
     with pytest.raises(BadInput, match=told):
         runner.resume(folder, overrides)
     assert contents(folder) == before
+
+
+def test_an_epoch_that_was_validated_as_the_last_one_stays_the_last(here: Path) -> None:
+    folder = run([*UNTRACKED, "eval_every=2"])
+    before = contents(folder)
+    with pytest.raises(BadInput, match=r"epochs=5: epoch 3 was validated because it was the last, which a run"):
+        runner.resume(folder, ["epochs=5"])
+    assert contents(folder) == before
+
+
+def test_an_epoch_that_was_not_validated_does_not_become_the_last(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped([*UNTRACKED, "eval_every=5", "epochs=10"], 26, monkeypatch)
+    assert checkpoint.load(folder / LAST)["epoch"] == 3
+    with pytest.raises(BadInput, match="epochs=3: accepted: at least 4, which were begun already"):
+        runner.resume(folder, ["epochs=3"])
+    assert runner.resume(folder, ["epochs=4"]).best_epoch == 4
 
 
 def test_a_run_that_stopped_early_is_not_extended(here: Path) -> None:

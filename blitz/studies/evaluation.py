@@ -77,7 +77,7 @@ def evaluate(
     return Report(
         record.name, dataset.name, part, dataset.classes, found, dataset.fingerprint, before.fingerprint,
         recorded=_recorded(model.provenance) if own and part == "test" else None,
-        recorded_images=before.images.get(part) if own else None,
+        recorded_images=getattr(before.images, part) if own else None,
     )  # fmt: skip
 
 

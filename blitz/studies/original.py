@@ -44,6 +44,11 @@ class Original:
         return max(self.results.get("train/loss", {}), default=0)
 
     @property
+    def was_tested(self) -> bool:
+        """Whether it came to its end."""
+        return "test/accuracy" in self.results
+
+    @property
     def weights(self) -> dict[str, str]:
         tags = self.run.data.tags
         return {tag.partition(".")[2]: sha256 for tag, sha256 in tags.items() if tag.startswith("weights.")}
@@ -75,6 +80,9 @@ class Original:
         name = str(self.run.info.run_name).removeprefix("again: ")
         here = {"uri": str(self.client.tracking_uri), "experiment": self.experiment}
         config |= {"name": f"again: {name}"[:240], "tracking": {**config.get("tracking", {}), **here}}
+        if elsewhere := [text for text in overrides if text.startswith(("tracking.uri=", "tracking.experiment="))]:
+            told = "the new run goes where the one is that it repeats, which --store names"
+            raise BadInput(*(f"{text}: {told}" for text in elsewhere))
         settings = check(change(config, overrides))
         refuse_missing_place(settings)
         weights, given = settings.model["weights"], any(text.startswith("model.weights=") for text in overrides)

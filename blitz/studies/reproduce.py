@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from blitz import description, runner
 from blitz.display import Display, print_table
@@ -16,12 +16,13 @@ from blitz.record import Record
 from blitz.settings import Settings
 from blitz.studies import reproduction
 from blitz.studies.original import Original
-from blitz.studies.reproduction import Reproduction
+from blitz.studies.reproduction import Reproduction, printable
 from blitz.studies.verdict import Tolerance, compare, from_images, from_seeds
-from blitz.tracking import journal, sending, store
+from blitz.tracking import git, journal, sending, store
 from blitz.tracking.credentials import redact
 from blitz.tracking.differences import Difference, differences
 from blitz.tracking.journal import JOURNAL
+from blitz.tracking.provenance import PACKAGE
 
 logger = logging.getLogger("blitz")
 
@@ -75,30 +76,32 @@ def check_provenance(wanted: str, overrides: Sequence[str] = (), *, uri: str | N
 
 def told(original: Original, changes: Sequence[Difference]) -> None:
     info = original.run.info
-    print(f"run      {info.run_id} ({info.run_name}), {info.status}")
+    print(printable(f"run      {info.run_id} ({info.run_name}), {info.status}"))
     if changes:
         print_table(reproduction.HEADINGS, reproduction.rows(changes), texts=(0, 1, 2))
     else:
         print("         nothing differs in code, packages, machine, device and data")
     for resumed in original.provenance.resumed:
         for key, _, then in differences(original.provenance.facts(), resumed):
-            print(f"         from step {resumed.get('step')} on, it was trained with {key} {then}")
+            print(printable(f"         from step {resumed.get('step')} on, it was trained with {key} {then}"))
 
 
 def commands(original: Original) -> list[str]:
     """What brings the recorded code back, in a folder beside this repository."""
     code = original.provenance.code
-    commit = code.get("commit")
-    if commit is None:
-        return [f"pip install blitz=={code.get('version')}   # its commit is not known"]
-    folder = f"../blitz-{commit[:12]}"
-    found = [f"git worktree add {folder} {commit}", f"cd {folder}"]
+    if code.commit is None:
+        return [f"pip install blitz=={code.version}   # its commit is not known"]
+    try:
+        root = git.repository(PACKAGE)
+    except git.GitError:
+        return [f"git clone … && git checkout {code.commit}   # this is no clone of the repository"]
+    folder = root.parent / f"blitz-{code.commit[:12]}"
+    found = [shlex.join(["git", "-C", str(root), "worktree", "add", str(folder), code.commit])]
     if original.has_diff:
-        store_uri = redact(str(original.client.tracking_uri))
-        found.append(
-            f"MLFLOW_TRACKING_URI={shlex.quote(store_uri)} mlflow artifacts download -r {original.id} -a git.diff -d ."
-        )
-        found.append("git apply --allow-empty git.diff")
+        uri = shlex.quote(redact(str(original.client.tracking_uri)))
+        found.append(shlex.join(["cd", str(folder)]))
+        found.append(f"MLFLOW_TRACKING_URI={uri} mlflow artifacts download -r {original.id} -a git.diff -d .")
+        found.append("git apply --allow-empty git.diff && rm git.diff")
     return found
 
 
@@ -109,7 +112,7 @@ def _until(original: Original, epochs: int | None) -> int | None:
         raise BadInput(f"{original.id}: this run ended before its first epoch; there is nothing to compare")
     if epochs is not None and epochs > done:
         raise BadInput(f"--epochs={epochs}: accepted: at most {done}, the epochs that the run recorded")
-    if epochs is None and original.run.info.status == "FINISHED":
+    if epochs is None and original.was_tested:
         return None
     return epochs or done
 
@@ -126,26 +129,27 @@ def _compared(
     for point in journal.every_point(record.folder / JOURNAL):
         if journal.is_result(point.name):
             now.setdefault(point.name, {})[point.step] = point.value
-    images = original.provenance.data.images
     verdict = compare(
         original.results,
         now,
         original.weights,
         record.weights,
-        steps_per_epoch=-(-images["train"] // settings.batch_size),
+        steps_per_epoch=-(-original.provenance.data.images.train // settings.batch_size),
         until=until,
-        noise=_noise(original, images, until),
+        noise=_noise(original, until),
     )
+    changed = tuple(text for text in overrides if not description.is_unnamed(text.partition("=")[0]))
     found = Reproduction(
-        original.id, record.run_id, verdict, tuple(changes), tuple(overrides), until,
+        original.id, record.run_id, verdict, tuple(changes), changed, until,
         settings.device["deterministic"], record.folder,
     )  # fmt: skip
     _record(original, found)
     return found
 
 
-def _noise(original: Original, images: Mapping[str, int], epoch: int | None) -> dict[str, Tolerance]:
+def _noise(original: Original, epoch: int | None) -> dict[str, Tolerance]:
     """The tolerance of each accuracy that was measured, at the end or after an epoch."""
+    images = dict(original.provenance.data.images)
     others = store.others_of_its_group(original.client, original.run)
     found = {}
     for name, part in (("test/accuracy", "test"), ("val/accuracy", "validation"), ("train/accuracy", "train")):
@@ -155,7 +159,7 @@ def _noise(original: Original, images: Mapping[str, int], epoch: int | None) -> 
         at = epoch or max(points)
         values = [store.value(original.client, other, name, epoch) for other in others]
         seeds = from_seeds([value for value in values if value is not None])
-        found[name] = seeds or from_images(points[at], images[part])
+        found[name] = seeds or from_images(points[at], images[part] or 1)
     return found
 
 

@@ -45,10 +45,10 @@ def rows(changes: Sequence[Difference]) -> list[tuple[str, str, str]]:
         if group == "packages" and package not in OF_CONSEQUENCE:
             others.append(package)
         else:
-            told.append((change.key, _cut(change.then), _cut(change.now)))
+            told.append((printable(change.key), _cut(change.then), _cut(change.now)))
     if others:
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        told.append(("other packages", ", ".join(others[:NAMED]) + more, ""))
+        told.append(("other packages", printable(", ".join(others[:NAMED])) + more, ""))
     return told
 
 
@@ -96,7 +96,13 @@ def write(found: Reproduction) -> None:
     write_whole(found.folder / "reproduction.md", "\n".join(text) + "\n")
 
 
+def printable(text: str) -> str:
+    """Without what a record could do to a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def _cut(text: str) -> str:
+    text = printable(text)
     if re.fullmatch("[0-9a-f]{40,}", text):  # a hash
         return text[:12]
     return text if len(text) <= LONGEST else text[: LONGEST - 2] + " …"

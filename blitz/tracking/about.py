@@ -86,7 +86,7 @@ class Sent:
     journal: int = 0  # bytes of the journal
     parts: dict[str, str] = field(default_factory=dict)  # params, tags, dataset -> digest of what was sent
     files: dict[str, list[int]] = field(default_factory=dict)  # path -> size and time of change
-    model: bool = False
+    model: list[int] = field(default_factory=list)  # size and time of change
     status: str = RUNNING
 
     @classmethod

@@ -53,6 +53,8 @@ def sole_trainer(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise BadInput(f"{folder}: another process is training this run") from None
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
     try:
         yield
     finally:

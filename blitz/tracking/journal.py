@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,12 +121,10 @@ def read(path: Path, offset: int, most: int) -> tuple[list[Point], int]:
         chunk = file.read(CHUNK)
     points: list[Point] = []
     for line in chunk[: chunk.rfind(b"\n") + 1].splitlines(keepends=True):
-        try:
-            row = json.loads(line)
-            step, milliseconds = row.pop("step"), row.pop("time")
-        except (ValueError, KeyError, AttributeError, TypeError):
+        row = _parsed(line)
+        if not row:
             logger.warning("%s: the line at byte %d cannot be read and is left out", path, offset)
-            row = {}
+        step, milliseconds = row.pop("step", 0), row.pop("time", 0)
         if len(points) + len(row) > most:
             break
         points += [Point(name, value, step, milliseconds) for name, value in row.items()]
@@ -178,9 +175,17 @@ def _rows(path: Path, word: str) -> Iterator[dict[str, Any]]:
     mark = f'"{word}'.encode()
     with path.open("rb") as file:
         for line in file:
-            if mark in line:
-                with suppress(ValueError):
-                    yield json.loads(line)
+            if mark in line and (row := _parsed(line)):
+                yield row
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """A line's values; nothing for one that a damaged disk has made of it."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) and {"step", "time"} <= row.keys() else {}
 
 
 def count(path: Path, offset: int) -> int:

@@ -58,22 +58,20 @@ def save(classifier: Classifier, example: Tensor, folder: Path) -> None:
 def upload(client: MlflowClient, run_id: str, folder: Path) -> str:
     """File what `save` wrote as the run's logged model; returns its id.
 
-    May be called again after a failure: it then completes the model that it began, and one that is complete it leaves
-    as it is.
+    May be called again, after a failure or for another model of the same run, whose place it then takes.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     run = client.get_run(run_id)
     model = _logged_model(client, run)
     model_id: str = model.model_id
-    if model.status == LoggedModelStatus.READY:
-        return model_id
     outputs = run.outputs.model_outputs if run.outputs else []
     if model_id not in [output.model_id for output in outputs]:  # MLflow refuses the same link twice
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     client.log_model_artifacts(model_id, str(folder))
     _log_origin(client, model, folder)
-    client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+    if model.status != LoggedModelStatus.READY:
+        client.finalize_logged_model(model_id, LoggedModelStatus.READY)
     return model_id
 
 

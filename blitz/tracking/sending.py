@@ -76,10 +76,15 @@ class Delivery:
         known = self.recorded()
         if known is None:
             self.sent = Sent(self.about.record, redact(self.uri))  # nothing of it is there, or is there any more
-        run_id = self.sent.run_id or self._run(client)
+            known = client.get_run(self._run(client))
+        run_id = str(known.info.run_id)
         self._announce(STEP_SECONDS)
-        if known is not None and self.about.status == RUNNING != known.info.status:
-            self._reopen(client, known)
+        if self.about.status == RUNNING != known.info.status:  # a run that had ended goes on
+            client.update_run(run_id, RUNNING)
+            self.sent.status = RUNNING
+        for tag in ENDINGS:
+            if tag in known.data.tags and tag not in self.about.tags:
+                client.delete_tag(run_id, tag)
         self._parts(client, run_id)
         self._metrics(client, run_id)
         if self.about.status != self.sent.status:
@@ -144,16 +149,6 @@ class Delivery:
         self.sent.save(self.folder)
         return self.sent.run_id
 
-    def _reopen(self, client: MlflowClient, known: Run) -> None:
-        """A run that had ended goes on: the store forgets how it ended."""
-        run_id = known.info.run_id
-        client.update_run(run_id, RUNNING)
-        for tag in ENDINGS:
-            if tag in known.data.tags:
-                client.delete_tag(run_id, tag)
-        self.sent.status = RUNNING
-        self.sent.save(self.folder)
-
     def _parts(self, client: MlflowClient, run_id: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
@@ -209,7 +204,7 @@ class Delivery:
             size = sum(file.stat().st_size for file in (self.folder / model.NAME).rglob("*"))
             self._announce(STEP_SECONDS + size / BYTES_PER_SECOND)
             model.upload(client, run_id, self.folder / model.NAME)
-            self.sent.model = True
+            self.sent.model = self._model_state()
             self.sent.save(self.folder)
 
     def _changed(self) -> Iterator[tuple[Path, list[int]]]:
@@ -222,7 +217,15 @@ class Delivery:
                     yield path, state
 
     def _model_waits(self) -> bool:
-        return self.about.status != RUNNING and not self.sent.model and (self.folder / model.NAME).is_dir()
+        return self.about.status != RUNNING and self._model_state() not in ([], self.sent.model)
+
+    def _model_state(self) -> list[int]:
+        """Size and time of change of the model's description, which is written anew with each model; empty for none."""
+        path = self.folder / model.NAME / "MLmodel"
+        if not path.exists():
+            return []
+        stat = path.stat()
+        return [stat.st_size, stat.st_mtime_ns]
 
 
 def amend(folder: Path, uri: str, tags: dict[str, str]) -> None:

@@ -145,7 +145,7 @@ def load(path: Path) -> dict[str, Any]:
         state = read(path)
     except Unreadable as reason:
         raise BadInput(f"{path}: {reason}") from None
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not isinstance(state.get("format", 0), int):
         raise BadInput(f"{path}: not a checkpoint of blitz")
     if (found := state.get("format", 0)) > FORMAT:
         raise BadInput(
