@@ -50,7 +50,7 @@ def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
     Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that diverged.
     """
     with Display() as display:
-        return _result(_begun(settings, overrides, display))
+        return _result(_begun(settings, overrides, display, tags=_family(settings)))
 
 
 def repeat(
@@ -133,6 +133,12 @@ def _result(record: Record) -> Result:
     return Result(
         best.accuracy, best.epoch, record.history, test, record.job.dataset.classes, record.folder, record.run_id
     )
+
+
+def _family(settings: Settings) -> dict[str, str]:
+    """Tags of a sweep's job: MLflow shows it under its parent."""
+    parent = settings.sweep.parent
+    return {"mlflow.parentRunId": parent, "sweep": parent} if parent is not None else {}
 
 
 def tracking_store(settings: Settings, uri: str | None = None) -> str | None:
