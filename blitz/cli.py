@@ -126,12 +126,11 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
 
     from blitz.config import plain
     from blitz.settings import check
-    from blitz.studies.outcomes import FAILED, FINISHED, NOT_STARTED, STOP, Outcome, write_outcome
+    from blitz.studies.outcomes import FAILED, FINISHED, STOP, Outcome, begin, write_outcome
     from blitz.tracking.writer import Writer
 
     number, sweep = _place_in_a_sweep()
-    if sweep is not None and (sweep / STOP).exists():
-        write_outcome(sweep, number, Outcome(NOT_STARTED))
+    if sweep is not None and not begin(sweep, number):
         return None, 0
     outcome = Outcome(FAILED)
     try:

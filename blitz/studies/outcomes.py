@@ -23,6 +23,20 @@ class Outcome:
     run_id: str | None = None
 
 
+def begin(sweep: Path, number: int) -> bool:
+    """Note that a job begins; False where none is to begin any more."""
+    if (sweep / STOP).exists():
+        write_outcome(sweep, number, Outcome(NOT_STARTED))
+        return False
+    with (sweep / f"{number}.begun").open("a") as file:
+        file.write(".")
+    return True
+
+
+def times_begun(sweep: Path) -> dict[int, int]:
+    return {int(file.stem): file.stat().st_size for file in sweep.glob("*.begun")}
+
+
 def write_outcome(sweep: Path, number: int, outcome: Outcome) -> None:
     write_whole(sweep / f"{number}.json", json.dumps(asdict(outcome)) + "\n")
 

@@ -21,12 +21,14 @@ from omegaconf import DictConfig, open_dict
 
 from blitz.config import COMPOSING_ERRORS, explained, plain
 from blitz.display import print_table
-from blitz.errors import BadInput, SweepFailed
+from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.runner import tracking_store
 from blitz.settings import Settings, check
-from blitz.studies.outcomes import FAILED, NOT_STARTED, Outcome, read_outcomes
+from blitz.studies.outcomes import FAILED, NOT_STARTED, Outcome, read_outcomes, times_begun
 from blitz.tracking.credentials import redact, redact_command
 from blitz.tracking.parent import parent_run
+
+ATTEMPTS = 3  # that a job may begin: after that, what kills it is taken to be the job
 
 
 @dataclass(frozen=True)
@@ -171,12 +173,12 @@ def _folder(sweeps: Path) -> Path:
 def _launched(
     context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[SweepJob], folder: Path
 ) -> dict[int, Outcome]:
-    """What became of each job. Jobs without an end, whose process was killed, are launched again while that helps."""
+    """What became of each job. One without an end was killed, or never began, and is launched again."""
     with open_dict(config):
         config.hydra.sweep.dir = str(folder)
     frozen = Frozen({job.overrides: job.config for job in jobs})
     frozen_context = HydraContext(config_loader=frozen, callbacks=context.callbacks)  # type: ignore[arg-type]
-    outcomes = read_outcomes(folder)
+    outcomes, begun = read_outcomes(folder), times_begun(folder)
     while pending := [job for job in jobs if job.number not in outcomes]:
         launcher = Plugins.instance().instantiate_launcher(frozen_context, task, config)
         why = "its process was gone"
@@ -184,12 +186,12 @@ def _launched(
             for row in _in_rows(pending):
                 launcher.launch([list(job.overrides) for job in row], initial_job_idx=row[0].number)
         except Exception as error:  # of the launcher: a job's own are in its outcome
-            why = f"{why} ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
-        before, outcomes = outcomes, read_outcomes(folder)
-        if len(outcomes) == len(before):
-            for job in pending:
-                outcomes.setdefault(job.number, Outcome(FAILED, why))
-            return outcomes
+            why = f"{why} ({type(error).__name__}: {in_one_line(error)[:150]})"
+        before, begun = begun, times_begun(folder)
+        outcomes |= read_outcomes(folder)
+        for job in pending:
+            if job.number not in outcomes and (begun == before or begun.get(job.number, 0) >= ATTEMPTS):
+                outcomes[job.number] = Outcome(FAILED, why)
         if len(outcomes) < len(jobs):
             left = len(jobs) - len(outcomes)
             print(f"blitz: {left} jobs have no end: {redact(why)}; launching them again", file=sys.stderr)
