@@ -50,7 +50,7 @@ def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
     Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that diverged.
     """
     with Display() as display:
-        return _result(_begun(settings, overrides, display, tags=_family(settings)))
+        return _result(_begun(settings, overrides, display, tags=_sweep_tag(settings)))
 
 
 def repeat(
@@ -135,10 +135,9 @@ def _result(record: Record) -> Result:
     )
 
 
-def _family(settings: Settings) -> dict[str, str]:
-    """Tags of a sweep's job: MLflow shows it under its parent."""
-    parent = settings.sweep.parent
-    return {"mlflow.parentRunId": parent, "sweep": parent} if parent is not None else {}
+def _sweep_tag(settings: Settings) -> dict[str, str]:
+    """What the jobs of a sweep have in common."""
+    return {"sweep": settings.sweep.id} if settings.sweep.id is not None else {}
 
 
 def tracking_store(settings: Settings, uri: str | None = None) -> str | None:

@@ -64,7 +64,7 @@ class Sweep(BaseModel):
 
     dry_run: bool = False
     on_failure: Literal["continue", "stop"] = "continue"
-    parent: str | None = None
+    id: str | None = None
     label: str | None = None
 
 

@@ -61,7 +61,7 @@ def recorded(driver: WebDriver, tmp_path_factory: pytest.TempPathFactory) -> Ite
     ):
         code, _, errors = finished(folder, *command)
         assert code == 0, errors
-    other, *sweep = [run for run in runs(f"sqlite:///{folder}/mlflow.db") if run.data.metrics]  # without the parent
+    other, *sweep = runs(f"sqlite:///{folder}/mlflow.db")
     ui, link = start_ui(folder)
     browser.visit(driver, link)
     browser.close_assistant(driver)
@@ -94,7 +94,7 @@ def keep(driver: WebDriver, name: str, height: int) -> None:
 
 
 def test_the_link_shows_what_runs_are_called_and_what_tells_them_apart(driver: WebDriver, recorded: Recorded) -> None:
-    browser.runs_table(driver, recorded.link, 5)
+    browser.runs_table(driver, recorded.link, 4)
     what = "data=folder limit=5000 epochs=5 quickstart" if IMAGES else "epochs=5 quickstart"
     names = [f"lr={rate} {what}" for rate in reversed(RATES)]
     assert browser.row_names(driver) == [f"optimizer=adamw lr=0.001 {what}", *names]
@@ -113,7 +113,7 @@ def test_the_link_shows_what_runs_are_called_and_what_tells_them_apart(driver: W
 def test_mlflows_own_table_which_comes_back_with_f5_has_no_parameter_and_no_metric(
     driver: WebDriver, recorded: Recorded
 ) -> None:
-    browser.runs_table(driver, recorded.link, 5)
+    browser.runs_table(driver, recorded.link, 4)
     driver.refresh()
     browser.wait_for_rows(driver, 4)
     browser.until(driver, lambda driver: "attributes.`Source`" in browser.columns(driver), "MLflow's columns")
@@ -121,7 +121,7 @@ def test_mlflows_own_table_which_comes_back_with_f5_has_no_parameter_and_no_metr
 
 
 def test_comparing_three_runs_shows_which_parameter_made_the_difference(driver: WebDriver, recorded: Recorded) -> None:
-    browser.runs_table(driver, recorded.link, 5)
+    browser.runs_table(driver, recorded.link, 4)
     browser.compare(driver, [1, 2, 3])
     assert browser.plotted_parameters(driver) == ["optimizer.lr"]
     rows = browser.parameter_rows(driver)

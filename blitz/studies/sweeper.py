@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +21,9 @@ from omegaconf import DictConfig, open_dict
 from blitz.config import COMPOSING_ERRORS, explained, plain
 from blitz.display import print_table
 from blitz.errors import BadInput, SweepFailed, in_one_line
-from blitz.runner import tracking_store
 from blitz.settings import Settings, check
 from blitz.studies.outcomes import FAILED, NOT_STARTED, Outcome, read_outcomes, times_begun
-from blitz.tracking.credentials import redact, redact_command
-from blitz.tracking.parent import parent_run
+from blitz.tracking.credentials import redact
 
 ATTEMPTS = 3  # that a job may begin: after that, what kills it is taken to be the job
 
@@ -62,24 +59,20 @@ def sweep(context: HydraContext, task: TaskFunction, config: DictConfig, argumen
         _list(jobs)
         return []
     folder = _folder(Path(first.runs_dir) / "sweeps")
-    command = shlex.join(["blitz", *(text.removeprefix("++") for text in redact_command(sys.argv[1:]))])
-    name = first.name or f"{len(jobs)} jobs: {_title(jobs)}"
-    uri = tracking_store(first)
-    with parent_run(uri, first.tracking.experiment, name, command, first.tags) as parent:
-        for job in jobs:
-            with open_dict(job.config):
-                job.config.hydra.sweep.dir = str(folder)
-                job.config.sweep.parent, job.config.sweep.label = parent.run_id, job.label
-        outcomes = _launched(context, task, config, jobs, folder)
-        failed = [(job, outcomes[job.number]) for job in jobs if outcomes[job.number].status == FAILED]
-        parent.status = "FAILED" if failed else "FINISHED"
+    for job in jobs:
+        with open_dict(job.config):
+            job.config.hydra.sweep.dir = str(folder)
+            job.config.sweep.id, job.config.sweep.label = folder.name, job.label
+    outcomes = _launched(context, task, config, jobs, folder)
+    failed = [(job, outcomes[job.number]) for job in jobs if outcomes[job.number].status == FAILED]
     for job, outcome in failed:
         print(f"blitz: job {job.number} ({job.label}) failed: {redact(outcome.why)}", file=sys.stderr)
     finished = [(job, outcomes[job.number]) for job in jobs if outcomes[job.number].objective is not None]
     if finished:
         job, best = max(finished, key=lambda pair: pair[1].objective or 0.0)
         again = f"; blitz reproduce {best.run_id}" if best.run_id else ""
-        print(f"best     {job.label}: {best.objective:.2%} on the validation images{again}")
+        images = "validation" if job.settings.data["validation"] else "training"
+        print(f"best     {job.label}: {best.objective:.2%} on the {images} images{again}")
     left = sum(outcome.status == NOT_STARTED for outcome in outcomes.values())
     if failed:
         also = f", {left} not started (sweep.on_failure=stop)" if left else ""
@@ -148,10 +141,6 @@ def _label(combination: Sequence[str], swept: Sequence[str]) -> str:
         for key, _, value in pairs
         for word in [key.lstrip("+~").rpartition(".")[2]]
     )
-
-
-def _title(jobs: Sequence[SweepJob]) -> str:
-    return jobs[0].label if len(jobs) == 1 else f"{jobs[0].label} to {jobs[-1].label}"
 
 
 def _list(jobs: Sequence[SweepJob]) -> None:
