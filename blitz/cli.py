@@ -7,11 +7,13 @@ import signal
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from blitz import __version__
-from blitz.errors import BadInput, RunFailed, did_you_mean, in_one_line
+from blitz.errors import BadInput, RunFailed, SweepFailed, did_you_mean, in_one_line
 from blitz.interrupts import Terminated
 from blitz.tracking.credentials import redact, remember
 
@@ -75,6 +77,9 @@ def main() -> NoReturn:
         sys.exit(_refused(error))
     except RunFailed as error:
         sys.exit(_failed(str(error)))
+    except SweepFailed as error:
+        print(f"blitz: {error}", file=sys.stderr)
+        sys.exit(1)
     except Terminated:
         sys.exit(TERMINATED)
     except KeyboardInterrupt:
@@ -121,8 +126,13 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
 
     from blitz.config import plain
     from blitz.settings import check
+    from blitz.studies.outcomes import FAILED, FINISHED, STOP, Outcome, begin, write_outcome
     from blitz.tracking.writer import Writer
 
+    number, sweep = _place_in_a_sweep()
+    if sweep is not None and not begin(sweep, number):
+        return None, 0
+    outcome = Outcome(FAILED)
     try:
         values = plain(config)
         if values["tracking"]["name"] == "mlflow":
@@ -130,13 +140,30 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
         settings = check(values)
         from blitz.runner import run
 
-        return run(settings, list(HydraConfig.get().overrides.task)).objective, 0
-    except BadInput as error:
-        return None, _refused(error)
-    except RunFailed as error:
-        return None, _failed(str(error))
+        result = run(settings, list(HydraConfig.get().overrides.task))
+        outcome = Outcome(FINISHED, "", result.objective, str(result.folder), result.run_id)
+        return result.objective, 0
     except Exception as error:
-        return None, _failed(f"{type(error).__name__}: {error}")
+        why = str(error) if isinstance(error, BadInput | RunFailed) else f"{type(error).__name__}: {error}"
+        outcome = Outcome(FAILED, "; ".join([*why.splitlines(), *getattr(error, "__notes__", ())]))
+        return None, _refused(error) if isinstance(error, BadInput) else _failed(why)
+    finally:
+        if sweep is not None and not isinstance(sys.exception(), KeyboardInterrupt):
+            if outcome.status == FAILED and config.sweep.on_failure == "stop":
+                (sweep / STOP).touch()
+            write_outcome(sweep, number, replace(outcome, why=redact(outcome.why)))
+
+
+def _place_in_a_sweep() -> tuple[int, Path | None]:
+    """The job's number and the sweep's folder; None for a run that is no job of blitz's own sweeper."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    own = str(hydra.sweeper.get("_target_", "")).startswith("hydra_plugins.blitz.")
+    if hydra.mode != RunMode.MULTIRUN or not own:
+        return 0, None
+    return int(hydra.job.num), Path(hydra.sweep.dir)
 
 
 def _verb(name: str, arguments: Sequence[str]) -> int:

@@ -40,8 +40,8 @@ def introduction(job: Job) -> list[str]:
 
 def name(job: Job, overrides: Sequence[str]) -> str:
     """As the user gave it, or made of what was overridden: the MLflow UI shows its first words."""
-    if job.settings.name:
-        return job.settings.name
+    if own := job.settings.name or job.settings.sweep.label:
+        return own
     pairs = [override.lstrip("+~").partition("=") for override in overrides]
     pairs = [pair for pair in pairs if not is_unnamed(pair[0])]
     last_words = Counter(key.rpartition(".")[2] for key, _, _ in pairs)

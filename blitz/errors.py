@@ -18,6 +18,10 @@ class RunFailed(Exception):
     """A run that could not go on, for a reason outside of it that is told in one line; exit code 1."""
 
 
+class SweepFailed(Exception):
+    """Some jobs of a sweep failed, which is told of each; exit code 1."""
+
+
 def in_one_line(error: Exception) -> str:
     """The words of somebody else's exception, which may take several lines."""
     return " ".join(str(error).split())

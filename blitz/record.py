@@ -197,6 +197,7 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
                 "traceback": redact(told)[-TAG_LENGTH:],
             }
             worded = _in_our_words(error, record)
+            (worded or error).add_note(f"its log: {folder / 'run.log'}")
             if worded is None:
                 raise
             raise worded from None

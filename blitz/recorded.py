@@ -109,7 +109,7 @@ def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
 
     What is recorded of the steps is a part of what is compared, and stays.
     """
-    kept = {key: value for key, value in config.items() if key not in ("runs_dir", *WORDS)}
+    kept = {key: value for key, value in config.items() if key not in ("runs_dir", "sweep", *WORDS)}
     data = config.get("data")
     if isinstance(data, Mapping):
         kept["data"] = {key: value for key, value in data.items() if key not in NOT_IN_DATA_HASH}

@@ -50,7 +50,7 @@ def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
     Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that diverged.
     """
     with Display() as display:
-        return _result(_begun(settings, overrides, display))
+        return _result(_begun(settings, overrides, display, tags=_sweep_tag(settings)))
 
 
 def repeat(
@@ -133,6 +133,11 @@ def _result(record: Record) -> Result:
     return Result(
         best.accuracy, best.epoch, record.history, test, record.job.dataset.classes, record.folder, record.run_id
     )
+
+
+def _sweep_tag(settings: Settings) -> dict[str, str]:
+    """What the jobs of a sweep have in common."""
+    return {"sweep": settings.sweep.id} if settings.sweep.id is not None else {}
 
 
 def tracking_store(settings: Settings, uri: str | None = None) -> str | None:

@@ -16,14 +16,15 @@ from blitz.registry import STRICT, Count, Fraction, Index, Positive, Registry, v
 OWN_TAGS = (
     "record", "folder", "pid", "host", "user", "heartbeat", "ended", "error", "traceback", "weights", "config_hash",
     "group_hash", "git", "device", "precision", "data.fingerprint", "python", "torch", "mlflow", "resumed", "epochs",
-    "reproduces", "reproduced_by", "verdict",
+    "reproduces", "reproduced_by", "verdict", "sweep",
 )  # fmt: skip
 
 Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it is checked
 
 # Keys that cannot change a result: two runs that differ in nothing else are the same experiment.
 NOT_IN_HASH = (
-    "tracking", "checkpoint", "checkpoint_every", "runs_dir", "name", "tags", "notes", "report_every", "profile",
+    "tracking", "checkpoint", "checkpoint_every", "sweep", "runs_dir", "name", "tags", "notes", "report_every",
+    "profile",
 )  # fmt: skip
 # What people compare runs by, also where it is at its default.
 COMPARED = ("model.name", "optimizer.name", "optimizer.lr", "data.name", "epochs", "batch_size", "seed")
@@ -56,6 +57,17 @@ class Checkpoint(BaseModel):
     keep: Literal["all", "best", "last", "none"] = "all"
 
 
+class Sweep(BaseModel):
+    """How `-m` goes about its jobs; the sweeper itself fills in the last two."""
+
+    model_config = STRICT
+
+    dry_run: bool = False
+    on_failure: Literal["continue", "stop"] = "continue"
+    id: str | None = None
+    label: str | None = None
+
+
 class Settings(BaseModel):
     """A checked config: every default filled in, nothing unknown, plain values only.
 
@@ -74,6 +86,7 @@ class Settings(BaseModel):
     device: Choice
     tracking: Tracking = Tracking()
     checkpoint: Checkpoint = Checkpoint()
+    sweep: Sweep = Sweep()
 
     epochs: Count = 2
     batch_size: Count = 4
@@ -165,6 +178,7 @@ def check(config: Mapping[str, Any]) -> Settings:
         values[group] = checked(group, values.get(group, {}), registry)
     values["tracking"] = checked("tracking", values.get("tracking", {}), Tracking)
     values["checkpoint"] = checked("checkpoint", values.get("checkpoint", {}), Checkpoint)
+    values["sweep"] = checked("sweep", values.get("sweep", {}), Sweep)
     try:
         settings = validate(Settings, values, "", "key of a config")
     except BadInput as error:

@@ -255,10 +255,15 @@ def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monke
         return blitz.runner.Result(0.5, 1, [], None, (), Path(), None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(blitz.runner, "run", recorded)
-    assert run("epochs=3 -m data=digits seed=1,2 --config-dir .") == (0, "", "")
+    best = "best     seed=1: 50.00% on the validation images\n"
+    assert run("epochs=3 -m data=digits tracking=none seed=1,2 --config-dir .") == (0, best, "")
     assert [settings.seed for settings, _ in calls] == [1, 2]
-    assert [overrides for _, overrides in calls] == [["epochs=3", "data=digits", f"seed={seed}"] for seed in (1, 2)]
-    assert calls[0][0] == blitz.compose(["epochs=3", "data=digits", "seed=1"])
+    assert [overrides for _, overrides in calls] == [
+        ["epochs=3", "data=digits", "tracking=none", f"seed={seed}"] for seed in (1, 2)
+    ]
+    assert calls[0][0].sweep.label == "seed=1"
+    alone = blitz.compose(["epochs=3", "data=digits", "tracking=none", "seed=1"])
+    assert calls[0][0].model_copy(update={"sweep": alone.sweep}) == alone
 
 
 # What is imported

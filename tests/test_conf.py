@@ -162,8 +162,9 @@ def test_the_defaults_are_those_of_the_settings():
     written = {key: value for key, value in values(CONFIG).items() if key not in ("defaults", "hydra")}
     chosen = set(MENUS) | {"tracking"}
     assert list(written) == [
-        *(key for key in Settings.model_fields if key not in {*chosen, "checkpoint"}),
+        *(key for key in Settings.model_fields if key not in {*chosen, "checkpoint", "sweep"}),
         "checkpoint",
+        "sweep",
     ]
     assert exactly(written) == exactly(
         {key: at(Settings.model_construct().model_dump(exclude=chosen), key) for key in written}

@@ -50,6 +50,12 @@ def test_an_installed_copy_composes_from_any_folder(wheel: Path, tmp_path: Path)
         cwd=elsewhere, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Path(where.stdout.strip()) == site / "blitz" / "conf"
+    sweep = subprocess.run(
+        [sys.executable, "-m", "blitz", "-m", "seed=0,1", "sweep.dry_run=true"],
+        cwd=elsewhere, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert sweep.returncode == 0, sweep.stderr
+    assert "2 jobs; sweep.dry_run=true: none was started" in sweep.stdout
 
 
 def test_constraints_pin_every_dependency_and_name_no_host() -> None:

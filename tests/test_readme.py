@@ -81,7 +81,15 @@ def test_blitz_commands(
         cli.main()
     output = capfd.readouterr()  # a sweep's jobs may be other processes
     assert ended.value.code == 0, output.err
-    expected = "test     accuracy" if trains else "complete already" if "sync" in arguments else "optimizer"
+    expected = (
+        "none was started"
+        if "sweep.dry_run=true" in arguments
+        else "test     accuracy"
+        if trains
+        else "complete already"
+        if "sync" in arguments
+        else "optimizer"
+    )
     assert expected in output.out
 
 
