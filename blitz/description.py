@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from blitz.training.metrics import Evaluation
 from blitz.training.selection import Best
 
 NAME_LENGTH = 120
+RECIPES = ("experiment", "debug")
 # Overrides that say nothing about an experiment: where things are, and how it is recorded.
 UNNAMED = (*NOT_IN_HASH, *(f"data.{key}" for key in NOT_IN_DATA_HASH))
 
@@ -43,17 +44,20 @@ def name(job: Job, overrides: Sequence[str]) -> str:
     if own := job.settings.name or job.settings.sweep.label:
         return own
     pairs = [override.lstrip("+~").partition("=") for override in overrides]
-    pairs = [pair for pair in pairs if not is_unnamed(pair[0])]
-    last_words = Counter(key.rpartition(".")[2] for key, _, _ in pairs)
-    told, recipes = [], []
-    for key, sign, value in pairs:
-        last_word = key.rpartition(".")[2]
-        if key in ("experiment", "debug"):
-            recipes.append(value)
-        else:
-            told.append(f"{last_word if last_words[last_word] == 1 else key}{sign}{value}")
-    text = " ".join(told + recipes) or f"{job.settings.model['name']} on {job.dataset.name}"
+    recipes = [value for key, _, value in pairs if key in RECIPES]
+    told = briefly(f"{key}{sign}{value}" for key, sign, value in pairs if key not in RECIPES and not is_unnamed(key))
+    text = " ".join(filter(None, [told, *recipes])) or f"{job.settings.model['name']} on {job.dataset.name}"
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 2] + " …"
+
+
+def briefly(overrides: Iterable[str]) -> str:
+    """Overrides by the last words of their keys where these are enough: `lr=0.01 seed=2`."""
+    pairs = [override.lstrip("+~").partition("=") for override in overrides]
+    last_words = Counter(key.rpartition(".")[2] for key, _, _ in pairs)
+    return " ".join(
+        f"{key if last_words[word] > 1 else word}{sign}{value}"
+        for word, (key, sign, value) in ((pair[0].rpartition(".")[2], pair) for pair in pairs)
+    )
 
 
 def is_unnamed(key: str) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from blitz.errors import BadInput
+from blitz.errors import BadInput, did_you_mean
 from blitz.job import Job, build
 from blitz.loading import BEST, LAST
+from blitz.parts.models import is_path
 from blitz.parts.schedules import SCHEDULES
 from blitz.recorded import Provenance, change, read_config, read_provenance
 from blitz.settings import Settings, check
@@ -39,6 +40,8 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
     if Path(wanted).is_dir():
         About.load(Path(wanted))
         return Path(wanted)
+    if is_path(wanted):
+        raise BadInput(f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
     run = store.find(health.connect(uri), wanted)
     tags = run.data.tags
     folder = Path(tags.get("folder", ""))
@@ -72,9 +75,10 @@ class Earlier:
         except OSError as error:
             raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
         config = read_config(folder / "config.yaml")
-        if wrong := [text for text in overrides if text.lstrip("+").partition("=")[0] not in ACCEPTED]:
-            accepted = ", ".join(ACCEPTED)
-            raise BadInput(*(f"{text}: would make another run of it (accepted: {accepted})" for text in wrong))
+        keys = {text: text.lstrip("+").partition("=")[0] for text in overrides}
+        if wrong := {text: key for text, key in keys.items() if key not in ACCEPTED}:
+            told = f"would make another run of it (accepted: {', '.join(ACCEPTED)})"
+            raise BadInput(*(f"{text}: {told}{did_you_mean(key, ACCEPTED)}" for text, key in wrong.items()))
         state = _state(folder) if (folder / LAST).exists() else None
         provenance = read_provenance(folder / "provenance.json")
         earlier = cls(folder, about, check(config), check(change(config, overrides)), provenance, state)

@@ -61,6 +61,14 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A folder with a fresh store, which the tests of a file share."""
+    folder = tmp_path_factory.mktemp("workshop")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    return folder
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
     """The current folder, with a fresh store in it."""

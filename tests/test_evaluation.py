@@ -40,13 +40,6 @@ class Recorded(NamedTuple):
     result: Result
 
 
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    folder = tmp_path_factory.mktemp("evaluation")
-    shutil.copy(empty_store, folder / "mlflow.db")
-    return folder
-
-
 @pytest.fixture
 def digits(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     """A run that all tests share, in a store elsewhere; made inside a test, since it changes process-wide state."""

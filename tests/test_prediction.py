@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,13 +37,6 @@ class Trained(NamedTuple):
     uri: str
     result: Result
     images: Path  # of its test set
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    folder = tmp_path_factory.mktemp("prediction")
-    shutil.copy(empty_store, folder / "mlflow.db")
-    return folder
 
 
 @pytest.fixture

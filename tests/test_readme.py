@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from pictures import make_images
 from shell import blitz as command_line
-from test_resuming import stopped
 
 import blitz
 from blitz import cli
@@ -41,15 +41,8 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for all commands, as a reader would use one, with a folder of images in it."""
-    from PIL import Image
-
     folder = tmp_path_factory.mktemp("readme")
-    for split, count in (("train", 80), ("test", 20)):
-        for number, name in enumerate(("dark", "light")):
-            (folder / "images" / split / name).mkdir(parents=True)
-            for index in range(count):
-                grey = 100 * number + index
-                Image.new("RGB", (40, 30), (grey, grey, 50)).save(folder / "images" / split / name / f"{index}.png")
+    make_images(folder / "images", train=80, test=20, size=(40, 30))
     return folder
 
 
@@ -98,10 +91,7 @@ def check_a_command_about_a_run(
 ) -> None:
     monkeypatch.chdir(here)
     asked = ["data=digits", *SHORT, "data.limit=100", "epochs=2", "batch_size=20"]
-    if arguments == ["resume", "last"]:
-        stopped(asked, 4, monkeypatch)
-    else:
-        blitz.run(blitz.compose(asked), asked)
+    blitz.run(blitz.compose(asked), asked)
     ended = command_line(*arguments)
     changed = any(word.startswith("optimizer.") for word in arguments)
     assert ended.code in ((0, 1) if changed else (0,)), ended.told

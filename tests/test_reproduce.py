@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Run
+from pictures import make_images
 from processes import finished
 from recorded import artifacts, client, runs
 from shell import blitz as command
@@ -219,15 +220,7 @@ def test_paths_come_from_here(here: Path, images: Path) -> None:
 
 @pytest.fixture
 def images(here: Path) -> Path:
-    from PIL import Image
-
-    for split, count in (("train", 40), ("test", 10)):
-        for number, name in enumerate(("dark", "light")):
-            (here / "images" / split / name).mkdir(parents=True)
-            for index in range(count):
-                grey = 100 * number + index
-                Image.new("RGB", (20, 20), (grey, grey, 50)).save(here / "images" / split / name / f"{index}.png")
-    return here / "images"
+    return make_images(here / "images", train=40, test=10, size=(20, 20))
 
 
 def test_weights_that_a_run_began_with_come_from_here_or_from_the_store(here: Path) -> None:

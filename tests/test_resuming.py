@@ -412,6 +412,7 @@ def test_the_model_of_an_extended_run_is_the_last_one(here: Path) -> None:
         (["epochs=many"], r"epochs=many: accepted: integer >= 1"),
         (["seed=1"], r"seed=1: would make another run of it \(accepted: epochs, "),
         (["optimizer=adam"], r"optimizer=adam: would make another run of it"),
+        (["epohcs=9"], r"epohcs=9: would make another run of it .*; did you mean epochs\?$"),
         (["epochs"], r"epochs: cannot be read as KEY=VALUE"),
         (["epochs=4,5"], r"epochs=4,5: accepted: KEY=VALUE"),
     ],
@@ -465,6 +466,8 @@ def test_a_folder_that_holds_no_run_and_a_run_whose_folder_is_gone_are_told(here
     (here / "empty").mkdir()
     with pytest.raises(BadInput, match=r"empty: not the folder of a run; there is no mlflow\.json in it"):
         folder_of("empty")
+    with pytest.raises(BadInput, match=r"runs/none: no folder of a run \(accepted: a run id, the start of one"):
+        folder_of("runs/none")
     folder = run([*TINY, "epochs=1"])
     shutil.move(folder, here / "elsewhere")
     (recorded,) = runs()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from blitz.config import COMPOSING_ERRORS, explained, plain
+from blitz.description import briefly
 from blitz.display import print_table
 from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.settings import Settings, check
@@ -91,7 +91,7 @@ def _composed(context: HydraContext, config: DictConfig, arguments: Sequence[str
     problems: dict[str, list[str]] = {}  # what is wrong -> the jobs it is wrong in
     explain = _explainer(config)
     for number, combination in enumerate(combinations):
-        label = _label(combination, swept)
+        label = briefly(text for text in combination if text.partition("=")[0] in swept)
         try:
             composed = context.config_loader.load_sweep_config(config, list(combination))
             settings = check({key: value for key, value in plain(composed).items() if key != "hydra"})
@@ -130,17 +130,6 @@ def _told(problem: str, labels: Sequence[str], number: int) -> str:
     if len(labels) == number:
         return problem
     return f"{problem} (in {len(labels)} of {number} jobs, the first of them {labels[0]})"
-
-
-def _label(combination: Sequence[str], swept: Sequence[str]) -> str:
-    """What differs, by the last words of keys where these are enough: `lr=0.01 seed=2`."""
-    pairs = [text.partition("=") for text in combination if text.partition("=")[0] in swept]
-    last_words = Counter(key.rpartition(".")[2] for key, _, _ in pairs)
-    return " ".join(
-        f"{key if last_words[word] > 1 else word}={value}"
-        for key, _, value in pairs
-        for word in [key.lstrip("+~").rpartition(".")[2]]
-    )
 
 
 def _list(jobs: Sequence[SweepJob]) -> None:
