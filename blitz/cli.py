@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from blitz import __version__
 from blitz.errors import BadInput, RunFailed, SweepFailed, did_you_mean, in_one_line
@@ -27,6 +26,7 @@ blitz: train and evaluate an image classifier, and record the run
   blitz -m KEY=A,B [OVERRIDE…]  one run for each combination of the values
   blitz resume RUN [epochs=N]   go on with a run that was stopped, from its last checkpoint
   blitz reproduce RUN           train a recorded run again, and tell whether it came out the same
+  blitz compare [RUN…]          runs side by side, or --sweep ID, or --experiment NAME: what differs, and what came out
   blitz options [GROUP [NAME]]  what can be chosen, and the options of a choice
   blitz evaluate RUN            accuracy of a run's best weights, by class, on its data or on other data
   blitz predict RUN IMAGE…      the classes of image files
@@ -42,7 +42,8 @@ Overrides: GROUP=NAME chooses a part, GROUP.OPTION=VALUE and KEY=VALUE set a val
 Groups: model optimizer schedule loss augment mix data device tracking experiment debug
 Hydra's own flags work as well: --cfg job (show the config), --config-dir DIR (groups of your own), --hydra-help.
 """
-INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the signal's number
+OF_THE_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # errors of a write to it
+INTERRUPTED, NOBODY_READS, TERMINATED = 130, 141, 143  # exit codes: 128 and the signal's number
 _terminated = False
 
 
@@ -55,35 +56,56 @@ class JobFailed(Exception):
 
 
 def main() -> NoReturn:
-    """Exit codes: 0 done, 1 the run failed, 2 bad input, 130 and 143 ended by Ctrl-C and SIGTERM."""
-    arguments = sys.argv[1:]
-    first = arguments[0] if arguments else ""
-    if first in ("-h", "--help", "help"):
-        print(HELP, end="")
-        sys.exit(0)
-    if first == "--version":
-        print(f"blitz {__version__}")
-        sys.exit(0)
+    """Exit codes: 0 done, 1 the run failed, 2 bad input, 130 and 143 ended by Ctrl-C and SIGTERM, 141 a closed pipe."""
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # which may be closed: blitz … >&-
+    code = _ended(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            code = code or _told(error)
+        sys.stdout = _nowhere()  # Python would tell of it once more
+    sys.exit(code)
+
+
+def _ended(arguments: list[str]) -> int:
+    """Do what a command line says; the exit code."""
     for argument in arguments:  # a mistake may be told with what stands in it
         remember(argument)
     try:
         signal.signal(signal.SIGTERM, _terminate)
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
             signal.signal(signal.SIGHUP, _terminate)  # the terminal was closed
-        if first and not first.startswith("-") and "=" not in first and first[0] not in "+~":
-            sys.exit(_verb(first, arguments))
-        sys.exit(train(arguments))
+        return _done(arguments)
+    except BrokenPipeError:  # `blitz compare | head`
+        return NOBODY_READS
     except BadInput as error:
-        sys.exit(_refused(error))
+        return _refused(error)
     except RunFailed as error:
-        sys.exit(_failed(str(error)))
+        return _failed(str(error))
     except SweepFailed as error:
         print(f"blitz: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
     except Terminated:
-        sys.exit(TERMINATED)
+        return TERMINATED
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
+    except OSError as error:  # a full disk behind a redirection, say
+        return _told(error)
+
+
+def _done(arguments: list[str]) -> int:
+    """The same, whatever is raised."""
+    first = arguments[0] if arguments else ""
+    if first in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if first == "--version":
+        print(f"blitz {__version__}")
+        return 0
+    if first and not first.startswith("-") and "=" not in first and first[0] not in "+~":
+        return _verb(first, arguments)
+    return train(arguments)
 
 
 def train(arguments: list[str]) -> int:
@@ -92,10 +114,21 @@ def train(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
 
-    from blitz.config import COMPOSING_ERRORS, CONF, explained, offering_the_menu, opened, refuse_shadowed
+    from blitz.composing_errors import COMPOSING_ERRORS
+    from blitz.config import (
+        CONF,
+        explained,
+        offering_the_menu,
+        opened,
+        opened_for_jobs,
+        refuse_shadowed,
+        refuse_without_effect,
+    )
 
     flags = _flags(arguments)
-    overrides = opened(flags.overrides)
+    multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+    overrides = opened_for_jobs(flags.overrides) if multirun else opened(flags.overrides)
+    refuse_without_effect(flags.overrides, multirun)
     if flags.config_dir is not None:
         refuse_shadowed(flags.config_dir)
     for override in flags.overrides:
@@ -116,7 +149,9 @@ def train(arguments: list[str]) -> int:
     except JobFailed as failed:
         return failed.code
     except COMPOSING_ERRORS as error:
-        raise explained(overrides, error, flags.config_dir, flags.multirun) from None
+        if code:  # of a sweeper that has found no job that did not fail, which has been told
+            return code
+        raise explained(opened(flags.overrides), error, flags.config_dir, multirun) from None
     return code
 
 
@@ -124,46 +159,40 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
     """One run, whose failures are told here: the objective and the exit code."""
     from hydra.core.hydra_config import HydraConfig
 
-    from blitz.config import plain
+    from blitz.config import as_typed, plain
     from blitz.settings import check
-    from blitz.studies.outcomes import FAILED, FINISHED, STOP, Outcome, begin, write_outcome
     from blitz.tracking.writer import Writer
 
-    number, sweep = _place_in_a_sweep()
-    if sweep is not None and not begin(sweep, number):
-        return None, 0
-    outcome = Outcome(FAILED)
     try:
         values = plain(config)
+        overrides = as_typed(HydraConfig.get().overrides.task)
         if values["tracking"]["name"] == "mlflow":
             Writer.prepare()  # its seconds pass while the check imports torch
+        if values["sweep"]["id"] is not None:
+            return _job_of_a_sweep(values, overrides), 0
         settings = check(values)
         from blitz.runner import run
 
-        result = run(settings, list(HydraConfig.get().overrides.task))
-        outcome = Outcome(FINISHED, "", result.objective, str(result.folder), result.run_id)
-        return result.objective, 0
+        return run(settings, overrides).objective, 0
+    except BadInput as error:
+        return None, _refused(error)
+    except RunFailed as error:
+        return None, _failed(str(error))
     except Exception as error:
-        why = str(error) if isinstance(error, BadInput | RunFailed) else f"{type(error).__name__}: {error}"
-        outcome = Outcome(FAILED, "; ".join([*why.splitlines(), *getattr(error, "__notes__", ())]))
-        return None, _refused(error) if isinstance(error, BadInput) else _failed(why)
-    finally:
-        if sweep is not None and not isinstance(sys.exception(), KeyboardInterrupt):
-            if outcome.status == FAILED and config.sweep.on_failure == "stop":
-                (sweep / STOP).touch()
-            write_outcome(sweep, number, replace(outcome, why=redact(outcome.why)))
+        return None, _failed(f"{type(error).__name__}: {error}")
 
 
-def _place_in_a_sweep() -> tuple[int, Path | None]:
-    """The job's number and the sweep's folder; None for a run that is no job of blitz's own sweeper."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+def _job_of_a_sweep(values: dict[str, Any], overrides: list[str]) -> float | None:
+    """The objective. What failed is told at once, and again at the sweep's end."""
+    from blitz.studies.sweep_job import train
+    from blitz.tracking.naming import title_of_job
+    from blitz.tracking.sweep_folder import FAILED
 
-    hydra = HydraConfig.get()
-    own = str(hydra.sweeper.get("_target_", "")).startswith("hydra_plugins.blitz.")
-    if hydra.mode != RunMode.MULTIRUN or not own:
-        return 0, None
-    return int(hydra.job.num), Path(hydra.sweep.dir)
+    outcome = train(values, overrides)
+    if outcome.status == FAILED:
+        title = redact(title_of_job(values["sweep"]["job"], values["sweep"]["label"]))
+        print(f"blitz: {title} failed: {outcome.why}", file=sys.stderr)
+    return outcome.objective
 
 
 def _verb(name: str, arguments: Sequence[str]) -> int:
@@ -185,9 +214,21 @@ def _verb(name: str, arguments: Sequence[str]) -> int:
 
 
 def _refused(error: BadInput) -> int:
+    from blitz.display import in_a_line
+
     for problem in error.problems:
-        print(f"blitz: {redact(problem)}", file=sys.stderr)
+        print(f"blitz: {in_a_line(redact(problem))}", file=sys.stderr)
     return 2
+
+
+def _told(error: OSError) -> int:
+    where = error.filename or ("the output" if error.errno in OF_THE_OUTPUT else type(error).__name__)
+    print(f"blitz: {redact(f'{where}: {error.strerror or in_one_line(error)}')}", file=sys.stderr)
+    return 1
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def _failed(why: str) -> int:

@@ -16,17 +16,16 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from blitz.errors import BadInput, did_you_mean, in_one_line, nearest
+from blitz.composing_errors import COMPOSING_ERRORS, reworded
+from blitz.errors import BadInput, did_you_mean, nearest
 from blitz.settings import Settings, check
 
 # In a checkout `conf/` stands beside the package, in a wheel inside it.
 _HERE = Path(__file__).resolve().parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 
-# What Hydra raises for overrides and YAML files that it cannot take.
-COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir")
 
 Outcome = TypeVar("Outcome")
 
@@ -36,6 +35,7 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
 
     Raises BadInput, which tells all mistakes together.
     """
+    refuse_without_effect(overrides)
     overrides = opened(overrides)
     try:
         return check(plain(offering_the_menu(lambda: _composed(overrides))))
@@ -48,14 +48,41 @@ def opened(overrides: Iterable[str]) -> list[str]:
     return [f"++{override}" if override.startswith(("tags.", "tags=")) else override for override in overrides]
 
 
+def opened_for_jobs(overrides: Iterable[str]) -> list[str]:
+    """The same for the config that Hydra composes before those of a sweep's jobs: the parts in it are not theirs, and
+    would refuse an option that they lack.
+    """
+    parser = OverridesParser.create()
+
+    def is_an_option(text: str) -> bool:
+        if not re.match(r"(?!hydra\.)\w+\.", text):
+            return False
+        try:
+            return not parser.parse_override(text).is_sweep_override()
+        except HydraException:
+            return False
+
+    return [f"++{text}" if is_an_option(text) else text for text in opened(overrides)]
+
+
+def as_typed(overrides: Iterable[str]) -> list[str]:
+    """What `opened_for_jobs` was given."""
+    return [text if text.startswith(("++tags.", "++tags=")) else text.removeprefix("++") for text in overrides]
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The config as plain values, with interpolations resolved. Raises BadInput for one that cannot be."""
+    """The config without Hydra's own, as plain values, interpolations resolved.
+
+    Raises BadInput for one that cannot be.
+    """
     try:
-        container = OmegaConf.to_container(config, resolve=True)
+        values = {str(key): config[key] for key in config if key != "hydra"}
+        return {
+            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for key, value in values.items()
+        }
     except OmegaConfBaseException as error:
         raise BadInput(f"{error.full_key}: {str(error).splitlines()[0]}") from None
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
 
 
 def offering_the_menu(composing: Callable[[], Outcome]) -> Outcome:
@@ -66,6 +93,21 @@ def offering_the_menu(composing: Callable[[], Outcome]) -> Outcome:
         except MissingConfigException as error:
             if not _offered(error.missing_cfg_file or ""):
                 raise
+
+
+def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> None:
+    """Raises BadInput for what Hydra would take and nobody heed: options of a sweep, where a single run is asked for,
+    and where Hydra itself would put a run.
+    """
+    problems = []
+    for text in overrides:
+        key = text.lstrip("+~").partition("=")[0]
+        if key in OF_FOLDERS:
+            problems.append(f"{text}: blitz makes a run's folder itself, in runs_dir")
+        if key.split(".")[0] == "sweep" and not multirun:
+            problems.append(f"{text}: needs -m, for a sweep")
+    if problems:
+        raise BadInput(*problems)
 
 
 def refuse_shadowed(config_dir: str) -> None:
@@ -80,22 +122,32 @@ def refuse_shadowed(config_dir: str) -> None:
 
 
 def explained(
-    overrides: Sequence[str], error: Exception, config_dir: str | None = None, multirun: bool = False
+    overrides: Sequence[str],
+    error: Exception,
+    config_dir: str | None = None,
+    multirun: bool = False,
+    composing: Callable[[list[str]], DictConfig] | None = None,
 ) -> BadInput:
-    """All mistakes in the overrides, where Hydra stops at the first one and words it for its own developers."""
+    """All mistakes in the overrides, where Hydra stops at the first one and words it for its own developers.
+
+    `composing`: a quicker way to compose others in the place of these.
+    """
     problems: list[str] = []
     meant: list[str] = []
+    if of_hydra := [text for text in overrides if text.lstrip("+~").startswith(("hydra.", "hydra/"))]:
+        problems += _refused_alone(of_hydra, config_dir)  # together: an option is one of the choice beside it
     for text in overrides:
         told, likely = _read(text, config_dir, multirun)
         problems.extend(told)
         meant.extend(likely)
+    composing = composing or (lambda texts: _composed(texts, config_dir))
     try:
-        check(plain(offering_the_menu(lambda: _composed(meant, config_dir))))
+        check(plain(offering_the_menu(lambda: composing(meant))))
     except BadInput as bad:
         problems.extend(bad.problems)
     except COMPOSING_ERRORS as still:
         error = still
-    return BadInput(*(problems or [_hydras_words(error)]))
+    return BadInput(*(problems or [reworded(error)]))
 
 
 def _composed(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
@@ -130,10 +182,13 @@ def _read(text: str, config_dir: str | None, multirun: bool) -> tuple[list[str],
     except HydraException:
         override = None
     if override is None or not override.key_or_group:
-        return [f"{text}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"], []
+        typed = text.removeprefix("++") if text.startswith("++tags") else text
+        return [f"{typed}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"], []
     key, swept = override.key_or_group, override.is_sweep_override()
-    if override.is_delete() or override.is_hydra_override():
-        return _refused_alone(text, config_dir), []
+    if override.is_hydra_override():
+        return [], []
+    if override.is_delete():
+        return _refused_alone([text], config_dir), []
     problems = []
     if swept and not multirun:
         problems.append(f"{text}: several values need -m, for a sweep; a list is written {key}=[A,B]")
@@ -169,18 +224,13 @@ def _swept(override: Override) -> list[str]:
     return list(override.sweep_string_iterator())
 
 
-def _refused_alone(text: str, config_dir: str | None) -> list[str]:
-    """What Hydra has against an override that only it can judge."""
+def _refused_alone(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """What Hydra has against overrides that only it can judge."""
     try:
-        _composed([text], config_dir)
+        _composed(overrides, config_dir)
     except COMPOSING_ERRORS as error:
-        return [_hydras_words(error)]
+        return [reworded(error)]
     return []
-
-
-def _hydras_words(error: Exception) -> str:
-    """Without what follows for Hydra's developers."""
-    return re.split(r" (?:Config search path:|full_key:)", in_one_line(error))[0]
 
 
 def _offered(missing: str) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from blitz.parts.devices import Device
 from blitz.settings import NOT_IN_DATA_HASH, NOT_IN_HASH
 from blitz.tracking import provenance
 from blitz.tracking.credentials import redact_command, redact_values
+from blitz.tracking.naming import briefly
 from blitz.training.metrics import Evaluation
 from blitz.training.selection import Best
 
@@ -50,16 +50,6 @@ def name(job: Job, overrides: Sequence[str]) -> str:
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 2] + " …"
 
 
-def briefly(overrides: Iterable[str]) -> str:
-    """Overrides by the last words of their keys where these are enough: `lr=0.01 seed=2`."""
-    pairs = [override.lstrip("+~").partition("=") for override in overrides]
-    last_words = Counter(key.rpartition(".")[2] for key, _, _ in pairs)
-    return " ".join(
-        f"{key if last_words[word] > 1 else word}{sign}{value}"
-        for word, (key, sign, value) in ((pair[0].rpartition(".")[2], pair) for pair in pairs)
-    )
-
-
 def is_unnamed(key: str) -> bool:
     """Whether an override of this key says nothing about an experiment, but where things are and what is recorded."""
     return any(key == unnamed or key.startswith(f"{unnamed}.") for unnamed in UNNAMED)
@@ -76,13 +66,20 @@ def tags(job: Job, overrides: Sequence[str], facts: Mapping[str, Any], folder: P
         "data.fingerprint": fingerprint,
         **hashes(job),
         "folder": str(folder.absolute()),
-        "mlflow.user": found["user"],
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": command(overrides),
-        "mlflow.source.git.commit": found["git.commit"],
-        "mlflow.source.git.branch": found["git.branch"],
+        **source_tags(found, command(overrides)),
         "mlflow.note.content": note(job, overrides, facts["code"], folder, ""),
         **settings.tags,
+    }
+
+
+def source_tags(found: Mapping[str, str], command: str) -> dict[str, str]:
+    """What the MLflow UI shows of where a run comes from."""
+    return {
+        "mlflow.user": found["user"],
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": command,
+        "mlflow.source.git.commit": found["git.commit"],
+        "mlflow.source.git.branch": found["git.branch"],
     }
 
 

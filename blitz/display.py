@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
+import sys
 import time
 from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from textwrap import wrap
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -23,6 +26,42 @@ MANY_CLASSES = 20  # from here on, only the worst and the best are told
 WIDTH = 100
 
 
+class Unbroken(io.TextIOBase):
+    """A stream whose reader may go, as when a terminal is closed: what is written from then on is lost.
+
+    Training and its record are worth more than the lines about them.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+
+class Screen(Console):
+    """Where a command prints its answer."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # as print does, in the place of rich's SystemExit
+
+
 class _Lines(logging.Handler):
     """Log records as lines above the bar; a traceback belongs into the log file alone."""
 
@@ -34,10 +73,7 @@ class _Lines(logging.Handler):
         if record.levelno >= logging.ERROR:
             return  # the exception that comes with it is told by whoever catches it
         style = "yellow" if record.levelno >= logging.WARNING else None
-        try:
-            self.console.print(record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
-        except (OSError, SystemExit):  # rich's answer to a closed pipe: nobody looks any more, and training goes on
-            self.console.quiet = True
+        self.console.print(record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class Display:
@@ -47,7 +83,7 @@ class Display:
     """
 
     def __init__(self, stderr: bool = False) -> None:
-        self.console = Console(stderr=stderr)
+        self.console = Console(file=Unbroken(sys.stderr if stderr else sys.stdout))  # type: ignore[arg-type]
         self._handler = _Lines(self.console)
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -145,4 +181,14 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: C
         table.add_column(heading, justify="left" if index in texts else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(width=10_000).print(table, markup=False, highlight=False)
+    Screen(width=10_000).print(table, markup=False, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Without what a record could do to a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def in_a_line(text: str) -> str:
+    """The same, without breaks between lines."""
+    return printable(" ".join(text.splitlines()))

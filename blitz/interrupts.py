@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks to stop after this step, the second stops at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first asks to stop after this step, the second stops at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ MESSAGES = {
     signal.SIGINT: "stopping after this step; Ctrl-C again stops at once",
     signal.SIGTERM: "SIGTERM: stopping after this step; a second one stops at once",
 }
+HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
+if HANGUP is not None:
+    MESSAGES[HANGUP] = "the terminal was closed; stopping after this step"
+if hasattr(signal, "SIGUSR2"):
+    MESSAGES[signal.SIGUSR2] = "SIGUSR2: the job's time is up; stopping after this step"
+
+
+ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a run as Ctrl-C does, with another exit code."""
+    """SIGTERM, or the end of the terminal: ends a run as Ctrl-C does, with another exit code."""
 
 
 class Interrupt:
@@ -40,14 +48,15 @@ class Interrupt:
             self._untold.put(number)
 
     def error(self) -> KeyboardInterrupt:
-        """What to raise once all is saved: KeyboardInterrupt after Ctrl-C, Terminated after SIGTERM."""
+        """What to raise once all is saved: KeyboardInterrupt after Ctrl-C, else Terminated."""
         return _error(self._number)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The handler of both signals."""
-        if self.requested:
+        """The handler of them all."""
+        if not self.requested:
+            self.request(number)
+        elif number != HANGUP:  # of which the kernel and the shell both tell
             raise _error(number)
-        self.request(number)
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -73,7 +82,7 @@ class Interrupt:
 
 @contextmanager
 def graceful() -> Iterator[Interrupt]:
-    """Turn the first SIGINT or SIGTERM into a flag, which the block looks at; the second raises as if all were usual.
+    """Turn the first signal to stop into a flag, which the block looks at; the second raises as if all were usual.
 
     Within another such block it is that block's flag. In a thread that is not the main one, signals go where they went
     before, and only `request` sets the flag. A signal that was ignored before stays so, as it is for a job that a
@@ -91,11 +100,13 @@ def graceful() -> Iterator[Interrupt]:
         stack.enter_context(interrupt.telling())
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
-                if handler not in (signal.SIG_IGN, None):  # None: not set from Python, and could not be put back
+                # None: not set from Python, and could not be put back. SIGUSR2 is a batch system's, or nobody's; that a
+                # terminal is closed ends a program which does not know what to do about it.
+                if handler not in (signal.SIG_IGN, None) and (number in ALWAYS or callable(handler)):
                     stack.callback(signal.signal, number, handler)
                     signal.signal(number, interrupt.receive)
         yield interrupt
 
 
 def _error(number: int | None) -> KeyboardInterrupt:
-    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+    return Terminated() if number in (signal.SIGTERM, HANGUP) else KeyboardInterrupt()

@@ -90,7 +90,13 @@ def record_of(run: str, uri: str | None = None) -> Iterator[RunRecord]:
     shown: dict[str, str] = {}  # path of a fetched file -> what it is to the reader
 
     def fetched(name: str) -> Path:
-        path = store.fetch(client, found, name, Path(folder))
+        try:
+            path = store.fetch(client, found, name, Path(folder))
+        except BadInput as problem:
+            if name != BEST:
+                raise
+            kept = "a run that was stopped has none, a sweep keeps those of its best jobs, and see checkpoint.keep"
+            raise BadInput(f"{problem} ({kept}); 'blitz reproduce {run_id}' trains it again") from None
         shown[str(path)] = f"{run_id}/{name}"
         return path
 

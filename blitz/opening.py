@@ -17,7 +17,7 @@ from blitz.errors import BadInput
 from blitz.job import Job
 from blitz.loading import LAST
 from blitz.tracking import git, provenance
-from blitz.tracking.about import DIGEST_LENGTH, TAG_LENGTH, About, shortened, texts, this_process
+from blitz.tracking.about import DIGEST_LENGTH, TAG_LENGTH, About, process_tags, shortened, texts, this_process
 from blitz.tracking.credentials import redact, redact_command, redact_values
 from blitz.tracking.differences import differences
 from blitz.tracking.folder import new_folder, read_overrides, write_config, write_opening, write_whole
@@ -56,7 +56,7 @@ def opened(job: Job, uri: str | None, overrides: Sequence[str], tags: Mapping[st
         started_at=time.time_ns() // 1_000_000,
         **this_process(),
         params=texts(redact_values({**job.settings.notable(), "device.threads": job.device.threads})),
-        tags={**_process_tags(), **_tag_texts(all_tags)},
+        tags={**process_tags(), **_tag_texts(all_tags)},
         dataset={
             "name": job.dataset.name,
             "source": redact(job.dataset.source),
@@ -79,7 +79,7 @@ def reopened(
     epoch, step = job.learner.epoch, job.learner.step
     facts = {key: value for key, value in facts.items() if key != "result"}
     facts["resumed"] = [*facts.get("resumed", []), {**facts_now, "epoch": epoch, "step": step}]
-    tags = {"resumed": str(len(facts["resumed"])), "folder": str(folder.absolute()), "host": facts_now["host"]}
+    tags = {"resumed": str(len(facts["resumed"])), "folder": str(folder.absolute())}
     overrides = read_overrides(folder)
     epochs = str(job.settings.epochs)
     if epochs != about.tags.get("epochs", about.params.get("epochs")):  # MLflow's parameters cannot change
@@ -94,7 +94,7 @@ def reopened(
         write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
-    about = about.going_on({**_process_tags(), **_tag_texts(tags)})
+    about = about.going_on({**process_tags(), **_tag_texts(tags)})
     return Opening(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0, changes)
 
 
@@ -113,11 +113,6 @@ def surroundings() -> tuple[dict[str, Any], str]:
         diff = git.diff(Path(root))
         facts["code"]["diff_sha256"] = git.fingerprint(diff)
     return facts, diff
-
-
-def _process_tags() -> dict[str, str]:
-    process = this_process()
-    return {"pid": str(process["pid"]), "pid.started_at": f"{process['pid_started_at']:.2f}"}
 
 
 def _tag_texts(tags: Mapping[str, str]) -> dict[str, str]:

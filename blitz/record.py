@@ -7,7 +7,7 @@ import logging
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -17,20 +17,17 @@ from blitz.errors import BadInput, RunFailed
 from blitz.job import Job
 from blitz.loading import BEST, LAST
 from blitz.opening import Opening
-from blitz.tracking import figures, journal
+from blitz.tracking import journal, sweep_folder
 from blitz.tracking.about import TAG_LENGTH, shortened
 from blitz.tracking.credentials import redact
 from blitz.tracking.folder import add_result, log_file
-from blitz.tracking.journal import JOURNAL
+from blitz.tracking.journal import JOURNAL, OBJECTIVE
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.system import Sampler
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress
 from blitz.training.metrics import Evaluation, WindowMeans
 from blitz.training.selection import Best, Selection
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 logger = logging.getLogger("blitz")
 
@@ -87,9 +84,15 @@ class Record:
         return losses
 
     def epoch(self, result: EpochResult, selection: Selection, best: bool) -> None:
-        """Record an epoch's metrics and save where training stands; keep the weights where they are the best."""
-        self.history.append({"epoch": result.epoch, **result.metrics})
-        self._log(result.metrics, result.epoch)
+        """Record an epoch's metrics and save where training stands; keep the weights where they are the best.
+
+        With what was evaluated comes the best of it so far, the one figure that runs are ranked by.
+        """
+        metrics = dict(result.metrics)
+        if selection.best is not None and (result.validation is not None or self.job.validation is None):
+            metrics[OBJECTIVE] = selection.best.accuracy
+        self.history.append({"epoch": result.epoch, **metrics})
+        self._log(metrics, result.epoch)
         if best:
             self.weights["best"] = checkpoint.fingerprint(self.job.learner.evaluated.state_dict())
         self.save_state(selection)
@@ -123,8 +126,7 @@ class Record:
             logger.info("%s", line)
         self.tested_epoch, self.test = best, test
         if settings.tracking.figures:
-            for name, figure in self._pictures(test).items():
-                figures.save(figure, self.folder / "figures" / f"{name}.png")
+            self._save_figures(test)
         if settings.tracking.log_model:
             self._save_model()
 
@@ -151,10 +153,12 @@ class Record:
         except model.CannotExport as error:
             logger.warning("tracking.log_model=true: %s; checkpoints/best.pt holds its weights", error)
 
-    def _pictures(self, test: Evaluation) -> dict[str, Figure]:
+    def _save_figures(self, test: Evaluation) -> None:
+        from blitz.tracking import figures  # matplotlib takes most of a second
+
         classes, counts = self.job.dataset.classes, test.confusion.numpy()
         split = self.job.splits.test
-        return {
+        pictures = {
             "curves": figures.curves(self.history),
             "confusion": figures.confusion(counts, classes),
             "per_class_accuracy": figures.per_class_accuracy(counts, classes),
@@ -162,6 +166,8 @@ class Record:
                 split.images.numpy(), split.labels.numpy(), test.predicted.numpy(), test.confidence.numpy(), classes
             ),
         }
+        for name, figure in pictures.items():
+            figures.save(figure, self.folder / "figures" / f"{name}.png")
 
 
 @contextmanager
@@ -203,7 +209,7 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
             raise worded from None
         finally:
             if status == "FINISHED":
-                _settle_checkpoints(settings.checkpoint.keep, record)
+                _settle_checkpoints(record)
             outcome, run_id = record.outcome(status), record.run_id
             note = description.note(job, opening.overrides, facts["code"], folder, outcome, run_id)
             record.tags |= {f"weights.{which}": sha256 for which, sha256 in record.weights.items()}
@@ -236,11 +242,22 @@ def _in_our_words(error: Exception, record: Record) -> Exception | None:
     return None
 
 
-def _settle_checkpoints(keep: str, record: Record) -> None:
+def _settle_checkpoints(record: Record) -> None:
     """After a run that is done; one that was stopped needs both to go on."""
+    keep = record.job.settings.checkpoint.keep or _kept(record)
     for name, path in (("best", record.best), ("last", record.last)):
         if keep not in ("all", name):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 logger.warning("checkpoint.keep=%s: %s: %s", keep, error.filename, error.strerror)
+
+
+def _kept(record: Record) -> str:
+    """Hundreds of jobs would fill a disk with weights that nobody asks for: a sweep's best ones are enough."""
+    settings = record.job.settings
+    if settings.sweep.id is None:
+        return "all"
+    assert record.tested_epoch is not None  # it has finished
+    sweep = sweep_folder.folder_of(settings.runs_dir, settings.sweep.id)
+    return "best" if sweep_folder.is_best_so_far(sweep, record.tested_epoch.accuracy) else "none"

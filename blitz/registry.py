@@ -204,10 +204,18 @@ def _tell(schema: type[BaseModel], detail: Any, prefix: str, key: str, value: An
         field = schema.model_fields[key]
         return f"{prefix}{key}: a value is needed (accepted: {_accepted_by(field)})"
     field = schema.model_fields[key]
-    shown = json.dumps(value) if not isinstance(value, str) else value
+    shown = value if isinstance(value, str) and not _is_quoted(value) else json.dumps(value)
     if detail["type"] == "value_error":  # a validator of ours, which words its own message
         return f"{prefix}{key}={shown}: {detail['ctx']['error']}"
     return f"{prefix}{key}={shown}: accepted: {_accepted_by(field)}"
+
+
+def _is_quoted(text: str) -> bool:
+    """Whether it would be no text without quotes."""
+    try:
+        return not isinstance(json.loads(text), str)
+    except ValueError:
+        return False
 
 
 def _accepted_by(field: Any) -> str:

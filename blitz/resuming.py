@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +37,8 @@ ORPHAN_SECONDS = 60.0  # that the writer of a killed run may take to end
 def folder_of(wanted: str, uri: str | None = None) -> Path:
     """The folder of a run: a path to it, or where the run of this id (or prefix, or `last`) says.
 
+    `last` may be one that its store has not heard of: it was killed together with the process that tells the store.
+
     Raises BadInput where that is not here.
     """
     if Path(wanted).is_dir():
@@ -42,7 +46,15 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
         return Path(wanted)
     if is_path(wanted):
         raise BadInput(f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
-    run = store.find(health.connect(uri), wanted)
+    newest = _newest_here(uri) if wanted == store.LAST else None
+    try:
+        run = store.find(health.connect(uri), wanted)
+    except BadInput:
+        if newest is None:
+            raise
+        return newest
+    if newest is not None and About.load(newest).started_at > run.info.start_time:
+        return newest
     tags = run.data.tags
     folder = Path(tags.get("folder", ""))
     if not (folder / ABOUT).exists() or About.load(folder).record != tags.get("record"):
@@ -51,6 +63,16 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
             "not here; name a copy of it: blitz resume DIR"
         )
     return folder
+
+
+def _newest_here(uri: str | None) -> Path | None:
+    """The folder in ./runs of the newest run that was started on this host, in the store `uri` where that is given."""
+    for path in sorted(Path("runs").glob(f"*/{ABOUT}"), reverse=True):
+        with contextlib.suppress(BadInput):  # damaged, or being written
+            about = About.load(path.parent)
+            if about.host == platform.node() and (uri is None or about.store == redact(store.resolve(uri))):
+                return path.parent
+    return None
 
 
 @dataclass(frozen=True)
@@ -125,7 +147,7 @@ class Earlier:
         done, state, epochs = self.about.status == "FINISHED", self.state, self.settings.epochs
         if state is None:
             if done:
-                keep = self.recorded.checkpoint.keep
+                keep = self.recorded.checkpoint.keep or "null, in a sweep"
                 raise BadInput(f"{self.folder}: the run has finished and kept no {LAST} (checkpoint.keep={keep})")
             return
         # An epoch that is done was not validated as the last one is.

@@ -136,8 +136,9 @@ def _result(record: Record) -> Result:
 
 
 def _sweep_tag(settings: Settings) -> dict[str, str]:
-    """What the jobs of a sweep have in common."""
-    return {"sweep": settings.sweep.id} if settings.sweep.id is not None else {}
+    """Which job of which sweep it is."""
+    sweep = settings.sweep
+    return {"sweep": sweep.id, "sweep.job": str(sweep.job)} if sweep.id is not None else {}
 
 
 def tracking_store(settings: Settings, uri: str | None = None) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from blitz.errors import BadInput
 from blitz.registry import STRICT, Count, Fraction, Index, Positive, Registry, validate
@@ -15,8 +15,8 @@ from blitz.registry import STRICT, Count, Fraction, Index, Positive, Registry, v
 # Tags that runs are found and marked by, and those that the MLflow UI reads: a user's own have other names.
 OWN_TAGS = (
     "record", "folder", "pid", "host", "user", "heartbeat", "ended", "error", "traceback", "weights", "config_hash",
-    "group_hash", "git", "device", "precision", "data.fingerprint", "python", "torch", "mlflow", "resumed", "epochs",
-    "reproduces", "reproduced_by", "verdict", "sweep",
+    "group_hash", "git", "device", "precision", "data.fingerprint", "python", "torch", "packages", "mlflow", "resumed",
+    "epochs", "reproduces", "reproduced_by", "verdict", "sweep",
 )  # fmt: skip
 
 Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it is checked
@@ -54,18 +54,32 @@ class Checkpoint(BaseModel):
 
     model_config = STRICT
 
-    keep: Literal["all", "best", "last", "none"] = "all"
+    keep: Literal["all", "best", "last", "none"] | None = None
+
+
+def _id(value: object) -> object:
+    """The start of an id may be digits alone, which a command line takes for a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class Sweep(BaseModel):
-    """How `-m` goes about its jobs; the sweeper itself fills in the last two."""
+    """How `-m` goes about its jobs; the sweeper itself fills in what follows `seed`."""
 
     model_config = STRICT
 
     dry_run: bool = False
     on_failure: Literal["continue", "stop"] = "continue"
+    resume: Annotated[str, BeforeValidator(_id)] | None = None
+    skip_finished: bool = False
+    points: str | None = None
+    samples: Count | None = None
+    seed: Index = 0
     id: str | None = None
+    job: Index | None = None
     label: str | None = None
+    cores: Count | None = None
+    gpu: Index | None = None
+    go_on: str | None = None
 
 
 class Settings(BaseModel):

@@ -17,9 +17,10 @@ class BlitzSweeper(Sweeper):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from blitz.studies.sweeper import sweep  # Hydra imports this file at every start
+        from blitz.config import as_typed  # Hydra imports this file at every start
+        from blitz.studies.sweeper import Asked, sweep
 
-        return sweep(self.hydra_context, self.task_function, self.config, arguments)
+        return sweep(Asked(self.hydra_context, self.task_function, self.config, as_typed(arguments)))
 
 
 node = {"_target_": "hydra_plugins.blitz.BlitzSweeper"}

@@ -95,16 +95,22 @@ def close_assistant(driver: WebDriver) -> None:
     until(driver, lambda driver: not driver.find_elements(By.CSS_SELECTOR, close), "an end of the assistant")
 
 
-def runs_table(driver: WebDriver, link: str, number: int) -> None:
-    """The shared view of `number` runs."""
+def runs_table(driver: WebDriver, link: str, number: int, shown: int) -> None:
+    """The shared view of `number` runs, those of a sweep folded below its own: so many rows are `shown`."""
     visit(driver, link)
     text(driver, "You're viewing a shared view")
-    wait_for_rows(driver, number)
+    wait_for_rows(driver, number, shown)
 
 
-def wait_for_rows(driver: WebDriver, number: int) -> None:
+def wait_for_rows(driver: WebDriver, number: int, shown: int) -> None:
     text(driver, f"{number} matching runs")
-    until(driver, lambda driver: len(driver.find_elements(By.CSS_SELECTOR, NAMES)) == number, f"{number} rows")
+    until(driver, lambda driver: len(driver.find_elements(By.CSS_SELECTOR, NAMES)) == shown, f"{shown} rows")
+
+
+def unfold(driver: WebDriver, row: int, shown: int) -> None:
+    """Press the + of a sweep's row; so many rows are shown then."""
+    seen(driver, f"{NAMES}[row-index='{row}'] button[data-component-id*='runnamecellrenderer']").click()
+    until(driver, lambda driver: len(driver.find_elements(By.CSS_SELECTOR, NAMES)) == shown, f"{shown} rows")
 
 
 def columns(driver: WebDriver) -> list[str]:

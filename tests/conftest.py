@@ -1,6 +1,6 @@
 """What every test gets: a cache folder of this session's own, and PyTorch's process-wide state, put back afterwards.
 
-And what it may ask for: `plain_git`, and `here`, a folder with a store to record in.
+And what it may ask for: `plain_git`, `here`, a folder with a store to record in, and `server`, a tracking server.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import Server
 
 from blitz.tracking import store
 
@@ -76,3 +77,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     return tmp_path
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_store: Path) -> Iterator[Server]:
+    """A running `mlflow server` with a store of its own."""
+    found = Server(tmp_path / "server")
+    shutil.copy(empty_store, found.folder / "mlflow.db")
+    found.start()
+    yield found
+    found.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
@@ -10,6 +12,8 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -18,21 +22,49 @@ BLITZ = [sys.executable, "-m", "blitz"]
 QUICK = ["data=digits", "batch_size=32", "device.threads=1", "tracking.figures=false"]
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """`blitz ARGUMENTS…` in a folder."""
+def start(folder: Path, *arguments: str, own_group: bool = False, **environment: str) -> subprocess.Popen[str]:
+    """`blitz ARGUMENTS…` in a folder; in a process group of its own, as a shell starts it in a terminal."""
     inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     return subprocess.Popen(
         [*BLITZ, *arguments],
         cwd=folder, env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0 if own_group else None,
     )  # fmt: skip
 
 
 def finished(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Exit code, output and errors of `blitz ARGUMENTS…`."""
-    process = start(folder, *arguments, **environment)
+    process = start(folder, *arguments, own_group=False, **environment)
     output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors
+
+
+@contextmanager
+def in_a_terminal(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`blitz ARGUMENTS…` in a terminal of its own, which is closed at the end of the block."""
+    ours, its = pty.openpty()
+    take = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", take, *BLITZ, *arguments],
+        cwd=folder, env=inherited, stdin=its, stdout=its, stderr=its, start_new_session=True,
+    )  # fmt: skip
+    os.close(its)
+    closed = threading.Event()
+
+    def read() -> None:  # a full terminal would hold the process up
+        while not closed.is_set():
+            if select.select([ours], [], [], 0.05)[0]:
+                os.read(ours, 65536)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield process
+    finally:
+        closed.set()
+        reader.join()
+        os.close(ours)
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> str:
@@ -48,6 +80,14 @@ def wait_for(process: subprocess.Popen[str], text: str) -> str:
         patience.cancel()
     assert process.stderr is not None
     raise AssertionError(f"{text!r} never came: {process.stderr.read()}")
+
+
+def wait_for_checkpoints(folder: Path, number: int) -> None:
+    """Until so many runs have a checkpoint to go on from."""
+    deadline = time.monotonic() + 300
+    while len(list(folder.glob("runs/*/checkpoints/last.pt"))) < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # between two looks, not for luck
 
 
 def kill_with_its_children(process: subprocess.Popen[str]) -> None:

@@ -29,6 +29,16 @@ def client(uri: str | None = None) -> MlflowClient:
 
 
 def runs(uri: str | None = None) -> list[Run]:
+    """Those that were trained, the newest first."""
+    return [run for run in _all(uri) if store.OF_A_SWEEP not in run.data.tags]
+
+
+def sweeps(uri: str | None = None) -> list[Run]:
+    """Those that stand for a sweep, the newest first."""
+    return [run for run in _all(uri) if store.OF_A_SWEEP in run.data.tags]
+
+
+def _all(uri: str | None) -> list[Run]:
     found = client(uri)
     return list(found.search_runs(store.experiment_ids(found)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import signal
 import sys
@@ -35,6 +36,7 @@ def blitz(*arguments: str) -> Ended:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        gc.unfreeze()  # this process goes on
     return Ended(int(ended.value.code or 0), output.getvalue(), errors.getvalue().splitlines())
 
 

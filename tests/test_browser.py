@@ -21,7 +21,7 @@ import pytest
 from mlflow.entities import Run
 from PIL import Image
 from processes import finished, start, wait_for
-from recorded import runs
+from recorded import runs, sweeps
 from selenium.webdriver.chrome.webdriver import WebDriver
 
 from blitz.tracking.views import ALWAYS
@@ -36,11 +36,12 @@ LINK = "viewStateShareKey=blitz"
 
 @dataclass
 class Recorded:
-    """Three runs of a sweep, the newest first, and another one; and the UI's link to them."""
+    """Three runs of a sweep, the newest first, the sweep's own and another one; and the UI's link to them."""
 
     folder: Path
     link: str
     sweep: list[Run]
+    parent: Run
     other: Run
 
     def page(self, run: Run) -> str:
@@ -61,11 +62,13 @@ def recorded(driver: WebDriver, tmp_path_factory: pytest.TempPathFactory) -> Ite
     ):
         code, _, errors = finished(folder, *command)
         assert code == 0, errors
-    other, *sweep = runs(f"sqlite:///{folder}/mlflow.db")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    other, *sweep = runs(uri)
+    (parent,) = sweeps(uri)
     ui, link = start_ui(folder)
     browser.visit(driver, link)
     browser.close_assistant(driver)
-    yield Recorded(folder, link, sweep, other)
+    yield Recorded(folder, link, sweep, parent, other)
     ui.send_signal(signal.SIGINT)
     ui.communicate(timeout=60)
 
@@ -93,36 +96,41 @@ def keep(driver: WebDriver, name: str, height: int) -> None:
         assert path.stat().st_size < 200_000  # bytes, for the README
 
 
-def test_the_link_shows_what_runs_are_called_and_what_tells_them_apart(driver: WebDriver, recorded: Recorded) -> None:
-    browser.runs_table(driver, recorded.link, 4)
+def test_a_sweep_is_a_row_that_unfolds_to_jobs_with_what_differs(driver: WebDriver, recorded: Recorded) -> None:
+    browser.runs_table(driver, recorded.link, 5, shown=2)
     what = "data=folder limit=5000 epochs=5 quickstart" if IMAGES else "epochs=5 quickstart"
     names = [f"lr={rate}" for rate in reversed(RATES)]  # a sweep's jobs are called by what differs
-    assert browser.row_names(driver) == [f"optimizer=adamw lr=0.001 {what}", *names]
-    wanted = {"params.`optimizer.lr`", "params.`optimizer.name`", "metrics.`val/accuracy`"}
+    folded = [f"optimizer=adamw lr=0.001 {what}", f"lr={','.join(RATES)}"]
+    assert browser.row_names(driver) == folded
+    browser.unfold(driver, 1, shown=5)
+    assert browser.row_names(driver) == [*folded, *names]
+    wanted = {"params.`optimizer.lr`", "params.`optimizer.name`", "metrics.`objective`"}
     browser.until(driver, lambda driver: wanted <= set(browser.columns(driver)), f"columns {wanted}")
     params = [run.data.params for run in (*recorded.sweep, recorded.other)]
     same = {name for name, value in params[0].items() if all(others.get(name) == value for others in params)}
     assert {"epochs", "batch_size", "seed", "model.name"} <= same
     assert {f"params.`{name}`" for name in same - set(ALWAYS)} & set(browser.columns(driver)) == set()
-    assert [browser.cell(driver, row, "params.`optimizer.lr`") for row in (1, 2, 3)] == list(reversed(RATES))
-    cells = [float(browser.cell(driver, row, "metrics.`val/accuracy`")) for row in (1, 2, 3)]
-    assert cells == pytest.approx([run.data.metrics["val/accuracy"] for run in recorded.sweep])
+    assert [browser.cell(driver, row, "params.`optimizer.lr`") for row in (2, 3, 4)] == list(reversed(RATES))
+    cells = [float(browser.cell(driver, row, "metrics.`objective`")) for row in (1, 2, 3, 4)]
+    accuracies = [run.data.metrics["objective"] for run in recorded.sweep]
+    assert cells == pytest.approx([max(accuracies), *accuracies])
     keep(driver, "runs.png", 450)
 
 
 def test_mlflows_own_table_which_comes_back_with_f5_has_no_parameter_and_no_metric(
     driver: WebDriver, recorded: Recorded
 ) -> None:
-    browser.runs_table(driver, recorded.link, 4)
+    browser.runs_table(driver, recorded.link, 5, shown=2)
     driver.refresh()
-    browser.wait_for_rows(driver, 4)
+    browser.wait_for_rows(driver, 5, shown=2)
     browser.until(driver, lambda driver: "attributes.`Source`" in browser.columns(driver), "MLflow's columns")
     assert [name for name in browser.columns(driver) if name.startswith(("params.", "metrics."))] == []
 
 
 def test_comparing_three_runs_shows_which_parameter_made_the_difference(driver: WebDriver, recorded: Recorded) -> None:
-    browser.runs_table(driver, recorded.link, 4)
-    browser.compare(driver, [1, 2, 3])
+    browser.runs_table(driver, recorded.link, 5, shown=2)
+    browser.unfold(driver, 1, shown=5)
+    browser.compare(driver, [2, 3, 4])
     assert browser.plotted_parameters(driver) == ["optimizer.lr"]
     rows = browser.parameter_rows(driver)
     assert rows.keys() >= {"batch_size", "data.name", "epochs", "model.name", "optimizer.lr", "optimizer.name"}
@@ -149,10 +157,10 @@ def test_a_runs_note_says_what_it_was_and_how_to_repeat_it(driver: WebDriver, re
 def test_metrics_are_grouped_by_what_they_are_about(driver: WebDriver, recorded: Recorded) -> None:
     run = recorded.sweep[-1]
     groups = Counter(name.partition("/")[0] for name in run.data.metrics)
-    assert groups.keys() == {"train", "val", "test", "time", "system"}
-    system = groups.pop("system")
+    assert groups.keys() == {"objective", "train", "val", "test", "time", "system"}
+    system, objective = groups.pop("system"), groups.pop("objective")
     shown = browser.sections(driver, recorded.page(run), "model")
-    assert {name: number for name, number in shown.items() if number} == groups
+    assert {name: number for name, number in shown.items() if number} == {**groups, "Model metrics": objective}
     assert browser.sections(driver, recorded.page(run), "system") == {"System metrics": system}
 
 

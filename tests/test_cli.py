@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import logging
 import os
 import shlex
@@ -256,7 +257,9 @@ def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monke
 
     monkeypatch.setattr(blitz.runner, "run", recorded)
     best = "best     seed=1: 50.00% on the validation images\n"
-    assert run("epochs=3 -m data=digits tracking=none seed=1,2 --config-dir .") == (0, best, "")
+    code, output, errors = run("epochs=3 -m data=digits tracking=none seed=1,2 --config-dir .")
+    assert (code, errors) == (0, "")
+    assert output.endswith(best)
     assert [settings.seed for settings, _ in calls] == [1, 2]
     assert [overrides for _, overrides in calls] == [
         ["epochs=3", "data=digits", "tracking=none", f"seed={seed}"] for seed in (1, 2)
@@ -310,3 +313,21 @@ def test_an_unknown_attribute():
 
 def test_run_stays_a_function_after_its_module_was_imported():
     assert blitz.run is blitz.runner.run
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the output: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: Permission denied"),
+        (ConnectionResetError("by\nhttp://me:secret-word@host"), "ConnectionResetError: by http://***@host"),
+    ],
+)
+def test_an_error_of_the_operating_system_costs_one_line(
+    run: Blitz, monkeypatch: pytest.MonkeyPatch, error: OSError, told: str
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(VERBS, "main", fail)
+    assert run("compare") == (1, "", f"blitz: {told}\n")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from blitz.tracking import figures
-from blitz.tracking.figures import confusion, curves, per_class_accuracy, save, worst_mistakes
+from blitz.tracking.figures import blank, confusion, curves, labels, per_class_accuracy, save, worst_mistakes
 
 CLASSES = ["cat", "dog", "a$b$c"]
 COUNTS = np.array([[6, 3, 1], [0, 20, 0], [0, 0, 0]])
@@ -182,6 +182,21 @@ def test_no_mistakes(number: int) -> None:
     figure = worst_mistakes(images, true, true, confidence, CLASSES)
     assert [text.get_text() for text in figure.texts] == ["There were no mistakes."]
     assert figure.axes == []
+
+
+# ---- names
+
+
+def test_names_are_wrapped_before_dollars_are_escaped() -> None:
+    assert labels(["abc$ef", "a b"], 10, 4) == ["abc\\$\nef", "a b"]
+
+
+def test_what_no_font_can_draw_is_no_warning(tmp_path: Path) -> None:
+    names = labels(["a\tb\n\0", "猫 é → 😀", "犬 é → 😀"], 22)
+    assert names == ["a b ?", "1: ? é → 😀", "2: ? é → 😀"]
+    figure = blank(3, 2)
+    figure.text(0, 0.5, " ".join(names))
+    expect_png(figure, tmp_path / "names.png")  # a warning is an error here
 
 
 # ---- files

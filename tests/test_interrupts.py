@@ -229,7 +229,7 @@ class Slow(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        if b"step" in bytes(data):
+        if b"step 1" in bytes(data):
             signal.raise_signal(signal.SIGINT)
         self.lines += bytes(data)
         return len(data)
@@ -323,6 +323,7 @@ with graceful() as interrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
+@pytest.mark.slow
 def test_a_run_is_saved_within_a_step_of_a_sigterm(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", TRAINING], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -343,6 +344,7 @@ def test_a_run_is_saved_within_a_step_of_a_sigterm(tmp_path: Path) -> None:
     assert (tmp_path / "last.pt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
 def test_a_run_that_hangs_is_ended_by_the_second_ctrl_c(tmp_path: Path) -> None:
     with subprocess.Popen(

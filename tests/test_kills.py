@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from processes import QUICK, finished, kill_with_its_children, start
-from recorded import assert_the_store_has_all_of, journal, runs
+from recorded import assert_the_store_has_all_of, journal, lines
 
 from blitz.tracking.journal import is_result
 from blitz.tracking.sending import sole_sender
@@ -110,6 +110,7 @@ def comparable(folder: Path) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 def test_kill_9_at_every_touch_of_a_file(tmp_path: Path) -> None:
     script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_TOUCH]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -136,6 +137,22 @@ COMBINATIONS = [
 ]  # fmt: skip
 
 
+def ended_within(process: subprocess.Popen[str], seconds: float) -> str | None:
+    """What a process that ended wrote as errors; None if it goes on."""
+    try:
+        return process.communicate(timeout=seconds)[1]
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def ended_before(process: subprocess.Popen[str], folder: Path, points: int) -> str | None:
+    """As `ended_within`, but waits until its run has journaled so many lines."""
+    while sum(path.read_bytes().count(b"\n") for path in folder.glob("runs/*/metrics.jsonl")) <= points:
+        if (errors := ended_within(process, 0.02)) is not None:
+            return errors
+    return None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(COMBINATIONS)))
 def test_real_processes_that_are_killed_at_random_moments(number: int, tmp_path: Path, empty_store: Path) -> None:
@@ -149,22 +166,25 @@ def test_real_processes_that_are_killed_at_random_moments(number: int, tmp_path:
     began = time.monotonic()
     assert finished(tmp_path / "whole", *asked)[0] == 0
     usual = time.monotonic() - began
+    points = len(lines(next((tmp_path / "whole").glob("runs/*"))))
     store = f"sqlite:///{tmp_path}/cut/mlflow.db"
     command, kills = asked, 0
     while True:
         process = start(tmp_path / "cut", *command)
-        try:
-            _, errors = process.communicate(timeout=chance.uniform(0.25, 0.8) * usual if kills < 3 else 300)
+        if kills == 0:  # by what it did: a clock alone might be too late for a run that is quicker than the first
+            errors = ended_before(process, tmp_path / "cut", int(chance.uniform(0, 0.9) * points))
+        else:  # by the clock: its start and its end have a chance too
+            errors = ended_within(process, chance.uniform(0.25, 0.8) * usual if kills < 3 else 300)
+        if errors is not None:
             break
-        except subprocess.TimeoutExpired:
-            kills += 1
+        kills += 1
         if chance.random() < 0.5:
             kill_with_its_children(process)
         else:  # its writer lives on, and marks the run
             process.kill()
             process.communicate(timeout=60)
         if records := list((tmp_path / "cut").glob("runs/*/mlflow.json")):
-            command = ["resume", "last" if runs(store) else str(records[0].parent)]
+            command = ["resume", "last"]
             if json.loads(records[0].read_text())["status"] == "FINISHED":  # it was killed while it sent the rest
                 command = ["sync"]
     assert process.returncode == 0, errors

@@ -322,7 +322,16 @@ def test_an_uploaded_model_is_the_runs_and_loads_by_both_uris(saved: Saved, clie
         assert (loaded.metadata.run_id, loaded.model_id) == (run_id, model_id)
 
 
-@pytest.mark.parametrize("step", ["log_outputs", "log_model_artifacts", "log_model_artifact", "finalize_logged_model"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "log_model_artifacts",
+        *(
+            pytest.param(step, marks=pytest.mark.slow)
+            for step in ("log_outputs", "log_model_artifact", "finalize_logged_model")
+        ),
+    ],
+)
 def test_an_upload_that_broke_off_is_finished_and_not_begun_again(
     step: str, saved: Saved, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import http.client
 import re
-import shutil
 import signal
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,15 +16,6 @@ from recorded import artifacts, assert_the_store_has_all_of, runs
 
 pytestmark = pytest.mark.slow
 ENDLESS = [*QUICK, "epochs=100000", "tracking.step_loss=1", "report_every=5"]
-
-
-@pytest.fixture
-def server(tmp_path: Path, empty_store: Path) -> Iterator[Server]:
-    found = Server(tmp_path / "server")
-    shutil.copy(empty_store, found.folder / "mlflow.db")
-    found.start()
-    yield found
-    found.stop()
 
 
 def the_folder(tmp_path: Path) -> Path:

@@ -160,6 +160,7 @@ def test_a_table_and_json_say_the_same(trained: Trained, tmp_path: Path) -> None
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_process_in_another_folder_prints_json_and_nothing_else(trained: Trained, tmp_path: Path) -> None:
     plain("green", (100, 50)).save("wide.png")
     code, output, errors = finished(

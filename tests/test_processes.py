@@ -13,7 +13,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import BLITZ, QUICK, finished, kill_with_its_children, start, wait_for
+from processes import (
+    BLITZ,
+    QUICK,
+    finished,
+    in_a_terminal,
+    kill_with_its_children,
+    start,
+    wait_for,
+    wait_for_checkpoints,
+)
 from recorded import assert_the_store_has_all_of, lines, runs
 
 from blitz.tracking.abandoned import WHY
@@ -41,6 +50,26 @@ def test_a_signal_ends_a_run_as_killed_with_its_record_closed(tmp_path: Path, se
 
 
 @pytest.mark.slow
+def test_a_closed_terminal_ends_a_run_with_its_state_saved(tmp_path: Path) -> None:
+    with in_a_terminal(tmp_path, *QUICK, "epochs=10000") as process:
+        wait_for_checkpoints(tmp_path, 1)
+    assert process.wait(timeout=120) == 143
+    assert statuses(tmp_path) == ["KILLED"]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert "the terminal was closed; stopping after this step" in (folder / "run.log").read_text()
+    assert "stopped; 'blitz resume " in (folder / "run.log").read_text()
+
+
+def test_a_reader_that_goes_first_ends_a_command_without_a_word(tmp_path: Path) -> None:
+    with start(tmp_path, "options") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # as `| head` does
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     process = start(tmp_path, *QUICK, "epochs=10000", "data.limit=1000")
     wait_for(process, "epoch 2/10000")
@@ -54,6 +83,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     assert statuses(tmp_path) == ["KILLED"]
 
 
+@pytest.mark.slow
 def test_kill_9_of_training_alone_is_marked_by_its_writer(tmp_path: Path) -> None:
     process = start(tmp_path, *QUICK, "epochs=10000", "tracking.step_loss=1")
     wait_for(process, "epoch 2/10000")
@@ -88,6 +118,7 @@ def test_a_run_that_went_down_with_its_machine_is_marked_by_the_next_command(tmp
     assert marked[0].data.metrics.keys() >= {"train/loss", "train/step_loss", "val/accuracy"}
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_run_in_one_line_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -115,6 +146,7 @@ def test_a_full_disk_ends_a_run_in_one_line_and_keeps_the_last_good_state(tmp_pa
         subprocess.run(["umount", small], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_from_the_start_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     limit = (2_000, resource.RLIM_INFINITY)
     process = subprocess.run(
@@ -165,9 +197,8 @@ def test_a_diverging_run_exits_with_1_and_one_line(tmp_path: Path) -> None:
     assert re.fullmatch(line, errors)
 
 
-@pytest.mark.parametrize(
-    "launcher", [[], pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]])
 def test_a_sweep_goes_on_after_a_job_that_failed_and_exits_with_1(tmp_path: Path, launcher: list[str]) -> None:
     sweep = start(tmp_path, "-m", *QUICK, "epochs=1", "data.limit=100", "optimizer.lr=1e30,0.01", *launcher)
     output, errors = sweep.communicate(timeout=300)
@@ -209,3 +240,20 @@ def test_the_ui_answers_and_takes_runs_as_a_server_and_ends_with_ctrl_c(tmp_path
     assert ui.returncode == 0, errors
     assert "Traceback" not in errors
     assert statuses(tmp_path) == ["FINISHED"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
+def test_a_full_disk_behind_the_output_costs_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [*BLITZ, "options", "model", "net"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (1, "blitz: the output: No space left on device\n")
+
+
+def test_a_closed_output_is_no_trouble() -> None:
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *BLITZ, "options", "model", "net"],
+        stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import shutil
@@ -155,12 +156,18 @@ def test_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tags(package: Path) -> None:
+    found = collect([])
+    assert tags(found)["git.diff"] == "none"
     (package / "new.py").write_bytes(b"")
     found = collect([])
+    found["code"]["diff_sha256"] = "0123456789abcdef"  # as a run's opening adds it
+    found["packages"] = {"b": "2", "a": "1"}
     assert tags(found) == {
         "git.commit": found["code"]["commit"],
         "git.branch": "main",
         "git.dirty": "true",
+        "git.diff": "0123456789ab",
+        "packages": hashlib.sha256(b"a==1\nb==2").hexdigest()[:12],
         "host": found["host"],
         "user": found["user"],
         "device.cpu": found["cpu"]["model"],

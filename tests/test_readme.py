@@ -35,6 +35,8 @@ def blocks(language: str) -> list[str]:
     return found
 
 
+SLOW = ("joblib", "resnet18", "vit")  # trained in the README's place on a few images, and still seconds
+OF_A_SWEEP = ("blitz compare", "blitz -m sweep.resume")
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 
 
@@ -43,6 +45,19 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for all commands, as a reader would use one, with a folder of images in it."""
     folder = tmp_path_factory.mktemp("readme")
     make_images(folder / "images", train=80, test=20, size=(40, 30))
+    (points,) = [block for block in blocks("text") if block.startswith("$ cat points.csv\n")]
+    (folder / "points.csv").write_text(points.partition("\n")[2])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sweep that has ended."""
+    folder = tmp_path_factory.mktemp("swept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        asked = ["data=digits", *SHORT, "batch_size=20", "optimizer.lr=0.1,0.01", "seed=0,1"]
+        assert command_line("-m", *asked).code == 0
     return folder
 
 
@@ -54,7 +69,25 @@ def test_make_commands_name_targets(command: str) -> None:
     assert done.returncode == 0, done.stderr  # .ci/run runs them for real
 
 
-@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("blitz ") and line != "blitz ui"])
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith(OF_A_SWEEP)])
+def test_commands_about_a_sweep(command: str, swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(swept)
+    ended = command_line(*shlex.split(command)[1:])
+    assert (ended.code, ended.told) == (0, [])
+    assert ended.output.count("skipped  job") == (4 if "sweep.resume" in command else 0)
+    assert ("test/accuracy,test/accuracy ±" if "csv" in command else "objective") in ended.output
+    if "--plot" in command:
+        assert (swept / "sweep.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(line, marks=pytest.mark.slow) if any(word in line for word in SLOW) else line
+        for line in COMMANDS
+        if line.startswith("blitz ") and line != "blitz ui" and not line.startswith(OF_A_SWEEP)
+    ],
+)
 def test_blitz_commands(
     command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,9 +136,12 @@ def check_a_command_about_a_run(
 
 
 def test_commands_are_all_of_a_kind_that_is_tested() -> None:
-    assert [line for line in COMMANDS if not line.startswith(("make ", "blitz "))] == []
+    others = [line for line in COMMANDS if not line.startswith(("make ", "blitz "))]
+    page = (ROOT / "experiments" / "sixty_minute_blitz" / "README.md").read_text()
+    assert [line for line in others if f"\n{line}\n" not in page] == []  # whose commands have a test of their own
 
 
+@pytest.mark.slow
 def test_python_examples(here: Path) -> None:
     script = "\n".join(block.replace('"batch_size=32"]', '"batch_size=32", "epochs=1"]') for block in blocks("python"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -218,7 +218,7 @@ def test_all_mistakes_are_told_together_each_in_one_line(toys):
         "toy.length: a value is needed (accepted: number > 0)",
         "toy.lenght: no such option of horn; did you mean toy.length?",
         "toy.valves=-1: accepted: integer >= 0",
-        "toy.pitch=440: accepted: number",
+        'toy.pitch="440": accepted: number',
         "toy.notes=[1, 0]: accepted: list of: integer >= 1",
         "toy.colour: no such option of horn",
     }

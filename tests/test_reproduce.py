@@ -54,7 +54,9 @@ RECIPES = [
 ]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=" ".join)
+@pytest.mark.parametrize(
+    "recipe", [*RECIPES[:2], *(pytest.param(recipe, marks=pytest.mark.slow) for recipe in RECIPES[2:])], ids=" ".join
+)
 def test_a_run_comes_out_identical_from_the_store_alone(
     here: Path, monkeypatch: pytest.MonkeyPatch, recipe: list[str]
 ) -> None:
@@ -83,10 +85,10 @@ def test_a_threads_number_that_was_chosen_for_the_run_is_the_number_again(
 ) -> None:
     from blitz.parts import devices
 
-    monkeypatch.setattr(devices, "_usable_cores", lambda: 2)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 2)
     original = trained("device.threads=auto", "batch_size=20")
     assert original.data.params["device.threads"] == "2"
-    monkeypatch.setattr(devices, "_usable_cores", lambda: 1)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 1)
     assert "verdict  identical" in command("reproduce", "last").output
     assert latest().data.params["device.threads"] == "2"
     assert latest().data.tags["config_hash"] == original.data.tags["config_hash"]
@@ -223,6 +225,7 @@ def images(here: Path) -> Path:
     return make_images(here / "images", train=40, test=10, size=(20, 20))
 
 
+@pytest.mark.slow
 def test_weights_that_a_run_began_with_come_from_here_or_from_the_store(here: Path) -> None:
     first = trained()
     second = trained("model.weights=last")
@@ -426,3 +429,11 @@ def test_the_commands_that_check_prints_bring_the_recorded_code_back(
     assert (code, told) == (0, "")
     assert "verdict  identical" in output
     assert "code." not in output.partition("what differs")[2].partition("data  ")[0]
+
+
+def test_a_run_from_before_there_was_an_objective_reproduces(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr("blitz.record.OBJECTIVE", "time/objective")  # any name that no repetition looks at
+        trained()
+    assert "verdict  identical" in command("reproduce", "last").output
+    assert "objective" in latest().data.metrics

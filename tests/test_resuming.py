@@ -85,7 +85,14 @@ def choices() -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("choice", choices(), ids=" ".join)
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param(choice, marks=pytest.mark.slow) if choice[0].startswith(("loss=", "schedule=")) else choice
+        for choice in choices()
+    ],
+    ids=" ".join,
+)
 def test_a_run_that_was_stopped_goes_on_with_the_same_bits(
     choice: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -477,9 +484,29 @@ def test_a_folder_that_holds_no_run_and_a_run_whose_folder_is_gone_are_told(here
     assert folder_of("last") == here / "elsewhere"
 
 
+def test_the_last_run_may_be_one_that_no_store_has_heard_of(here: Path) -> None:
+    with pytest.raises(BadInput, match="last: no such run in"):
+        folder_of("last")
+    killed = run([*UNTRACKED, "epochs=1"])  # as is one whose writer was killed with it
+    assert folder_of("last").absolute() == killed.absolute()
+    recorded = run([*TINY, "epochs=1"])
+    assert folder_of("last") == recorded.absolute()
+    newest = run([*UNTRACKED, "epochs=1", "seed=1"])
+    (newest / "mlflow.json").write_text("{")  # damaged
+    assert folder_of("last") == recorded.absolute()
+    (newest / "mlflow.json").write_text(
+        json.dumps({**json.loads((killed / "mlflow.json").read_text()), "started_at": 2**42})
+    )
+    assert folder_of("last").absolute() == newest.absolute()
+    assert folder_of("last", f"sqlite:///{here}/mlflow.db") == recorded.absolute()  # asked of this store alone
+    about = json.loads((newest / "mlflow.json").read_text())
+    (newest / "mlflow.json").write_text(json.dumps({**about, "host": "another"}))
+    assert folder_of("last") == recorded.absolute()
+
+
 def test_only_one_process_trains_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stopped(UNTRACKED, 12, monkeypatch)
     from blitz.tracking.folder import sole_trainer
 
-    with sole_trainer(folder), pytest.raises(BadInput, match="another process is training this run"):
+    with sole_trainer(folder), pytest.raises(BadInput, match="another process is at work on it"):
         runner.resume(folder)

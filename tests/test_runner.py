@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,8 @@ def test_best_weights_are_those_of_the_best_validation_accuracy(here: Path) -> N
     result = run("tracking=none", "epochs=5", "optimizer.lr=0.3")
     accuracies = [epoch["val/accuracy"] for epoch in result.history]
     assert result.objective == max(accuracies) == accuracies[result.best_epoch - 1]
+    assert [epoch["objective"] for epoch in result.history] == list(accumulate(accuracies, max))
+    assert [value for _, value in journal(result.folder)["objective"]] == list(accumulate(accuracies, max))
     assert checkpoint.load(result.folder / "checkpoints/best.pt")["epoch"] == result.best_epoch
     assert checkpoint.load(result.folder / "checkpoints/last.pt")["epoch"] == 5
 
@@ -165,6 +168,7 @@ def test_without_validation_the_last_epoch_counts(here: Path) -> None:
     result = run("tracking=none", "data.validation=0")
     assert result.best_epoch == 2
     assert result.objective == result.history[-1]["train/accuracy"]
+    assert [epoch["objective"] for epoch in result.history] == [epoch["train/accuracy"] for epoch in result.history]
     assert "val/accuracy" not in result.history[-1]
 
 
@@ -177,6 +181,7 @@ def test_early_stopping_ends_a_run_that_gets_no_better(here: Path) -> None:
 def test_evaluating_more_rarely_still_evaluates_the_last_epoch(here: Path) -> None:
     result = run("tracking=none", "epochs=3", "eval_every=2")
     assert ["val/accuracy" in epoch for epoch in result.history] == [False, True, True]
+    assert ["objective" in epoch for epoch in result.history] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -322,6 +327,7 @@ def test_a_gradient_norm_is_recorded_where_it_is_clipped(here: Path) -> None:
     assert all(norm > 0 for _, norm in norms)
 
 
+@pytest.mark.slow
 def test_debug_overfit_brings_one_batch_to_zero_loss(here: Path) -> None:
     result = blitz.run(
         blitz.compose(["data=digits", "debug=overfit", "optimizer.lr=0.01", "device.threads=1", "tracking=none"])

@@ -142,6 +142,7 @@ def test_a_deleted_run_is_told(apart: Path, capsys: pytest.CaptureFixture[str]) 
     assert "must be in the 'active' state" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_store_whose_maker_was_killed_half_way_is_made_anew(apart: Path) -> None:
     Path("fresh.db").unlink(missing_ok=True)
     Path(".fresh.db.unfinished.1").write_bytes(b"SQLite format 3\0 and half a table")

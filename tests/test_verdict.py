@@ -148,3 +148,11 @@ def test_the_noise_of_images_holds_two_accuracies_nineteen_times_out_of_twenty()
     pairs = [[sum(chance.random() < 0.7 for _ in range(400)) / 400 for _ in range(2)] for _ in range(1000)]
     assert sum(abs(a - b) <= tolerance.width for a, b in pairs) / 1000 == pytest.approx(0.95, abs=0.02)
     assert "400 images" in tolerance.source
+
+
+def test_a_difference_begins_where_it_came_from_not_in_what_follows_from_it() -> None:
+    then = {"objective": {1: 0.5}, "val/accuracy": {1: 0.5}}
+    now = {"objective": {1: 0.6}, "val/accuracy": {1: 0.6}}
+    found = compare(then, now, {}, {}, steps_per_epoch=10, noise=NOISE)
+    assert found.first is not None
+    assert found.first.name == "val/accuracy"

@@ -35,5 +35,20 @@ def test_every_experiment_with_runs_gets_a_view_and_the_newest_is_told_first(her
     columns = json.loads(view["state"])["selectedColumns"]
     assert columns[:2] == ["params.`optimizer.lr`", "params.`model.name`"]
     assert "params.`epochs`" not in columns
-    assert "metrics.`val/accuracy`" in columns
+    assert "metrics.`objective`" in columns
     assert "mlflow.sharedViewState.blitz" not in found.get_experiment(ids["empty"]).tags
+
+
+def test_what_a_sweeps_own_run_lacks_makes_no_difference(here: Path) -> None:
+    found = client()
+    experiment = found.create_experiment("sweep")
+    parent = found.create_run(experiment, tags={"sweep.jobs": "2"}).info.run_id
+    for rate in ("0.1", "0.2"):
+        run = found.create_run(experiment, tags={"mlflow.parentRunId": parent})
+        found.log_param(run.info.run_id, "optimizer.lr", rate)
+        found.log_param(run.info.run_id, "epochs", 3)
+    views.save(found, "http://127.0.0.1:5000")
+    state = json.loads(json.loads(found.get_experiment(experiment).tags["mlflow.sharedViewState.blitz"])["state"])
+    assert [name for name in state["selectedColumns"] if name.startswith("params.")] == [
+        "params.`optimizer.lr`", "params.`model.name`",
+    ]  # fmt: skip

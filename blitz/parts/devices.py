@@ -62,12 +62,13 @@ def cpu() -> torch.device:
     return torch.device("cpu")
 
 
-def cuda(*, index: Index = 0) -> torch.device:
+def cuda(*, index: Index | None = None) -> torch.device:
     """An NVIDIA GPU.
 
     Args:
-        index: which of the machine's GPUs, counted from 0
+        index: which of the machine's GPUs, counted from 0; null: the first, in a parallel sweep each job another
     """
+    index = index or 0
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found == 0:
         raise BadInput("device=cuda: this machine (or this build of PyTorch) has no CUDA device; use device=cpu")
@@ -86,6 +87,7 @@ def mps() -> torch.device:
 def prepare(
     device: torch.device,
     batch_size: int,
+    cores: int | None = None,
     *,
     precision: Precision = "fp32",
     channels_last: bool = False,
@@ -94,6 +96,8 @@ def prepare(
     deterministic: bool = True,
 ) -> Device:
     """Set this process up to compute as asked; all of it anew, since a sweep runs many jobs in one process.
+
+    `cores`: how many it has for itself, where that is not every one.
 
     Raises BadInput, before anything is set, for what the device cannot do.
 
@@ -105,7 +109,7 @@ def prepare(
         deterministic: refuse kernels that give other bits from run to run
     """
     _refuse(device, precision)
-    number = _usable_cores() if threads == "auto" and batch_size >= FEW_IMAGES else 1 if threads == "auto" else threads
+    number = threads if threads != "auto" else cores or usable_cores() if batch_size >= FEW_IMAGES else 1
     torch.set_num_threads(number)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's matrix library starts
@@ -132,7 +136,8 @@ def _refuse(device: torch.device, precision: Precision) -> None:
         raise BadInput("device.precision=fp16: a CPU gains nothing from it; use bf16 or fp32")
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Those of this machine that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from blitz import description, runner
-from blitz.display import Display, print_table
+from blitz.display import Display, print_table, printable
 from blitz.errors import BadInput
 from blitz.job import device_of
 from blitz.opening import surroundings
@@ -16,12 +16,12 @@ from blitz.record import Record
 from blitz.settings import Settings
 from blitz.studies import reproduction
 from blitz.studies.original import Original
-from blitz.studies.reproduction import Reproduction, printable
+from blitz.studies.reproduction import Reproduction
 from blitz.studies.verdict import Tolerance, compare, from_images, from_seeds
 from blitz.tracking import git, journal, sending, store
 from blitz.tracking.credentials import redact
 from blitz.tracking.differences import Difference, differences
-from blitz.tracking.journal import JOURNAL
+from blitz.tracking.journal import JOURNAL, OBJECTIVE
 from blitz.tracking.provenance import PACKAGE
 
 logger = logging.getLogger("blitz")
@@ -129,6 +129,8 @@ def _compared(
     for point in journal.every_point(record.folder / JOURNAL):
         if journal.is_result(point.name):
             now.setdefault(point.name, {})[point.step] = point.value
+    if OBJECTIVE not in original.results:  # recorded before there was this metric, which follows from the others
+        now.pop(OBJECTIVE, None)
     verdict = compare(
         original.results,
         now,

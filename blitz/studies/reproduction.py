@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from blitz.display import printable
 from blitz.studies.verdict import DIFFERENT, IDENTICAL, Verdict
 from blitz.tracking.differences import Difference
 from blitz.tracking.folder import write_whole
@@ -94,11 +95,6 @@ def write(found: Reproduction) -> None:
     else:
         text.append("Nothing that is recorded of code, packages, machine, device and data differs.")
     write_whole(found.folder / "reproduction.md", "\n".join(text) + "\n")
-
-
-def printable(text: str) -> str:
-    """Without what a record could do to a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _cut(text: str) -> str:

@@ -1,135 +1,168 @@
-"""`blitz -m`: every job is composed and checked before the first one starts; then they run, and what failed is told."""
+"""`blitz -m`: check every job, run those that have not finished, tell what came out."""
 
 from __future__ import annotations
 
-import json
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 
-from blitz.config import COMPOSING_ERRORS, explained, plain
-from blitz.description import briefly
-from blitz.display import print_table
-from blitz.errors import BadInput, SweepFailed, in_one_line
-from blitz.settings import Settings, check
-from blitz.studies.outcomes import FAILED, NOT_STARTED, Outcome, read_outcomes, times_begun
+from blitz.display import Unbroken, print_table
+from blitz.errors import BadInput, SweepFailed
+from blitz.parts.devices import usable_cores
+from blitz.runner import tracking_store
+from blitz.settings import Settings
+from blitz.studies import jobs as planning
+from blitz.studies.combinations import combinations
+from blitz.studies.going_on import Plan, finished
+from blitz.studies.jobs import SweepJob
+from blitz.studies.launching import at_once, go_on, launch, runs_here
+from blitz.studies.rehearsal import rehearse
+from blitz.studies.sweep_record import SweepRecord
+from blitz.studies.sweep_results import Results, command_to_go_on
+from blitz.tracking import store
 from blitz.tracking.credentials import redact
+from blitz.tracking.folder import sole_trainer
+from blitz.tracking.sweep_folder import Outcome, clear_outcomes, folder_of, is_any_trained, write_outcome
+from blitz.tracking.writer import Writer
 
-ATTEMPTS = 3  # that a job may begin: after that, what kills it is taken to be the job
 
+class Asked(NamedTuple):
+    """What Hydra hands to a sweeper."""
 
-@dataclass(frozen=True)
-class SweepJob:
-    """One combination of a sweep's values."""
-
-    number: int
-    overrides: tuple[str, ...]  # all of them, as a launcher hands them on
-    label: str  # those that differ from job to job
+    context: HydraContext
+    task: TaskFunction
     config: DictConfig
-    settings: Settings
+    arguments: Sequence[str]  # without those that are Hydra's own
+
+    @property
+    def of_hydra(self) -> list[str]:
+        """Those that choose the launcher, and the like."""
+        return [text for text in self.config.hydra.overrides.hydra if not text.startswith("hydra.mode=")]
 
 
-@dataclass
-class Frozen:
-    """Hands out the configs that were checked, whatever became of the files that they were composed from."""
+def sweep(asked: Asked) -> list[float | None]:
+    """Run all jobs of a sweep; returns their objectives.
 
-    configs: dict[tuple[str, ...], DictConfig]
-
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        return self.configs[tuple(sweep_overrides)]
-
-
-def sweep(context: HydraContext, task: TaskFunction, config: DictConfig, arguments: Sequence[str]) -> list[Any]:
-    """Run all jobs of a sweep. Raises BadInput for mistakes in any of them, before anything starts; SweepFailed where
-    jobs failed.
+    Raises BadInput for mistakes in any of them, before anything starts; SweepFailed where jobs failed; and
+    KeyboardInterrupt where it was stopped.
     """
-    jobs = _composed(context, config, arguments)
+    config = asked.config
+    plan, jobs = _jobs(asked)
     first = jobs[0].settings
+    skips = plan is not None or first.sweep.skip_finished
+    if first.sweep.skip_finished and first.tracking.name == "none":
+        raise BadInput("sweep.skip_finished=true: needs a store, which tells what has finished; not tracking=none")
+    number = at_once(config, len(jobs))
+    uri = tracking_store(first) if skips or not first.sweep.dry_run else None  # which a list of jobs does not need
+    known = folder_of(first.runs_dir, plan.id) if plan is not None else None
+    done = finished(jobs, uri, known) if skips else {}
+    _tell_skipped(jobs, done)
+    left = [job for job in jobs if job.number not in done]
     if first.sweep.dry_run:
-        _list(jobs)
+        _list(left)
         return []
-    folder = _folder(Path(first.runs_dir) / "sweeps")
+    if not left and plan is None:
+        Results(jobs, done).tell()
+        return [done[job.number].objective for job in jobs]
+    if uri is not None:
+        Writer.prepare()
+    if runs_here(config):
+        rehearse(left)
+    folder = _folder(first.runs_dir, plan)
+    with sole_trainer(folder):
+        if is_any_trained(folder):
+            raise BadInput(f"sweep.resume={folder.name}: some jobs are still being trained; wait for them")
+        clear_outcomes(folder)
+        for number, outcome in done.items():  # which a job is compared with before it keeps its weights
+            write_outcome(folder, number, outcome)
+        _hand_out(config, left, folder, min(number, len(left)))
+        if plan is not None:
+            go_on(left, folder)
+        plan = plan or Plan.of(folder.name, [*asked.arguments, *asked.of_hydra], jobs)
+        with redirect_stdout(Unbroken(sys.stdout)), redirect_stderr(Unbroken(sys.stderr)):
+            return _run(asked, jobs, done, plan, folder, uri)
+
+
+def _run(
+    asked: Asked, jobs: Sequence[SweepJob], done: Mapping[int, Outcome], plan: Plan, folder: Path, uri: str | None
+) -> list[float | None]:
+    record = SweepRecord.begin(folder, plan, jobs, done, uri)
+    left = [job for job in jobs if job.number not in done]
+    outcomes, interrupt = launch(asked.context, asked.task, asked.config, left, folder)
+    results = Results(jobs, {**done, **outcomes})
+    results.tell()
+    try:
+        results.save_tables(folder)
+        if jobs[0].settings.tracking.figures:
+            results.save_figures(folder, uri)
+    except OSError as error:  # a full disk: the jobs' own records are what counts
+        print(f"blitz: {error.filename or folder}: {error.strerror}", file=sys.stderr)
+    missing = record.end("KILLED" if interrupt.requested else "FAILED" if results.failed else "FINISHED", results)
+    if missing and uri is not None:
+        print(f"mlflow   {redact(uri)} lacks {missing} of the sweep's own run; 'blitz sync {folder}' sends it")
+    if interrupt.requested or results.left or results.failed:
+        own_groups = planning.own_groups(asked.config)
+        print(f"to go on {command_to_go_on(plan.id, asked.of_hydra, own_groups, jobs[0].settings)}")
+    if interrupt.requested:
+        raise interrupt.error()
+    if results.failed:
+        also = f", {results.left} not started (sweep.on_failure=stop)" if results.left else ""
+        raise SweepFailed(f"{len(results.failed)} of {len(jobs)} jobs failed{also}")
+    return [results.outcomes[job.number].objective for job in jobs]
+
+
+def _jobs(asked: Asked) -> tuple[Plan | None, list[SweepJob]]:
+    """All of them, checked, and the plan of an earlier sweep where they are its jobs. Raises BadInput."""
+    context, _, config, arguments = asked
+    planning.refuse_lists(context, arguments)
+    first = planning.first_settings(context, config, arguments)
+    options = first.sweep if first is not None else planning.options(context, config, arguments)
+    if first is not None and first.tracking.name == "mlflow" and not options.dry_run:
+        Writer.prepare()  # its seconds pass while the jobs are composed
+    if first is not None and options.resume is not None:
+        return _resumed(asked, first)
+    wanted = combinations(context, arguments, options)
+    jobs = planning.composed(context, config, wanted, options.points)
+    if options.resume is not None:
+        raise BadInput(f"sweep.resume={options.resume}: has its jobs already; leave out all else")
+    return None, jobs
+
+
+def _resumed(asked: Asked, first: Settings) -> tuple[Plan, list[SweepJob]]:
+    """The jobs of an earlier sweep. Raises BadInput where there is none, or where they would not be the same."""
+    assert first.sweep.resume is not None
+    uri = store.resolve(first.tracking.uri) if first.tracking.name != "none" else None
+    plan = Plan.find(first.sweep.resume, first.runs_dir, uri)
+    jobs = planning.composed(asked.context, asked.config, plan.combinations(asked.arguments), None)
+    return plan, plan.numbered(jobs)
+
+
+def _hand_out(config: DictConfig, jobs: Sequence[SweepJob], folder: Path, number: int) -> None:
+    """Write into each job's config what it has to know of the sweep, which runs so many side by side."""
     for job in jobs:
-        with open_dict(job.config):
+        with read_write(job.config.hydra), open_dict(job.config):
             job.config.hydra.sweep.dir = str(folder)
-            job.config.sweep.id, job.config.sweep.label = folder.name, job.label
-    outcomes = _launched(context, task, config, jobs, folder)
-    failed = [(job, outcomes[job.number]) for job in jobs if outcomes[job.number].status == FAILED]
-    for job, outcome in failed:
-        print(f"blitz: job {job.number} ({job.label}) failed: {redact(outcome.why)}", file=sys.stderr)
-    finished = [(job, outcomes[job.number]) for job in jobs if outcomes[job.number].objective is not None]
-    if finished:
-        job, best = max(finished, key=lambda pair: pair[1].objective or 0.0)
-        again = f"; blitz reproduce {best.run_id}" if best.run_id else ""
-        images = "validation" if job.settings.data["validation"] else "training"
-        print(f"best     {job.label}: {best.objective:.2%} on the {images} images{again}")
-    left = sum(outcome.status == NOT_STARTED for outcome in outcomes.values())
-    if failed:
-        also = f", {left} not started (sweep.on_failure=stop)" if left else ""
-        raise SweepFailed(f"{len(failed)} of {len(jobs)} jobs failed{also}")
-    return [outcomes[job.number].objective for job in jobs]
+            options = job.config.sweep
+            options.id, options.job, options.label = folder.name, job.number, job.label
+            options.cores = max(1, usable_cores() // number) if number > 1 else None
 
 
-def _composed(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -> list[SweepJob]:
-    """All jobs, checked; one that is there twice is told, and is one. Raises BadInput, or what Hydra raises."""
-    parser = OverridesParser.create(config_loader=context.config_loader)
-    overrides = parser.parse_overrides(list(arguments))
-    (combinations,) = BasicSweeper.split_arguments(overrides, None)
-    swept = [override.get_key_element() for override in overrides if override.is_sweep_override()]
-    jobs: list[SweepJob] = []
-    seen: dict[str, int] = {}
-    problems: dict[str, list[str]] = {}  # what is wrong -> the jobs it is wrong in
-    explain = _explainer(config)
-    for number, combination in enumerate(combinations):
-        label = briefly(text for text in combination if text.partition("=")[0] in swept)
-        try:
-            composed = context.config_loader.load_sweep_config(config, list(combination))
-            settings = check({key: value for key, value in plain(composed).items() if key != "hydra"})
-        except (BadInput, *COMPOSING_ERRORS) as error:
-            for problem in error.problems if isinstance(error, BadInput) else explain(combination, error):
-                problems.setdefault(problem, []).append(label)
-            continue
-        record = json.dumps(settings.record(), sort_keys=True)
-        if record in seen:
-            told = f"job {number} ({label}) is the same as job {seen[record]}, and is left out"
-            print(f"blitz: {redact(told)}", file=sys.stderr)
-            continue
-        seen[record] = number
-        jobs.append(SweepJob(number, tuple(combination), label, composed, settings))
-    if problems:
-        raise BadInput(*(_told(problem, labels, len(combinations)) for problem, labels in problems.items()))
-    return jobs
-
-
-def _explainer(config: DictConfig) -> Callable[[Sequence[str], Exception], tuple[str, ...]]:
-    """What is wrong with a job's overrides, in our words; composing again to find out, once for each of Hydra's."""
-    found: dict[str, tuple[str, ...]] = {}
-    sources = config.hydra.runtime.config_sources
-    folder = next((source.path for source in sources if source.provider == "command-line"), None)
-
-    def explain(combination: Sequence[str], error: Exception) -> tuple[str, ...]:
-        words = str(error)
-        if words not in found:
-            found[words] = explained(combination, error, folder).problems
-        return found[words]
-
-    return explain
-
-
-def _told(problem: str, labels: Sequence[str], number: int) -> str:
-    if len(labels) == number:
-        return problem
-    return f"{problem} (in {len(labels)} of {number} jobs, the first of them {labels[0]})"
+def _folder(runs_dir: str, plan: Plan | None) -> Path:
+    """A sweep's folder, its own or a new one. Raises BadInput where none can be made."""
+    name = plan.id if plan is not None else f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
+    folder = folder_of(runs_dir, name)
+    try:
+        folder.mkdir(parents=True, exist_ok=plan is not None)
+    except OSError as error:
+        raise BadInput(f"runs_dir={runs_dir}: no folder can be made there ({error.strerror})") from None
+    return folder
 
 
 def _list(jobs: Sequence[SweepJob]) -> None:
@@ -137,52 +170,8 @@ def _list(jobs: Sequence[SweepJob]) -> None:
     print(f"{len(jobs)} job{'s' * (len(jobs) != 1)}; sweep.dry_run=true: none was started")
 
 
-def _folder(sweeps: Path) -> Path:
-    """A folder of the sweep's own. Raises BadInput where none can be made."""
-    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = sweeps / f"{name}_{secrets.token_hex(2)}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise BadInput(f"runs_dir={sweeps.parent}: no folder can be made there ({error.strerror})") from None
-    return folder
-
-
-def _launched(
-    context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[SweepJob], folder: Path
-) -> dict[int, Outcome]:
-    """What became of each job. One without an end was killed, or never began, and is launched again."""
-    with open_dict(config):
-        config.hydra.sweep.dir = str(folder)
-    frozen = Frozen({job.overrides: job.config for job in jobs})
-    frozen_context = HydraContext(config_loader=frozen, callbacks=context.callbacks)  # type: ignore[arg-type]
-    outcomes, begun = read_outcomes(folder), times_begun(folder)
-    while pending := [job for job in jobs if job.number not in outcomes]:
-        launcher = Plugins.instance().instantiate_launcher(frozen_context, task, config)
-        why = "its process was gone"
-        try:
-            for row in _in_rows(pending):
-                launcher.launch([list(job.overrides) for job in row], initial_job_idx=row[0].number)
-        except Exception as error:  # of the launcher: a job's own are in its outcome
-            why = f"{why} ({type(error).__name__}: {in_one_line(error)[:150]})"
-        before, begun = begun, times_begun(folder)
-        outcomes |= read_outcomes(folder)
-        for job in pending:
-            if job.number not in outcomes and (begun == before or begun.get(job.number, 0) >= ATTEMPTS):
-                outcomes[job.number] = Outcome(FAILED, why)
-        if len(outcomes) < len(jobs):
-            left = len(jobs) - len(outcomes)
-            print(f"blitz: {left} jobs have no end: {redact(why)}; launching them again", file=sys.stderr)
-    return outcomes
-
-
-def _in_rows(jobs: Sequence[SweepJob]) -> Iterator[list[SweepJob]]:
-    """Jobs in rows of successive numbers: a launcher counts on from the first."""
-    row: list[SweepJob] = []
+def _tell_skipped(jobs: Sequence[SweepJob], done: Mapping[int, Outcome]) -> None:
     for job in jobs:
-        if row and job.number != row[-1].number + 1:
-            yield row
-            row = []
-        row.append(job)
-    if row:
-        yield row
+        if (outcome := done.get(job.number)) is not None:
+            run = f" (run {outcome.run_id})" if outcome.run_id else ""
+            print(f"skipped  {job.title} has finished already{run}")

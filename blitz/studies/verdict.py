@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from scipy.stats import t as student
 
+from blitz.tracking.journal import OBJECTIVE
+
 Results = Mapping[str, Mapping[int, float]]  # metric -> step -> value
 
 IDENTICAL, EQUAL, DIFFERENT = "identical", "equal within noise", "different"
@@ -85,7 +87,7 @@ def compare(
         then, now = (_prefix(results, until, until * steps_per_epoch) for results in (then, now))
         weights_then = {name: sha256 for name, sha256 in weights_then.items() if name == "initial"}
     apart = list(_apart(then, now, steps_per_epoch))
-    apart.sort(key=lambda point: (point.name.startswith("test/"), point.epoch, point.name not in BY_STEP, point.step))
+    apart.sort(key=_cause_first)
     known = tuple(name for name in ("initial", "best", "last") if name in weights_then and name in weights_now)
     others = tuple(name for name in known if weights_then[name] != weights_now[name])
     judged = next((_judged(name, then, now, noise[name]) for name in noise if name in then and name in now), None)
@@ -130,6 +132,12 @@ def _apart(then: Results, now: Results, steps_per_epoch: int) -> Iterator[Point]
             old, new = before.get(step), after.get(step)
             if old is None or new is None or _stored(old) != _stored(new):
                 yield Point(name, step, -(-step // steps_per_epoch) if name in BY_STEP else step, old, new)
+
+
+def _cause_first(point: Point) -> tuple[bool, int, bool, bool, int]:
+    """Tests after all epochs, an epoch's steps before its means, and last what only follows from these."""
+    name = point.name
+    return name.startswith("test/"), point.epoch, name not in BY_STEP, name == OBJECTIVE, point.step
 
 
 def _stored(value: float) -> str:

@@ -111,6 +111,16 @@ def this_process() -> dict[str, Any]:
     return {"host": platform.node(), "pid": process.pid, "pid_started_at": process.create_time()}
 
 
+def process_tags() -> dict[str, str]:
+    """The same as tags, by which a run whose process is gone is found."""
+    process = this_process()
+    return {
+        "host": process["host"],
+        "pid": str(process["pid"]),
+        "pid.started_at": f"{process['pid_started_at']:.2f}",
+    }
+
+
 def digest(part: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
 

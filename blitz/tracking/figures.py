@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
@@ -34,7 +37,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
     The best epoch is the first with the highest `val/accuracy`, or where that was never measured the lowest `val/loss`.
     """
-    figure = _figure(13.0, 4.2)
+    figure = blank(13.0, 4.2)
     loss, accuracy, rate = figure.subplots(1, 3)
     _panel(loss, history, "Loss", [("train/loss", "train", TRAIN, "o"), ("val/loss", "validation", VAL, "s")])
     parts = [("train/accuracy", "train", TRAIN, "o"), ("val/accuracy", "validation", VAL, "s")]
@@ -100,13 +103,13 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     num_classes = len(classes)
     assert counts.shape == (num_classes, num_classes), (counts.shape, num_classes)
     side = min(max(0.5 * num_classes, 2.8), 8.6)
-    figure = _figure(side + 2.9, side + 2.1)
+    figure = blank(side + 2.9, side + 2.1)
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(100 * shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100), interpolation="nearest")
     figure.colorbar(image, ax=axes, label="Share of the true class (%)", shrink=0.8, ticks=[0, 1, 5, 20, 50, 100])
     step = math.ceil(num_classes / TICKS)
-    names = _labels(classes, 22)[::step]
+    names = labels(classes, 22)[::step]
     size = 9 if num_classes <= COUNTED else 7
     axes.set_xticks(range(0, num_classes, step), names, rotation=90 if num_classes > 3 else 0, fontsize=size)
     axes.set_yticks(range(0, num_classes, step), names, fontsize=size)
@@ -129,7 +132,7 @@ def _confusion_title(counts: np.ndarray, classes: Sequence[str]) -> str:
     wrong = counts - np.diag(np.diag(counts))
     true, predicted = divmod(int(wrong.argmax()), len(classes))
     if wrong[true, predicted]:
-        names = _labels(classes, 30)
+        names = labels(classes, 30)
         title += (
             f"\nmost often: {names[true]} → {names[predicted]}, {wrong[true, predicted]:,} of {counts[true].sum():,}"
         )
@@ -142,7 +145,7 @@ def per_class_accuracy(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     accuracy = 100 * np.diag(counts) / np.maximum(totals, 1)
     order = np.argsort(-np.where(totals > 0, accuracy, -1.0), kind="stable")[-BARS:]
     height = 0.17 if len(order) > 30 else 0.3
-    figure = _figure(8.5, height * len(order) + 1.5)
+    figure = blank(8.5, height * len(order) + 1.5)
     axes = figure.subplots()
     places = np.arange(len(order))
     axes.barh(places, accuracy[order], color=TRAIN, height=0.75)
@@ -151,7 +154,7 @@ def per_class_accuracy(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     for place, text in enumerate(told):
         label = axes.text(101.5, place, text, va="center", fontsize=size)
         label.set_in_layout(len(text) == max(map(len, told)))  # the widest ones speak for all
-    names = _labels(classes, 34)
+    names = labels(classes, 34)
     axes.set_yticks(places, [names[number] for number in order], fontsize=size)
     axes.set(xlabel="Accuracy (%)", ylabel="True class", xlim=(0, 100), ylim=(len(order) - 0.4, -0.6))
     axes.spines[["top", "right"]].set_visible(False)
@@ -176,27 +179,32 @@ def worst_mistakes(
     wrong = np.flatnonzero(true != predicted)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
     if not order.size:
-        figure = _figure(6.0, 2.0)
+        figure = blank(6.0, 2.0)
         figure.text(0.5, 0.5, "There were no mistakes.", ha="center", va="center", fontsize=12)
         return figure
-    num_columns = min(6, len(order))
-    num_rows = math.ceil(len(order) / num_columns)
-    figure = _figure(max(1.85 * num_columns, 4.5), 2.15 * num_rows + 0.6)
-    figure.suptitle("The most confident mistakes: true → predicted, confidence", fontsize=11)
+    names = labels(classes, 20)
+    captions = [f"{names[true[n]]} → {names[predicted[n]]}, {100 * confidence[n]:.0f} %" for n in order]
+    return image_grid(images[order], captions, "The most confident mistakes: true → predicted, confidence")
+
+
+def image_grid(images: np.ndarray, captions: Sequence[str], title: str) -> Figure:
+    """Images (N, C, H, W; uint8; C 1 or 3), six in a row, each with its caption above it."""
+    num_columns = min(6, len(images))
+    num_rows = math.ceil(len(images) / num_columns)
+    figure = blank(max(1.85 * num_columns, 4.5), 2.15 * num_rows + 0.6)
+    figure.suptitle(title, fontsize=11)
     axes = figure.add_subplot()  # one for all pictures: thirty of them would take a second to lay out
     axes.set_axis_off()
-    names = _labels(classes, 20)
-    for place, number in enumerate(order):
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(place, num_columns)
-        picture = images[number].transpose(1, 2, 0)
+        picture = image.transpose(1, 2, 0)
         # imshow repeats a grey image's values in no colour map of its own choice only if told the range.
         axes.imshow(
             picture if picture.shape[2] == 3 else picture[:, :, 0],
             cmap="gray", vmin=0, vmax=255, extent=(column, column + 0.88, 1.2 * row + 0.88, 1.2 * row),
         )  # fmt: skip
-        label = f"{names[true[number]]} → {names[predicted[number]]}, {100 * confidence[number]:.0f} %"
-        label = label if len(label) <= 25 else label.replace("→ ", "→\n", 1)
-        axes.text(column + 0.44, 1.2 * row - 0.03, label, ha="center", va="bottom", fontsize=9)
+        caption = caption if len(caption) <= 25 else caption.replace("→ ", "→\n", 1)
+        axes.text(column + 0.44, 1.2 * row - 0.03, caption, ha="center", va="bottom", fontsize=9)
     axes.set(xlim=(-0.06, num_columns - 0.06), ylim=(1.2 * num_rows - 0.3, -0.3))
     return figure
 
@@ -212,23 +220,38 @@ def save(figure: Figure, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
     """Of so many inches, of `DPI` pixels each."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
 
 
-def _labels(classes: Sequence[str], longest: int) -> list[str]:
-    """Names cut to `longest` characters, with the class's number before those that look alike once they are cut."""
+def labels(names: Sequence[str], longest: int, line: int | None = None) -> list[str]:
+    """Names cut to `longest` characters, with the name's number before those that look alike once they are cut.
 
-    def cut(name: str, longest: int) -> str:
+    With `line`, in lines of at most so many characters.
+    """
+
+    def cut(name: str) -> str:
         return name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…"
 
-    names = [cut(name, longest) for name in classes]
-    times = Counter(names)
-    names = [cut(f"{n}: {classes[n]}", longest) if times[name] > 1 else name for n, name in enumerate(names)]
-    return [name.replace("$", r"\$") for name in names]  # no formulas between dollar signs
+    names = [_printable(name) for name in names]
+    short = [cut(name) for name in names]
+    times = Counter(short)
+    short = [cut(f"{n}: {names[n]}") if times[name] > 1 else name for n, name in enumerate(short)]
+    if line:
+        short = [textwrap.fill(name, line) for name in short]
+    return [name.replace("$", r"\$") for name in short]  # no formulas between dollar signs
+
+
+def _printable(name: str) -> str:
+    """In one line, with a question mark for what no font at hand can draw: matplotlib warns at each of those."""
+    name = " ".join(name.split())
+    if name.isascii() and name.isprintable():
+        return name
+    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in rcParams["font.family"]]
+    return "".join(letter if any(font.get_char_index(ord(letter)) for font in fonts) else "?" for letter in name)
 
 
 def _short(count: int) -> str:

@@ -52,7 +52,7 @@ def sole_trainer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise BadInput(f"{folder}: another process is training this run") from None
+        raise BadInput(f"{folder}: another process is at work on it") from None
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
     try:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 logger = logging.getLogger("blitz")
 
 JOURNAL = "metrics.jsonl"
+# What runs are ranked by: validation accuracy of the best epoch so far; without validation, training accuracy.
+OBJECTIVE = "objective"
 CHUNK = 1 << 20  # bytes that are read at once
 
 

@@ -7,12 +7,13 @@ Credentials are taken out of the command line and the environment.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import importlib.metadata
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from blitz.tracking import git
 from blitz.tracking.credentials import redact, redact_command
 
 T = TypeVar("T")
+DIGEST_LENGTH = 12  # digits of a hash that a person tells code and packages apart by
 PACKAGE = Path(__file__).resolve().parents[1]
 # What changes numbers or speed from outside the config.
 ENVIRONMENT = (
@@ -69,14 +71,21 @@ def tags(provenance: Mapping[str, Any]) -> dict[str, str]:
         "git.commit": code["commit"],
         "git.branch": code["branch"],
         "git.dirty": None if code["dirty"] is None else str(code["dirty"]).lower(),
+        "git.diff": (code.get("diff_sha256") or "")[:DIGEST_LENGTH] if code["dirty"] else "none",
         "host": provenance["host"],
         "user": provenance["user"],
         "device.cpu": provenance["cpu"]["model"],
         "device.gpu": ", ".join(f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus)) or "none",
         "python": provenance["python"],
         "torch": provenance["torch"]["version"],
+        "packages": _digest(f"{name}=={version}" for name, version in provenance["packages"].items()),
     }
     return {name: value or "unknown" for name, value in values.items()}
+
+
+def _digest(lines: Iterable[str]) -> str:
+    """Some digits that are the same for the same lines, in whatever order."""
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def _ask(unknown: dict[str, str], key: str, question: Callable[[], T]) -> T | None:

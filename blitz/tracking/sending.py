@@ -29,8 +29,8 @@ logger = logging.getLogger("blitz")
 
 BATCH = 1000  # metrics that MLflow takes at once
 AT_ONCE = 100  # parameters, or tags
-OPENING = ("config.yaml", "overrides.yaml", "provenance.json", "git.diff")
-FILES = (*OPENING, "reproduction.*", "run.log", "trace.json", "figures/*.png", "checkpoints/best.pt")
+OPENING = ("config.yaml", "sweep.json", "overrides.yaml", "provenance.json", "git.diff")
+FILES = (*OPENING, "reproduction.*", "results.*", "run.log", "trace.json", "figures/*.png", "checkpoints/best.pt")
 # How long a step may take, in seconds. Opening a store waits for its lock, behind processes that import mlflow.
 OPEN_SECONDS, STEP_SECONDS, BYTES_PER_SECOND = 180.0, 60.0, 500_000
 
@@ -158,7 +158,7 @@ class Delivery:
             for first in range(0, len(params), AT_ONCE):
                 client.log_batch(run_id, params=params[first : first + AT_ONCE])
             self._was_sent("params", about.params)
-        if self._is_new("dataset", about.dataset):
+        if about.dataset and self._is_new("dataset", about.dataset):
             found, profile = about.dataset, json.dumps({"num_rows": int(about.dataset["rows"])})
             source = json.dumps({"uri": found["source"]})
             dataset = Dataset(found["name"], found["digest"], "local", source, profile=profile)
@@ -169,6 +169,13 @@ class Delivery:
             for first in range(0, len(tags), AT_ONCE):
                 client.log_batch(run_id, tags=tags[first : first + AT_ONCE])
             self._was_sent("tags", about.tags)
+        sweep = about.tags.get("sweep")
+        if sweep is not None and store.OF_A_SWEEP not in about.tags and self._is_new("sweep", {"sweep": sweep}):
+            # Filed under the sweep's own run, once the store has that.
+            experiment = store.experiment_id(client, self.uri, about.experiment)
+            for parent in client.search_runs([experiment], f"tags.record = '{sweep}'", max_results=1):
+                client.set_tag(run_id, "mlflow.parentRunId", parent.info.run_id)
+                self._was_sent("sweep", {"sweep": sweep})
 
     def _is_new(self, part: str, values: dict[str, str]) -> bool:
         return self.sent.parts.get(part) != digest(values)

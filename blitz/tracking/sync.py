@@ -34,7 +34,8 @@ def sync(folders: Sequence[str], uri: str | None) -> int:
 
     Raises BadInput for a named folder that holds no run, and for a named store that cannot be.
     """
-    found = [Path(folder) for folder in folders] or [path.parent for path in sorted(RUNS.glob(f"*/{ABOUT}"))]
+    sweeps_first = [*sorted(RUNS.glob(f"sweeps/*/{ABOUT}")), *sorted(RUNS.glob(f"*/{ABOUT}"))]
+    found = [Path(folder) for folder in folders] or [path.parent for path in sweeps_first]
     runs = [(folder, _loaded(folder, bool(folders))) for folder in found]
     if uri is not None:
         uri = store.resolve(uri)

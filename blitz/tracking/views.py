@@ -21,7 +21,7 @@ KEY = "blitz"  # of the view, in its link and in the experiment's tag
 NEWEST = 200  # runs that are looked at
 MOST_PARAMS = 8
 ALWAYS = ("model.name", "optimizer.lr")
-METRICS = ("val/accuracy", "test/accuracy", "train/loss")
+METRICS = ("objective", "test/accuracy", "train/loss")
 
 
 def save(client: MlflowClient, base: str) -> list[tuple[str, str]]:
@@ -33,7 +33,7 @@ def save(client: MlflowClient, base: str) -> list[tuple[str, str]]:
     for experiment in store.pages(client.search_experiments):
         runs = client.search_runs([experiment.experiment_id], max_results=NEWEST)
         if runs:
-            view = json.dumps(_view([run.data.params for run in runs]))
+            view = json.dumps(_view(runs))
             client.set_experiment_tag(experiment.experiment_id, f"mlflow.sharedViewState.{KEY}", view)
             link = f"{base}/#/experiments/{experiment.experiment_id}/runs?{_QUERY}"
             found.append((_started(runs[0]), experiment.name, link))
@@ -54,8 +54,13 @@ def differing(params: Sequence[Mapping[str, str]]) -> list[str]:
     return sorted((name for name in names if values[name] > 1), key=lambda name: (-values[name], name))
 
 
-def _view(params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """In the form that the UI of MLflow 3 keeps its own saved views in: an envelope, and a state as a text in it."""
+def _view(runs: Sequence[Run]) -> dict[str, Any]:
+    """In the form that the UI of MLflow 3 keeps its own saved views in: an envelope, and a state as a text in it.
+
+    A run that stands for a sweep has none of the values that differ. Its jobs stay folded below it: MLflow leaves out
+    of a saved view what would unfold them.
+    """
+    params = [run.data.params for run in runs if store.OF_A_SWEEP not in run.data.tags]
     chosen = list(dict.fromkeys([*differing(params)[:MOST_PARAMS], *ALWAYS]))
     columns = [f"params.`{name}`" for name in chosen] + [f"metrics.`{name}`" for name in METRICS]
     state = {

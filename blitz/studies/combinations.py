@@ -1,0 +1,106 @@
+"""Which overrides the jobs of a sweep have: the product of lists, points of a file, and what is drawn at random."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.types import HydraContext
+
+from blitz.config import opened
+from blitz.display import in_a_line
+from blitz.errors import BadInput
+from blitz.settings import Sweep
+from blitz.studies import points
+from blitz.tracking.credentials import redact
+from blitz.tracking.naming import briefly
+
+MOST = 100_000  # points and samples of a sweep
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The overrides of a job, and what it is called."""
+
+    overrides: tuple[str, ...]
+    swept: tuple[str, ...]  # those that differ from job to job
+    of_file: frozenset[str] = frozenset()  # keys of those that stand in a file of points
+    # Keys of those that were drawn -> what from, as it was typed
+    drawn: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return redact(in_a_line(briefly(self.swept)))
+
+    def blamed_for(self, problem: str, file: str | None) -> str:
+        """Where a mistake was made: in a file of points, or in what a value was drawn from."""
+        key, told = re.split("[:=]", problem)[0], problem.partition(": ")[2]
+        if key in self.drawn:
+            whole = "; int(interval(A,B)) draws whole numbers" if told.startswith("accepted: integer") else ""
+            return f"{self.drawn[key]}: {told}{whole}"
+        is_of_file = any(known == key or known.startswith(f"{key}.") for known in self.of_file)
+        return f"{file}: {problem}" if is_of_file else problem
+
+
+def combinations(context: HydraContext, arguments: Sequence[str], sweep: Sweep) -> list[Combination]:
+    """The product of all that is listed, with each point of the file and each that is drawn.
+
+    Raises BadInput where there are none, or where it is not clear what they are.
+    """
+    given = [override for _, override in parsed(context, arguments)]
+    intervals = [override for override in given if override.value_type == ValueType.INTERVAL_SWEEP]
+    others = [override for override in given if override not in intervals]
+    _refuse_draws(intervals, others, sweep.samples)
+    listed = points.read(sweep.points) if sweep.points is not None else [{}]
+    _refuse_products(given, listed, sweep)
+    drawn = points.draw(intervals, sweep.samples, sweep.seed) if sweep.samples is not None else [{}]
+    (products,) = BasicSweeper.split_arguments(others, None)
+    swept = [override.get_key_element() for override in given if override.is_sweep_override()]
+    ranges = {override.key_or_group: str(override.input_line) for override in intervals}
+    found = []
+    for point, random_point in itertools.product(listed, drawn):
+        chosen = [f"{key}={value}" for key, value in (point | random_point).items()]
+        for product in products:
+            differing = [text for text in product if text.partition("=")[0] in swept]
+            overrides = (*product, *opened(chosen))
+            found.append(Combination(overrides, (*chosen, *differing), frozenset(point), ranges))
+    return found
+
+
+def _refuse_draws(intervals: Sequence[Override], others: Sequence[Override], samples: int | None) -> None:
+    if intervals and samples is None:
+        told = "needs sweep.samples=N, the number of values to draw"
+        raise BadInput(*(f"{override.input_line}: {told}" for override in intervals))
+    if samples is not None and not intervals:
+        raise BadInput(
+            f"sweep.samples={samples}: nothing to draw from; give an interval, such as "
+            "'optimizer.lr=tag(log,interval(1e-4,1))'"
+        )
+    if twice := sorted({override.key_or_group for override in intervals} & {other.key_or_group for other in others}):
+        raise BadInput(*(f"{key}: is drawn, and given as well; leave one of them out" for key in twice))
+
+
+def _refuse_products(given: Sequence[Override], listed: Sequence[points.Point], sweep: Sweep) -> None:
+    key, number = ("sweep.samples", sweep.samples) if sweep.samples is not None else ("sweep.points", sweep.points)
+    if (asked := len(listed) * (sweep.samples or 1)) > MOST:
+        raise BadInput(f"{key}={number}: {asked:,} jobs; accepted: at most {MOST:,}")
+    if twice := sorted({override.key_or_group for override in given} & {key for point in listed for key in point}):
+        raise BadInput(*(f"{key}: is given by {sweep.points} and on the command line" for key in twice))
+    lists = [override for override in given if is_listed(override)]
+    if empty := [override for override in lists if next(override.sweep_string_iterator(), None) is None]:
+        raise BadInput(*(f"{override.input_line}: holds no value, and the sweep no job" for override in empty))
+
+
+def parsed(context: HydraContext, arguments: Sequence[str]) -> list[tuple[str, Override]]:
+    overrides = OverridesParser.create(config_loader=context.config_loader).parse_overrides(list(arguments))
+    return list(zip(arguments, overrides, strict=True))
+
+
+def is_listed(override: Override) -> bool:
+    """Whether it gives several values, rather than an interval."""
+    return override.is_sweep_override() and override.value_type != ValueType.INTERVAL_SWEEP

@@ -1,0 +1,155 @@
+"""`blitz compare`: which runs of a store to put side by side, and what each of them was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from blitz.errors import BadInput, did_you_mean
+from blitz.studies.comparison import ID_LENGTH, Comparison, Entry, compare
+from blitz.studies.packages import DIGEST, packages_that_differ
+from blitz.tracking import health, store
+from blitz.tracking.credentials import redact, redact_values
+from blitz.tracking.journal import OBJECTIVE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+METRICS = (OBJECTIVE, "test/accuracy", "train/loss")
+NEWEST, NEWEST_OF_ONE = 20, 100  # runs of all experiments, and of one
+FINGERPRINT = "data.fingerprint"
+# Tags of what a run was made with besides its config, and how much of each tells two apart.
+PROVENANCE: dict[str, int | None] = {
+    "git.commit": 10, "git.diff": 12, "python": None, "torch": None, "device": None, "precision": None,
+    "device.cpu": None, "device.gpu": None, FINGERPRINT: 12,
+}  # fmt: skip
+UNTOLD_BY_OTHERS = (*PROVENANCE, "device.threads")
+
+
+def compare_runs(
+    wanted: Sequence[str],
+    *,
+    sweep: str | None = None,
+    experiment: str | None = None,
+    metrics: Sequence[str] = (),
+    everything: bool = False,
+    limit: int | None = None,
+    uri: str | None = None,
+) -> Comparison:
+    """Compare named runs, those of a sweep or the newest of an experiment; else the newest of all.
+
+    Raises BadInput where there are none, or none of that name.
+    """
+    if sum(map(bool, (wanted, sweep, experiment))) > 1:
+        raise BadInput("compare: accepted: runs, or --sweep, or --experiment")
+    if limit is not None and (wanted or sweep):
+        raise BadInput(f"--limit={limit}: accepted with --experiment, or alone")
+    client, older = health.connect(uri), []
+    if wanted:
+        runs = list({run.info.run_id: run for run in (store.find(client, one) for one in wanted)}.values())
+    elif sweep is not None:
+        runs = _of_sweep(client, sweep)
+    else:
+        number = limit or (NEWEST if experiment is None else NEWEST_OF_ONE)
+        runs = store.newest(client, _experiments(client, experiment), number + 1)
+        if len(runs) > number:
+            runs.pop()
+            older = [f"Runs older than the newest {number} are left out; --limit N takes more"]
+    if not runs:
+        raise BadInput(f"compare: no runs in {redact(str(client.tracking_uri))}{_of(experiment, sweep)}")
+    chosen = _known(metrics, runs) or list(METRICS)
+    if everything:
+        chosen = list(dict.fromkeys([*chosen, *sorted({name for run in runs for name in run.data.metrics})]))
+    packages, notes = packages_that_differ(client, runs)
+    entries = [_entry(run, packages) for run in sorted(runs, key=lambda run: run.info.start_time)]
+    if not everything:
+        entries = _without_what_goes_without_saying(entries)
+    comparison = compare(entries, chosen, fold=not everything, all_keys=everything)
+    return replace(comparison, notes=[*comparison.notes, *notes, *older])
+
+
+def _of(experiment: str | None, sweep: str | None) -> str:
+    return f", experiment {experiment}" if experiment else f", sweep {sweep}" if sweep else ""
+
+
+def _of_sweep(client: MlflowClient, wanted: str) -> list[Run]:
+    run = store.find_sweep(client, wanted)
+    if run is None:
+        known = [run.data.tags["sweep"] for run in store.sweeps(client)]
+        newest = f" (the newest: {', '.join(known[:3])})" if known else ""
+        where = redact(str(client.tracking_uri))
+        raise BadInput(f"--sweep={wanted}: no such sweep in {where}{did_you_mean(wanted, known)}{newest}")
+    return store.jobs_of(client, run)
+
+
+def _experiments(client: MlflowClient, name: str | None) -> list[str]:
+    found = {experiment.name: experiment.experiment_id for experiment in store.pages(client.search_experiments)}
+    if name is None:
+        return list(found.values())
+    if name not in found:
+        accepted = ", ".join(sorted(found))
+        raise BadInput(f"--experiment={name}: no such experiment{did_you_mean(name, found)} (accepted: {accepted})")
+    return [found[name]]
+
+
+def _known(metrics: Sequence[str], runs: Sequence[Run]) -> list[str]:
+    """The metrics as they were asked for. Raises BadInput for one that no run has."""
+    known = {name for run in runs for name in run.data.metrics}
+    if wrong := [name for name in metrics if name not in known]:
+        accepted = ", ".join(sorted(name for name in known if not name.startswith("system/")))
+        raise BadInput(
+            *(
+                f"--metric={name}: none of the runs has it{did_you_mean(name, known)} (accepted: {accepted})"
+                for name in wrong
+            )
+        )
+    return list(dict.fromkeys(metrics))
+
+
+def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> Entry:
+    params, tags, info = run.data.params, run.data.tags, run.info
+    values = {key: value for key, value in params.items() if key != "seed"}
+    if "epochs" in tags:  # of a run that was extended
+        values["epochs"] = tags["epochs"]
+    if "precision" in tags:
+        values.pop("device.precision", None)  # is the same
+    if "reproduces" in tags and "test/accuracy" not in run.data.metrics:  # cut short: no seed as the others are
+        values["reproduces"] = tags["reproduces"][:ID_LENGTH]
+    values |= {key: tags[key][:length] for key, length in PROVENANCE.items() if key in tags}
+    values = redact_values({**values, **packages.get(tags.get(DIGEST, ""), {})})
+    # Of a run that was resumed, it would be mostly the time that it waited for that.
+    seconds = (info.end_time - info.start_time) / 1000 if info.end_time and "resumed" not in tags else None
+    # Of a run that tells no seed, it is not known whether it differs from others in that.
+    group = tags.get("group_hash", "" if "seed" in params else info.run_id)
+    name, seed = redact(str(info.run_name)), params.get("seed", "")
+    return Entry(info.run_id, name, seed, values, run.data.metrics, seconds, info.status, group, _title(name))
+
+
+def _title(name: str) -> str:
+    """The name without its seed; none where it is made of overrides alone, which say no more than the values."""
+    words = [word for word in name.removeprefix("again: ").split() if not word.startswith("seed=")]
+    return " ".join(words) if not all("=" in word for word in words) else ""
+
+
+def _without_what_goes_without_saying(entries: Sequence[Entry]) -> list[Entry]:
+    """Without what is the same in all runs that tell it: other programs' runs do not tell it, which is no difference.
+
+    Nor the fingerprint of the data where the options of the data say it all.
+    """
+    told = {key: {entry.values[key] for entry in entries if key in entry.values} for key in UNTOLD_BY_OTHERS}
+    needless = {key for key, texts in told.items() if len(texts) == 1}
+    if _follows_from_options(entries):
+        needless.add(FINGERPRINT)
+    kept = [{key: text for key, text in entry.values.items() if key not in needless} for entry in entries]
+    return [replace(entry, values=values) for entry, values in zip(entries, kept, strict=True)]
+
+
+def _follows_from_options(entries: Sequence[Entry]) -> bool:
+    """Whether no two runs with the same options of the data had other data."""
+    by_options: dict[frozenset[tuple[str, str]], set[str]] = {}
+    for entry in entries:
+        options = {(key, text) for key, text in entry.values.items() if key.startswith("data.") and key != FINGERPRINT}
+        by_options.setdefault(frozenset(options), set()).add(entry.values.get(FINGERPRINT, ""))
+    return all(len(found) == 1 for found in by_options.values())

@@ -1,0 +1,209 @@
+"""Runs side by side: only what differs, seeds folded into mean and interval, the best first."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from blitz.tracking.journal import OBJECTIVE
+from blitz.tracking.naming import briefly
+from blitz.tracking.trials import margin
+
+FINISHED = "FINISHED"
+ID_LENGTH = 8  # digits of a run's id that are shown: every command takes the start of one
+TITLE = "name"  # heads a column
+LONGEST_NAME = 80  # characters of what a sentence calls a row by
+# Parts of metrics' names; of all others more is better.
+LOWER_IS_BETTER = ("loss", "time", "error", "gap", "mse", "mae", "nll", "perplexity", "latency")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run, as it is compared."""
+
+    run_id: str | None
+    name: str
+    seed: str
+    values: Mapping[str, str]  # dotted key -> what it was made with, without the seed and without credentials
+    metrics: Mapping[str, float]
+    seconds: float | None  # wall time
+    status: str
+    group: str = ""  # runs of two groups differ in more than their seed, whatever their values say
+    title: str = ""  # a name of its own, which says more than what it was made with
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's mean over seeds, and half the width of its 95 % interval by Student's t; none for a single seed."""
+
+    mean: float
+    margin: float | None
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in their seed alone, or one by itself."""
+
+    values: Mapping[str, str]
+    entries: tuple[Entry, ...]  # one a seed
+
+    @cached_property
+    def finished(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.status == FINISHED]
+
+    def estimate(self, metric: str) -> Estimate | None:
+        """Over the runs that finished; None where none of them measured it."""
+        found = [entry.metrics[metric] for entry in self.finished if metric in entry.metrics]
+        values = [value for value in found if is_measured(value)]
+        if not values:
+            return None
+        if min(values) == max(values):  # of which a sum's last bit would make some spread
+            return Estimate(values[0], 0.0 if len(values) > 1 else None, tuple(values))
+        return Estimate(float(np.mean(values)), margin(np.array(values)), tuple(values))
+
+    @property
+    def seconds(self) -> float | None:
+        """The mean of a run's wall time."""
+        seconds = [entry.seconds for entry in self.finished if entry.seconds is not None]
+        return sum(seconds) / len(seconds) if seconds else None
+
+    def best(self, metric: str) -> Entry:
+        """The run that came out best in this metric; the first one where none did."""
+        measured = [entry for entry in self.finished if is_measured(entry.metrics.get(metric, math.nan))]
+        return max(measured, key=lambda entry: sign(metric) * entry.metrics[metric], default=self.entries[0])
+
+    @property
+    def status(self) -> str:
+        """How its runs ended, such as `FINISHED` or `2 FINISHED, 1 FAILED`."""
+        counts = Counter(entry.status for entry in self.entries)
+        if len(self.entries) == 1:
+            return self.entries[0].status
+        return ", ".join(f"{number} {status}" for status, number in sorted(counts.items(), key=lambda pair: -pair[1]))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `blitz compare` tells, and a sweep at its end."""
+
+    rows: Sequence[Row]  # the best first
+    keys: Sequence[str]  # of values that differ
+    metrics: Sequence[str]  # the first is the one they are sorted by
+    folded: bool
+    notes: Sequence[str] = ()  # what is left out
+
+    @property
+    def all_finished(self) -> bool:
+        return all(entry.status == FINISHED for row in self.rows for entry in row.entries)
+
+    def best_rows(self, metric: str) -> list[Row]:
+        """Those with the best mean of this metric; none where no two of all can be told apart by it."""
+        means = [(row, estimate.mean) for row in self.rows if (estimate := row.estimate(metric)) is not None]
+        if len({mean for _, mean in means}) < 2:
+            return []
+        best = max((mean for _, mean in means), key=lambda mean: sign(metric) * mean)
+        return [row for row, mean in means if mean == best]
+
+
+def sign(metric: str) -> int:
+    """1 for a metric of which more is better, -1 for one of which less is."""
+    if is_share(metric) or metric.endswith("_per_second"):
+        return 1
+    return -1 if any(word in metric for word in LOWER_IS_BETTER) else 1
+
+
+def is_measured(value: float) -> bool:
+    """Whether it is a number. A store keeps infinity as the largest one."""
+    return abs(value) < sys.float_info.max
+
+
+def is_share(metric: str) -> bool:
+    """Whether it is a fraction, which is told in percent."""
+    return metric == OBJECTIVE or metric.endswith(("accuracy", "top5"))
+
+
+def name_of(row: Row, comparison: Comparison) -> str:
+    """What tells it from the others: `lr=0.01 model=net`. Where that is long, the run that the table shows of it."""
+    told = briefly(f"{key}={row.values[key]}" for key in comparison.keys if row.values.get(key))
+    run_id = row.best(comparison.metrics[0]).run_id
+    if len(told) > LONGEST_NAME and run_id is not None:
+        return f"run {run_id[:ID_LENGTH]}"
+    return " ".join((told or row.entries[0].name).splitlines())
+
+
+def compare(
+    entries: Sequence[Entry], metrics: Sequence[str], *, fold: bool = True, all_keys: bool = False
+) -> Comparison:
+    """Seeds are folded and values that are the same everywhere left out, unless it is asked for otherwise."""
+    kept, notes = _one_a_seed(entries) if fold else (list(entries), [])
+    keys = list(dict.fromkeys(key for entry in kept for key in entry.values))
+    if not all_keys:
+        keys = [key for key in keys if len({entry.values.get(key, "") for entry in kept}) > 1]
+    groups: dict[object, list[Entry]] = {}
+    for number, entry in enumerate(kept):
+        groups.setdefault(_identity(entry) if fold else number, []).append(entry)
+    rows = [Row(members[0].values, tuple(members)) for members in groups.values()]
+    if len({row.entries[0].title for row in rows}) > 1 and TITLE not in keys:
+        rows = [replace(row, values={TITLE: row.entries[0].title, **row.values}) for row in rows]
+        keys.insert(0, TITLE)
+    if not fold:  # the seed is a value as any other
+        rows = [replace(row, values={**row.values, "seed": row.entries[0].seed}) for row in rows]
+        if all_keys or len({row.values["seed"] for row in rows}) > 1:
+            keys.append("seed")
+    first = metrics[0]
+
+    def rank(row: Row) -> tuple[float, bool]:
+        estimate = row.estimate(first)
+        return math.inf if estimate is None else -sign(first) * estimate.mean, not row.finished
+
+    return Comparison(sorted(rows, key=rank), keys, metrics, fold, [*notes, *_without_a_number(rows, metrics)])
+
+
+def _without_a_number(rows: Iterable[Row], metrics: Iterable[str]) -> list[str]:
+    """What no mean can be taken of."""
+    finished = [entry for row in rows for entry in row.finished]
+    notes = []
+    for metric in metrics:
+        wrong = sum(not is_measured(entry.metrics[metric]) for entry in finished if metric in entry.metrics)
+        if wrong:
+            told = "values are no numbers and are" if wrong > 1 else "value is no number and is"
+            notes.append(f"{wrong} {metric} {told} left out")
+    return notes
+
+
+def _identity(entry: Entry) -> tuple[object, ...]:
+    return (entry.group, *sorted(entry.values.items()))
+
+
+def _one_a_seed(entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
+    """Of runs with the same values and the same seed the first that finished: the others are no further seeds."""
+    found: dict[object, Entry] = {}
+    repeated = attempts = 0
+    for entry in entries:
+        key = (_identity(entry), entry.seed)
+        if key not in found:
+            found[key] = entry
+        elif found[key].status == FINISHED:
+            repeated += entry.status == FINISHED
+            attempts += entry.status != FINISHED
+        else:
+            attempts += 1
+            found[key] = entry
+    notes = []
+    if repeated:
+        told = "runs repeat others and count" if repeated > 1 else "run repeats another and counts"
+        notes.append(f"{repeated} {told} once: their seeds are the same")
+    if attempts:
+        told = "attempts that did not finish are" if attempts > 1 else "attempt that did not finish is"
+        notes.append(f"{attempts} {told} left out")
+    return list(found.values()), notes

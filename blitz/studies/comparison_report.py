@@ -1,0 +1,183 @@
+"""A comparison as a table on a terminal, as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from blitz.display import Screen, in_a_line
+from blitz.studies.comparison import ID_LENGTH, Comparison, Estimate, Row, is_share
+from blitz.studies.noise import sentences
+from blitz.tracking.about import shortened
+from blitz.tracking.naming import short_names
+
+WIDE = 10_000  # columns where a line may be as long as it is
+LONGEST = 40  # characters of a value in a table
+
+
+def print_table(comparison: Comparison) -> None:
+    """On stdout, the best of each metric in bold. On a terminal the first metric, and as much of the others and of
+    what differs as there is room for.
+    """
+    wide, shown = Screen(width=WIDE), comparison
+    room = shutil.get_terminal_size().columns if wide.is_terminal else WIDE
+    while wide.measure(_table(shown)).maximum > room:
+        if len(shown.metrics) > 1:
+            shown = replace(shown, metrics=shown.metrics[:-1])
+        elif len(shown.keys) > 1:  # one is left, which rows are told apart by
+            least = min(reversed(shown.keys), key=lambda key: _num_told_apart(comparison, key))
+            shown = replace(shown, keys=[key for key in shown.keys if key != least])
+        else:
+            break
+    wide.print(_table(shown), highlight=False)
+    for line in remarks(comparison):
+        print(in_a_line(line))
+    all_columns, columns = [[*each.keys, *each.metrics] for each in (comparison, shown)]
+    if left := [column for column in all_columns if column not in columns]:
+        print(in_a_line(f"Too wide for this terminal: {', '.join(left)}; --format csv has all."))
+
+
+def _num_told_apart(comparison: Comparison, key: str) -> int:
+    """The number of rows that have not the value that most of them have."""
+    values = Counter(row.values.get(key, "") for row in comparison.rows)
+    return len(comparison.rows) - max(values.values())
+
+
+def _table(comparison: Comparison) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, is_text in _headings(comparison):
+        table.add_column(Text(in_a_line(heading)), justify="left" if is_text else "right", no_wrap=True)
+    for row in _cells(comparison):
+        table.add_row(*(Text(shortened(in_a_line(text), LONGEST), "bold" if best else "") for text, best in row))
+    return table
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """A table with the best of each metric in bold, and what can be said of it."""
+    headings = _headings(comparison)
+    lines = [
+        _markdown_row([heading for heading, _ in headings]),
+        _markdown_row([":--" if is_text else "--:" for _, is_text in headings]),
+    ]
+    for row in _cells(comparison):
+        lines.append(_markdown_row([f"**{text}**" if best and text else text for text, best in row]))
+    return "\n".join([*lines, *(f"\n{line}" for line in remarks(comparison))]) + "\n"
+
+
+def as_csv(comparison: Comparison) -> str:
+    """A row a combination, numbers in full."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    metrics = [f"{metric}{suffix}" for metric in comparison.metrics for suffix in _suffixes(comparison)]
+    writer.writerow([*comparison.keys, *metrics, "n", "seconds", "status", "runs"])
+    for row in comparison.rows:
+        figures: list[Any] = []
+        for metric in comparison.metrics:
+            estimate = row.estimate(metric)
+            figures += [estimate.mean if estimate else None]
+            if comparison.folded:
+                figures += [estimate.margin, estimate.n] if estimate else [None, 0]
+        runs = " ".join(entry.run_id for entry in row.entries if entry.run_id)
+        values = [row.values.get(key) for key in comparison.keys]
+        writer.writerow([*values, *figures, len(row.finished), row.seconds, row.status, runs])
+    return text.getvalue()
+
+
+def as_json(comparison: Comparison) -> str:
+    """All of it, numbers in full; null for what was not measured."""
+    rows = [
+        {
+            "values": {key: row.values.get(key) for key in comparison.keys},
+            "metrics": {metric: _as_plain(row.estimate(metric)) for metric in comparison.metrics},
+            "seconds": row.seconds,
+            "status": row.status,
+            "runs": [{"id": entry.run_id, "seed": entry.seed, "status": entry.status} for entry in row.entries],
+        }
+        for row in comparison.rows
+    ]
+    return json.dumps({"rows": rows, "notes": remarks(comparison)}, indent=2, allow_nan=False) + "\n"
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """Whether differences are more than noise, and what is not in the table."""
+    return [*sentences(comparison), *(f"{note}." for note in comparison.notes)]
+
+
+def _headings(comparison: Comparison) -> list[tuple[str, bool]]:
+    """Headings, and whether the column holds texts."""
+    keys = short_names(comparison.keys).values()
+    texts = [not all(_is_number(row.values.get(key, "")) for row in comparison.rows) for key in comparison.keys]
+    found = [*zip(keys, texts, strict=True), *((metric, False) for metric in comparison.metrics)]
+    found += [("n", False)] if comparison.folded else []
+    found += [("time", False)] + [("status", True)] * (not comparison.all_finished)
+    return [*found, ("run" if not comparison.folded else "best run", True)]
+
+
+def _cells(comparison: Comparison) -> list[list[tuple[str, bool]]]:
+    """Texts, and whether each is the best of its column."""
+    best = {metric: comparison.best_rows(metric) for metric in comparison.metrics}
+    cells = []
+    for row in comparison.rows:
+        line = [(row.values.get(key, ""), False) for key in comparison.keys]
+        line += [(_figure(row, metric), row in best[metric]) for metric in comparison.metrics]
+        line += [(str(len(row.finished)), False)] if comparison.folded else []
+        line += [(_duration(row.seconds), False)]
+        line += [(row.status, False)] if not comparison.all_finished else []
+        cells.append([*line, ((row.best(comparison.metrics[0]).run_id or "")[:ID_LENGTH], False)])
+    return cells
+
+
+def _figure(row: Row, metric: str) -> str:
+    estimate = row.estimate(metric)
+    if estimate is None:
+        return ""
+    mean, margin = estimate.mean, estimate.margin
+    some = f" (n = {estimate.n})" if estimate.n < len(row.finished) else ""
+    if is_share(metric):
+        return (f"{100 * mean:.2f}%" if margin is None else f"{100 * mean:.2f} ± {100 * margin:.2f}%") + some
+    return (f"{mean:.4g}" if margin is None else f"{mean:.4g} ± {margin:.2g}") + some
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 59.95:  # which is told as 60.0
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text or "0")
+    except ValueError:
+        return False
+    return True
+
+
+def _as_plain(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    return {"mean": estimate.mean, "margin": estimate.margin, "n": estimate.n, "values": list(estimate.values)}
+
+
+def _suffixes(comparison: Comparison) -> Sequence[str]:
+    return ("", " ±", " n") if comparison.folded else ("",)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    escaped = (in_a_line(cell).replace("\\", r"\\").replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+TEXTS = {"csv": as_csv, "json": as_json, "md": as_markdown}

@@ -1,0 +1,183 @@
+"""A sweep's jobs, handed to a Hydra launcher until each has come to an end."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict, read_write
+
+from blitz.errors import BadInput, in_one_line
+from blitz.interrupts import HANGUP, Interrupt, graceful
+from blitz.parts.devices import usable_cores
+from blitz.studies.jobs import SweepJob
+from blitz.tracking.credentials import redact
+from blitz.tracking.sweep_folder import (
+    FAILED,
+    INTERRUPT,
+    KILLED,
+    LOOK_EVERY,
+    STOP,
+    Outcome,
+    is_any_trained,
+    read_outcomes,
+    times_begun,
+    unfinished_runs,
+)
+
+HERE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")  # which run jobs on this machine
+ATTEMPTS = 3  # that a job may begin: after that, what kills it is taken to be the job
+GONE = "its process was gone"
+OF_A_TERMINAL = [number for number in (signal.SIGINT, HANGUP) if number is not None]
+
+
+@dataclass
+class Frozen:
+    """Hands out the configs that were checked, whatever became of the files that they were composed from.
+
+    Pickled, since a launcher sends all of them along with every job, and OmegaConf takes milliseconds for each.
+    """
+
+    configs: dict[tuple[str, ...], bytes]
+
+    @classmethod
+    def of(cls, jobs: Sequence[SweepJob]) -> Frozen:
+        return cls({job.overrides: pickle.dumps(job.config) for job in jobs})
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        config = pickle.loads(self.configs[tuple(sweep_overrides)])
+        assert isinstance(config, DictConfig)
+        return config
+
+
+def at_once(config: DictConfig, number: int) -> int:
+    """How many of so many jobs the launcher runs side by side on this machine. Raises BadInput for none at all."""
+    if _is(config, "JoblibLauncher"):
+        jobs = 1 if config.hydra.launcher.n_jobs is None else int(config.hydra.launcher.n_jobs)
+        if jobs == 0:
+            raise BadInput("hydra.launcher.n_jobs=0: accepted: a number of processes, or -1 for one a core")
+        # As joblib reads it: -1 is every core, -2 all but one
+        return min(number, jobs if jobs > 0 else max(1, usable_cores() + 1 + jobs))
+    return min(number, usable_cores()) if _is(config, "LocalLauncher") else 1
+
+
+def runs_here(config: DictConfig) -> bool:
+    """Whether the launcher's jobs have the data and devices of this machine."""
+    return any(_is(config, launcher) for launcher in HERE)
+
+
+def _is(config: DictConfig, launcher: str) -> bool:
+    return str(config.hydra.launcher._target_).endswith(f".{launcher}")
+
+
+def launch(
+    context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[SweepJob], folder: Path
+) -> tuple[dict[int, Outcome], Interrupt]:
+    """What became of each job that was begun, and whether the sweep was asked to stop meanwhile.
+
+    One without an end was killed, or never began: it is launched again, and goes on where it was.
+    """
+    with read_write(config.hydra), open_dict(config):
+        config.hydra.sweep.dir = str(folder)
+    outcomes, begun = read_outcomes(folder), times_begun(folder)
+    with _interruptible(folder) as interrupt:
+        while pending := [job for job in jobs if job.number not in outcomes]:
+            why = _launched(context, task, config, pending, interrupt)
+            while is_any_trained(folder) and not interrupt.requested:  # a launcher gives up all for one that is gone
+                time.sleep(LOOK_EVERY)
+            before, begun = begun, times_begun(folder)
+            ended = read_outcomes(folder)
+            if interrupt.requested:
+                return outcomes | ended, interrupt
+            outcomes |= {number: outcome for number, outcome in ended.items() if outcome.status != KILLED}
+            for job in pending:
+                saved = job.number in ended  # as its batch system, say, asked it to: it goes on as often as that is so
+                gone = begun == before or begun.get(job.number, 0) >= ATTEMPTS
+                if job.number not in outcomes and not saved and gone:
+                    outcomes[job.number] = Outcome(FAILED, why)
+            if left := [job for job in jobs if job.number not in outcomes]:
+                told = f"{len(left)} job{'s have' if len(left) > 1 else ' has'} no end: {redact(why)}"
+                print(f"blitz: {told}; launching what is left", file=sys.stderr)
+                go_on(left, folder)
+    return outcomes, interrupt
+
+
+def _launched(
+    context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[SweepJob], interrupt: Interrupt
+) -> str:
+    """Launch jobs; returns why those are gone that came to no end. What a launcher returns is not looked at."""
+    frozen_context = HydraContext(config_loader=Frozen.of(jobs), callbacks=context.callbacks)  # type: ignore[arg-type]
+    launcher = Plugins.instance().instantiate_launcher(frozen_context, task, config)
+    # submitit's local launcher starts at once whatever it is given.
+    most = at_once(config, len(jobs)) if _is(config, "LocalLauncher") else len(jobs)
+    try:
+        for row in _in_rows(jobs, most):
+            if interrupt.requested:
+                break
+            launcher.launch([list(job.overrides) for job in row], initial_job_idx=row[0].number)
+    except KeyboardInterrupt:  # a second signal, or of a launcher's own
+        interrupt.request(signal.SIGTERM)
+    except Exception as error:  # of the launcher: a job's own are in its outcome
+        return f"{GONE} ({type(error).__name__}: {in_one_line(error)[:150]})"
+    return GONE
+
+
+def go_on(jobs: Sequence[SweepJob], folder: Path) -> None:
+    """Let jobs whose runs have begun go on with these."""
+    runs = unfinished_runs(str(folder.parent.parent), folder.name)
+    for job in jobs:
+        if job.number in runs:
+            with open_dict(job.config):
+                job.config.sweep.go_on = str(runs[job.number])
+
+
+def _in_rows(jobs: Sequence[SweepJob], most: int) -> Iterator[list[SweepJob]]:
+    """Jobs in rows of successive numbers: a launcher counts on from the first."""
+    row: list[SweepJob] = []
+    for job in jobs:
+        if row and (job.number != row[-1].number + 1 or len(row) == most):
+            yield row
+            row = []
+        row.append(job)
+    if row:
+        yield row
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[Interrupt]:
+    """The first signal to stop asks all jobs to save and end, wherever they run; the second one raises here.
+
+    A terminal sends Ctrl-C, and that it is closed, to a launcher's workers as well, which would end them in the middle
+    of a checkpoint: they inherit that both are blocked, and hear of them by a file. Here a thread still receives them,
+    whose handlers are run by the main thread as always.
+    """
+    ended = threading.Event()
+
+    def pass_on(interrupt: Interrupt) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_A_TERMINAL)
+        while not ended.wait(0.1):
+            if interrupt.requested:
+                (folder / STOP).touch()
+                (folder / INTERRUPT).touch()
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_A_TERMINAL)
+    try:
+        with graceful() as interrupt:
+            thread = threading.Thread(target=pass_on, args=(interrupt,), name="blitz-sweep-interrupt", daemon=True)
+            thread.start()
+            try:
+                yield interrupt
+            finally:
+                ended.set()
+                thread.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

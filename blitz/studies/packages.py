@@ -1,0 +1,57 @@
+"""Which packages are not the same in all of some runs, from the runs' provenance."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blitz.errors import BadInput
+from blitz.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+DIGEST = "packages"  # a tag: the same for runs with the same packages
+MOST, MOST_READ = 8, 10  # packages that are told; provenances that are read, which a server sends one by one
+# Those whose version can change a number come first. PyTorch's has a tag of its own.
+OF_CONSEQUENCE = ("torchvision", "numpy", "pillow", "scipy", "scikit-learn", "timm", "triton")
+TORCH = "torch"
+
+
+def packages_that_differ(client: MlflowClient, runs: Iterable[Run]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The digest of a run's packages -> what is told of them; and what is left out, in words.
+
+    Versions of those that are not the same everywhere. Where these are too many, or cannot be read, the digest as well.
+    """
+    one_each = {digest: run for run in runs if (digest := run.data.tags.get(DIGEST))}
+    if len(one_each) < 2:
+        return {}, []
+    digests = {digest: {DIGEST: digest} for digest in one_each}
+    if len(one_each) > MOST_READ:
+        return digests, [f"Packages are of {len(one_each)} kinds, which only their digest tells apart"]
+    versions = {digest: _recorded(client, run) for digest, run in one_each.items()}
+    if not all(versions.values()):
+        return digests, []
+    names = {name for found in versions.values() for name in found} - {TORCH}
+    differing = sorted(name for name in names if len({found.get(name) for found in versions.values()}) > 1)
+    differing.sort(key=lambda name: OF_CONSEQUENCE.index(name) if name in OF_CONSEQUENCE else len(OF_CONSEQUENCE))
+    told, left = differing[:MOST], differing[MOST:]
+    columns = {
+        digest: {f"package {name}": found.get(name, "none") for name in told} | (digests[digest] if left else {})
+        for digest, found in versions.items()
+    }
+    return columns, [f"{len(left)} more packages differ"] if left else []
+
+
+def _recorded(client: MlflowClient, run: Run) -> dict[str, str]:
+    """Version by name; nothing where they cannot be read."""
+    with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
+        try:
+            text = store.fetch(client, run, "provenance.json", Path(folder)).read_text(encoding="utf-8")
+            return {str(name): str(version) for name, version in json.loads(text)["packages"].items()}
+        except (BadInput, OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}

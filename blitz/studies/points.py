@@ -1,0 +1,147 @@
+"""Combinations of a sweep that are no product of lists: those of a file, and those that are drawn at random."""
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from blitz.errors import BadInput, in_one_line
+
+Point = dict[str, str]  # dotted key -> value, as the command line takes it
+KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+TAGS = ("log", "int")
+DIGITS = 4  # significant ones of what is drawn: enough for a search, few enough to be typed again
+
+
+def read(path: str) -> list[Point]:
+    """The points of a YAML file (a list of mappings) or a CSV file (a key a column, an empty cell: left out).
+
+    Raises BadInput for a file that holds none, or anything else.
+    """
+    file = Path(path)
+    kind = file.suffix.lower()
+    if kind not in (".yaml", ".yml", ".csv"):
+        raise BadInput(f"sweep.points={path}: accepted: a file .yaml, .yml or .csv")
+    try:
+        points = list(_of_csv(file) if kind == ".csv" else _of_yaml(file))
+    except OSError as error:
+        raise BadInput(f"sweep.points={path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error, YAMLError, OmegaConfBaseException) as error:
+        raise BadInput(f"sweep.points={path}: cannot be read: {in_one_line(error)}") from None
+    if not points:
+        raise BadInput(f"sweep.points={path}: holds no points")
+    keys = sorted({key for point in points for key in point})
+    wrong = [key for key in keys if not KEY.fullmatch(key) or key.startswith(("hydra.", "sweep."))]
+    if wrong:
+        raise BadInput(*(f"{path}: {key}: accepted: the dotted key of a value, such as optimizer.lr" for key in wrong))
+    return points
+
+
+def draw(intervals: Sequence[Override], number: int, seed: int) -> list[Point]:
+    """So many combinations of values, each drawn from its interval [A, B), on a log scale where that is tagged so.
+
+    The first ones of more are the same, and what is drawn for a key does not depend on the others. Raises BadInput for
+    an interval that nothing can be drawn from.
+    """
+    drawn = {override.key_or_group: list(_drawn(override, number, seed)) for override in intervals}
+    return [{key: values[index] for key, values in drawn.items()} for index in range(number)]
+
+
+def _of_csv(file: Path) -> Iterator[Point]:
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        rows = csv.reader(text, strict=True)
+        keys = [key.strip() for key in next(rows, [])]
+        if twice := [key for key, times in Counter(keys).items() if times > 1]:
+            raise BadInput(f"{file}: more than one column {twice[0]}")
+        filled = {""}  # a table's last commas make columns without a name
+        for row in rows:
+            if not row:  # an empty line
+                continue
+            if len(row) > len(keys):
+                raise BadInput(f"{file}: line {rows.line_num}: {len(row)} cells, but {len(keys)} columns")
+            cells = {key: cell.strip() for key, cell in zip(keys, row, strict=False) if cell.strip()}
+            filled |= cells.keys()
+            yield {key: _one_value(file, rows.line_num, key, cell) for key, cell in cells.items()}
+        if empty := [key for key in keys if key not in filled]:
+            raise BadInput(*(f"{file}: {key}: no cell of this column holds a value" for key in empty))
+
+
+def _one_value(file: Path, line: int, key: str, cell: str) -> str:
+    override = _parsed(f"x={cell}")
+    if override is None or override.is_sweep_override():
+        raise BadInput(f"{file}: line {line}: {key}={cell}: accepted: one value a cell, quoted as on the command line")
+    return cell
+
+
+def _of_yaml(file: Path) -> Iterator[Point]:
+    found = OmegaConf.to_container(OmegaConf.load(file), resolve=False) if file.read_text().strip() else []
+    if not isinstance(found, list) or not all(isinstance(point, dict) and point for point in found):
+        raise BadInput(f"{file}: accepted: a list of points, such as - {{optimizer.lr: 0.1, batch_size: 32}}")
+    for point in found:
+        pairs = list(_flat(point))
+        if twice := [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]:
+            raise BadInput(f"{file}: {twice[0]} stands twice in a point")
+        yield {key: _as_typed(value) for key, value in pairs}
+
+
+def _flat(values: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _as_typed(value: Any) -> str:
+    """A value as the command line takes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_typed, value))}]"
+    if not isinstance(value, str):
+        return repr(value)
+    plain = _parsed(f"x={value}")
+    if plain is not None and not plain.is_sweep_override() and plain.value() == value:
+        return value
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+def _parsed(text: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        return None
+
+
+def _drawn(override: Override, number: int, seed: int) -> Iterator[str]:
+    interval = override.value()
+    assert isinstance(interval, IntervalSweep)
+    low, high, tags = interval.start, interval.end, interval.tags
+    assert low is not None
+    assert high is not None
+    if unknown := tags - set(TAGS):
+        raise BadInput(f"{override.input_line}: no such tag as {sorted(unknown)[0]} (accepted: {', '.join(TAGS)})")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise BadInput(f"{override.input_line}: accepted: interval(A,B) with A below B")
+    if "log" in tags and low <= 0:
+        raise BadInput(f"{override.input_line}: accepted: A above 0, where the scale is logarithmic")
+    whole = "int" in tags or (isinstance(low, int) and isinstance(high, int))  # int(interval(A,B)) makes them so
+    chance = random.Random(f"{seed} {override.key_or_group}")
+    for _ in range(number):
+        share = chance.random()
+        value = low * (high / low) ** share if "log" in tags else low + (high - low) * share
+        rounded = float(f"{value:.{DIGITS}g}")
+        yield str(math.floor(value)) if whole else repr(rounded if low <= rounded < high else value)

@@ -1,0 +1,66 @@
+"""One job of a sweep, in whatever process its launcher starts it: it ends with a word in the sweep's folder."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blitz.errors import BadInput, RunFailed
+from blitz.interrupts import graceful
+from blitz.settings import Settings, check
+from blitz.tracking import sweep_folder
+from blitz.tracking.credentials import redact
+from blitz.tracking.sweep_folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
+
+
+def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
+    """Train the job that a composed config describes, or go on with its run, and write down how it ended.
+
+    Nothing is raised: what fails is this job's alone, and what stops it stops the sweep by itself.
+    """
+    from blitz import runner  # whose imports are not the time of a process's first job
+
+    sweep = sweep_folder.folder_of(values["runs_dir"], values["sweep"]["id"])
+    number = values["sweep"]["job"]
+    with sweep_folder.sole_job(sweep, number) as is_ours, graceful() as interrupt:
+        if not is_ours or interrupt.requested or not sweep_folder.begin(sweep, number):
+            return Outcome(NOT_STARTED)
+        outcome, started = Outcome(KILLED), time.monotonic()
+        try:
+            with sweep_folder.calling_when_interrupted(sweep, interrupt.request):
+                with _with_a_gpu(check(values), sweep) as settings:
+                    if settings.sweep.go_on is not None:
+                        result = runner.resume(Path(settings.sweep.go_on), uri=settings.tracking.uri)
+                    else:
+                        result = runner.run(settings, overrides)
+                outcome = Outcome(FINISHED, "", result.objective, folder=str(result.folder), run_id=result.run_id)
+        except KeyboardInterrupt:  # it has saved where it stands; a sweep in this process hears of it here
+            interrupt.request(signal.SIGTERM)
+        except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
+            told = isinstance(error, BadInput | RunFailed)
+            why = str(error) if told else f"{type(error).__name__}: {error}"
+            outcome = Outcome(FAILED, redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())])))
+            if values["sweep"]["on_failure"] == "stop":
+                (sweep / STOP).touch()
+        outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
+        sweep_folder.write_outcome(sweep, number, outcome)
+        return outcome
+
+
+@contextmanager
+def _with_a_gpu(settings: Settings, sweep: Path) -> Iterator[Settings]:
+    """Where several jobs run side by side on a machine with several GPUs, one of these is the job's own."""
+    import torch
+
+    number = torch.cuda.device_count() if settings.sweep.cores is not None else 0
+    if number < 2:
+        yield settings
+        return
+    with sweep_folder.place(sweep, number) as gpu:
+        options = settings.sweep.model_copy(update={"gpu": gpu})
+        yield settings.model_copy(update={"sweep": options})

@@ -1,0 +1,113 @@
+"""A sweep's own record: a folder and an MLflow run that its jobs' runs are the children of."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from blitz import description, opening
+from blitz.errors import BadInput
+from blitz.settings import Settings
+from blitz.studies.going_on import Plan
+from blitz.studies.jobs import SweepJob
+from blitz.studies.sweep_results import Results
+from blitz.tracking import provenance
+from blitz.tracking.about import ABOUT, TAG_LENGTH, About, process_tags, shortened, texts, this_process
+from blitz.tracking.credentials import redact, redact_command, redact_values
+from blitz.tracking.folder import write_whole
+from blitz.tracking.naming import briefly
+from blitz.tracking.recorder import Recorder
+from blitz.tracking.store import OF_A_SWEEP, SKIPPED
+from blitz.tracking.sweep_folder import Outcome
+
+IDS_OF_A_TAG = TAG_LENGTH // 33  # 32 digits and a space
+
+
+@dataclass
+class SweepRecord:
+    """The record of a sweep that is under way."""
+
+    recorder: Recorder
+    command: str
+
+    @classmethod
+    def begin(
+        cls, folder: Path, plan: Plan, jobs: Sequence[SweepJob], done: Mapping[int, Outcome], uri: str | None
+    ) -> SweepRecord:
+        """Write down what is going to be trained. Raises BadInput where the folder cannot be written to."""
+        command = description.command(["-m", *plan.arguments])
+        skipped = skipped_tags([outcome.run_id for outcome in done.values() if outcome.run_id])
+        try:
+            if (folder / ABOUT).exists():
+                tags = {**process_tags(), **skipped, "folder": str(folder.absolute())}
+                about = About.load(folder).going_on(tags)
+            else:
+                plan.save(folder)
+                about = _about(folder, plan, jobs, uri, command, skipped)
+            recorder = Recorder(folder, uri, about)
+        except OSError as error:
+            raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
+        return cls(recorder, command)
+
+    def end(self, status: str, results: Results) -> str:
+        """Close it; returns what the store lacks of it, in words."""
+        if results.best is not None:
+            self.recorder.log({"objective": results.best[1].objective or 0.0}, 0)
+        again = f"Again:\n\n```sh\n{self.command}\n```"
+        note = shortened(redact("\n\n".join([results.summary(), results.as_markdown(), again])), TAG_LENGTH)
+        return self.recorder.end(status, {**redact_values(results.tags()), "mlflow.note.content": note})
+
+
+def _about(
+    folder: Path, plan: Plan, jobs: Sequence[SweepJob], uri: str | None, command: str, skipped: Mapping[str, str]
+) -> About:
+    first = jobs[0].settings
+    facts, diff = opening.surroundings()
+    write_whole(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(redact_command(plan.arguments))))
+    write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
+    write_whole(folder / "git.diff", diff)
+    found = provenance.tags(facts)
+    tags = {
+        **found,
+        **process_tags(),
+        "sweep": plan.id,
+        OF_A_SWEEP: str(len(jobs)),
+        **skipped,
+        "folder": str(folder.absolute()),
+        **description.source_tags(found, command),
+        **first.tags,
+    }
+    return About(
+        record=plan.id,
+        store=redact(uri) if uri else None,
+        experiment=first.tracking.experiment,
+        name=redact(first.name or _name(plan, jobs)),
+        started_at=time.time_ns() // 1_000_000,
+        **this_process(),
+        params=texts(redact_values(_in_common([job.settings for job in jobs]))),
+        tags=redact_values(tags),
+        dataset={},
+    )
+
+
+def skipped_tags(run_ids: Sequence[str]) -> dict[str, str]:
+    """Tags with the ids of runs that are not repeated."""
+    chunks = [run_ids[first : first + IDS_OF_A_TAG] for first in range(0, len(run_ids), IDS_OF_A_TAG)]
+    return {f"{SKIPPED}.{n}" if n else SKIPPED: " ".join(ids) for n, ids in enumerate(chunks)}
+
+
+def _name(plan: Plan, jobs: Sequence[SweepJob]) -> str:
+    """What is swept, as it was typed."""
+    keys = {key for job in jobs for key in job.swept()} | {"sweep.points", "sweep.samples"}
+    told = briefly(text for text in plan.arguments if text.lstrip("+").partition("=")[0] in keys)
+    return told if len(told) <= description.NAME_LENGTH else told[: description.NAME_LENGTH - 2] + " …"
+
+
+def _in_common(settings: Sequence[Settings]) -> dict[str, object]:
+    first, *others = [each.notable() for each in settings]
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}

@@ -1,0 +1,154 @@
+"""What came out of a sweep: the failures, the best job, and how to go on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from blitz.settings import Settings
+from blitz.studies import comparison_report
+from blitz.studies.comparison import Comparison, Entry, compare
+from blitz.studies.jobs import SweepJob
+from blitz.tracking import health, journal
+from blitz.tracking.credentials import redact, redact_values
+from blitz.tracking.folder import write_whole
+from blitz.tracking.journal import JOURNAL, OBJECTIVE
+from blitz.tracking.sweep_folder import FAILED, FINISHED, NOT_STARTED, Outcome
+
+
+@dataclass(frozen=True)
+class Results:
+    """The jobs of a sweep, and how each of them ended so far."""
+
+    jobs: Sequence[SweepJob]
+    outcomes: Mapping[int, Outcome]  # none for a job that never began
+
+    @property
+    def failed(self) -> list[tuple[SweepJob, Outcome]]:
+        return [(job, self.outcomes[job.number]) for job in self.jobs if self._status(job) == FAILED]
+
+    @property
+    def left(self) -> int:
+        """The number of jobs that have neither finished nor failed."""
+        return sum(self._status(job) not in (FINISHED, FAILED) for job in self.jobs)
+
+    @property
+    def finished(self) -> list[tuple[SweepJob, Outcome]]:
+        return [(job, self.outcomes[job.number]) for job in self.jobs if self._status(job) == FINISHED]
+
+    @property
+    def best(self) -> tuple[SweepJob, Outcome] | None:
+        """The best run of the row that is best over its seeds."""
+        if not self.finished:
+            return None
+        best = self.comparison.rows[0].best(OBJECTIVE)  # any, where none has an objective
+        of_row = (pair for pair in self.finished if self._entries[pair[0].number] is best)
+        return next(of_row, self.finished[0])
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The jobs side by side, by what was swept."""
+        found = compare(list(self._entries.values()), [OBJECTIVE])
+        if len({_validates(job) for job in self.jobs}) > 1:
+            note = "Without validation images it is the training accuracy that counts, which says less"
+            found = replace(found, notes=[*found.notes, note])
+        return found
+
+    @cached_property
+    def _entries(self) -> dict[int, Entry]:
+        return {job.number: _entry(job, self.outcomes[job.number]) for job in self.jobs if job.number in self.outcomes}
+
+    def as_markdown(self) -> str:
+        """The table, where anything came out."""
+        return comparison_report.as_markdown(self.comparison) if self.finished else ""
+
+    def save_tables(self, folder: Path) -> None:
+        """The same table as `tell` prints. Raises OSError."""
+        if self.finished:
+            write_whole(folder / "results.md", self.as_markdown())
+            write_whole(folder / "results.csv", comparison_report.as_csv(self.comparison))
+
+    def save_figures(self, folder: Path, uri: str | None) -> None:
+        """The objective by what was swept, and the course of each job. Raises OSError."""
+        from blitz.tracking import comparison_figures, figures  # matplotlib takes a second
+
+        trials = [
+            comparison_figures.Trial(job.label, _without_seed(job), outcome.objective, _curve(job, outcome, uri))
+            for job, outcome in self.finished
+            if outcome.objective is not None
+        ]
+        for stem, figure in comparison_figures.figures(trials, f"{self._accuracy.capitalize()} accuracy").items():
+            figures.save(figure, folder / "figures" / f"{stem}.png")
+
+    def tags(self) -> dict[str, str]:
+        """The best job's values, for the sweep's own run."""
+        if self.best is None:
+            return {}
+        job, outcome = self.best
+        values = {f"sweep.best.{key}": value for key, value in job.swept().items()}
+        return {**values, "sweep.best": outcome.run_id or "", "sweep.best.objective": repr(outcome.objective)}
+
+    def summary(self) -> str:
+        """How many jobs ended how."""
+        counts = Counter(self._status(job) or NOT_STARTED for job in self.jobs)
+        told = ", ".join(f"{number} {status.lower()}" for status, number in counts.items())
+        return f"{len(self.jobs)} jobs: {told}."
+
+    def tell(self) -> None:
+        for job, outcome in self.failed:
+            print(f"blitz: {job.title} failed: {redact(outcome.why)}", file=sys.stderr)
+        if self.best is not None:
+            if len(self.jobs) > 1:
+                comparison_report.print_table(self.comparison)
+            job, outcome = self.best
+            again = f"; blitz reproduce {outcome.run_id}" if outcome.run_id else ""
+            images = "validation" if _validates(job) else "training"
+            print(f"best     {job.label or job.title}: {outcome.objective or 0.0:.2%} on the {images} images{again}")
+
+    @property
+    def _accuracy(self) -> str:
+        """Of what images the objective is the accuracy."""
+        return " or ".join(sorted({"validation" if _validates(job) else "training" for job in self.jobs}))
+
+    def _status(self, job: SweepJob) -> str | None:
+        return self.outcomes[job.number].status if job.number in self.outcomes else None
+
+
+def command_to_go_on(sweep: str, of_hydra: Sequence[str], config_dir: str | None, settings: Settings) -> str:
+    """With the launcher and the groups of one's own that the sweep was begun with, and where it is to be found."""
+    where = [] if settings.runs_dir == "runs" else [f"runs_dir={settings.runs_dir}"]
+    where += ["tracking=none"] if settings.tracking.name == "none" else []
+    where += [f"tracking.uri={redact(settings.tracking.uri)}"] if settings.tracking.uri is not None else []
+    flags = ["--config-dir", config_dir] if config_dir else []
+    return shlex.join(["blitz", "-m", f"sweep.resume={sweep}", *where, *of_hydra, *flags])
+
+
+def _validates(job: SweepJob) -> bool:
+    return job.settings.data["validation"] > 0
+
+
+def _entry(job: SweepJob, outcome: Outcome) -> Entry:
+    metrics = {} if outcome.objective is None else {OBJECTIVE: outcome.objective}
+    seed = str(job.settings.seed)
+    return Entry(outcome.run_id, job.label, seed, _without_seed(job), metrics, outcome.seconds, outcome.status)
+
+
+def _without_seed(job: SweepJob) -> dict[str, str]:
+    return {key: value for key, value in redact_values(job.swept()).items() if key != "seed"}
+
+
+def _curve(job: SweepJob, outcome: Outcome, uri: str | None) -> list[tuple[int, float]]:
+    """Accuracy by epoch, from the run's folder; from the store for one that was trained elsewhere."""
+    name = "val/accuracy" if _validates(job) else "train/accuracy"
+    path = Path(outcome.folder or "") / JOURNAL
+    if path.exists():
+        return [(int(row["epoch"]), row[name]) for row in journal.epochs(path) if name in row]
+    if uri is None or outcome.run_id is None:
+        return []
+    history = health.connect(uri).get_metric_history(outcome.run_id, name)
+    return sorted((point.step, point.value) for point in history)

@@ -1,0 +1,121 @@
+"""What the jobs of a sweep and the sweep tell each other by files, also from processes that were killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from blitz.tracking import sweep_folder
+from blitz.tracking.about import About
+from blitz.tracking.sweep_folder import FAILED, FINISHED, INTERRUPT, NOT_STARTED, STOP, Outcome
+
+HOLDS = """
+import sys
+from pathlib import Path
+from blitz.tracking.sweep_folder import place, sole_job
+with sole_job(Path(sys.argv[1]), 3) as is_ours, place(Path(sys.argv[1]), 2) as index:
+    print(is_ours, index, flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(sweep: Path) -> tuple[subprocess.Popen[str], str]:
+    """A process that trains job 3, and what it was given."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(sweep)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def killed(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=60)
+
+
+def test_a_job_has_one_process_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+    process, told = holder(tmp_path)
+    assert told == "True 0"
+    assert sweep_folder.is_any_trained(tmp_path)
+    with sweep_folder.sole_job(tmp_path, 3) as is_ours:
+        assert not is_ours
+    with sweep_folder.sole_job(tmp_path, 4) as is_ours:
+        assert is_ours
+    killed(process)
+    assert not sweep_folder.is_any_trained(tmp_path)
+    with sweep_folder.sole_job(tmp_path, 3) as is_ours:
+        assert is_ours
+
+
+def test_places_are_taken_in_turn_and_given_back(tmp_path: Path) -> None:
+    first, told = holder(tmp_path)
+    assert told.endswith(" 0")
+    second, told = holder(tmp_path)
+    assert told.endswith(" 1")
+    third, told = holder(tmp_path)
+    assert told.endswith(" 0")  # more jobs than places share them evenly
+    fourth, told = holder(tmp_path)
+    assert told.endswith(" 1")
+    killed(second)
+    again, told = holder(tmp_path)
+    assert told.endswith(" 1")
+    for process in (first, third, fourth, again):
+        killed(process)
+
+
+def test_jobs_are_counted_as_they_begin_until_none_may(tmp_path: Path) -> None:
+    assert [sweep_folder.begin(tmp_path, number) for number in (0, 1, 1)] == [True, True, True]
+    assert sweep_folder.times_begun(tmp_path) == {0: 1, 1: 2}
+    (tmp_path / STOP).touch()
+    assert not sweep_folder.begin(tmp_path, 2)
+    assert sweep_folder.times_begun(tmp_path) == {0: 1, 1: 2}
+    assert sweep_folder.read_outcomes(tmp_path) == {2: Outcome(NOT_STARTED)}
+    sweep_folder.clear_outcomes(tmp_path)
+    assert sweep_folder.begin(tmp_path, 2)
+    assert sweep_folder.times_begun(tmp_path) == {2: 1}
+
+
+def test_outcomes_come_back_as_they_were_and_other_files_are_none(tmp_path: Path) -> None:
+    outcomes = {0: Outcome(FINISHED, "", 0.25, 1.5, "runs/x", "ab"), 12: Outcome(FAILED, "why")}
+    for number, outcome in outcomes.items():
+        sweep_folder.write_outcome(tmp_path, number, outcome)
+    (tmp_path / "sweep.json").write_text("{}")
+    (tmp_path / "mlflow.json").write_text("{}")
+    assert sweep_folder.read_outcomes(tmp_path) == outcomes
+
+
+def test_the_best_so_far_is_as_good_as_all_that_ended(tmp_path: Path) -> None:
+    assert sweep_folder.is_best_so_far(tmp_path, 0.1)
+    sweep_folder.write_outcome(tmp_path, 0, Outcome(FINISHED, objective=0.5))
+    sweep_folder.write_outcome(tmp_path, 1, Outcome(FAILED, "diverged"))
+    assert [sweep_folder.is_best_so_far(tmp_path, objective) for objective in (0.4, 0.5, 0.6)] == [False, True, True]
+
+
+def test_an_interrupt_is_passed_on_to_jobs_that_run_and_only_then(tmp_path: Path) -> None:
+    requested = threading.Event()
+    with sweep_folder.calling_when_interrupted(tmp_path, requested.set):
+        (tmp_path / STOP).touch()
+        assert not requested.wait(3 * sweep_folder.LOOK_EVERY)
+        (tmp_path / INTERRUPT).touch()
+        assert requested.wait(60)
+
+
+def test_a_job_goes_on_with_the_newest_of_its_runs_that_has_no_end(tmp_path: Path) -> None:
+    def run(name: str, sweep: str, job: int, status: str, started_at: int) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        tags = {"sweep": sweep, "sweep.job": str(job)}
+        about = About(name, None, "e", name, started_at, "h", 1, 0.0, {}, tags, {}, status)
+        about.save(folder)
+
+    run("a", "s", 0, "KILLED", 1)
+    run("b", "s", 0, "RUNNING", 2)
+    run("c", "s", 0, "FAILED", 3)
+    run("d", "s", 1, "FINISHED", 1)
+    run("e", "other", 2, "KILLED", 1)
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "mlflow.json").write_text(json.dumps({"half": 1}))
+    assert sweep_folder.unfinished_runs(str(tmp_path), "s") == {0: tmp_path / "b"}
