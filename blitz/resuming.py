@@ -67,12 +67,13 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
 
 def _newest_here(uri: str | None) -> Path | None:
     """The folder in ./runs of the newest run that was started on this host, in the store `uri` where that is given."""
-    for path in sorted(Path("runs").glob(f"*/{ABOUT}"), reverse=True):
+    found: dict[Path, int] = {}
+    for path in Path("runs").glob(f"*/{ABOUT}"):
         with contextlib.suppress(BadInput):  # damaged, or being written
             about = About.load(path.parent)
             if about.host == platform.node() and (uri is None or about.store == redact(store.resolve(uri))):
-                return path.parent
-    return None
+                found[path.parent] = about.started_at
+    return max(found, key=found.__getitem__, default=None)
 
 
 @dataclass(frozen=True)
