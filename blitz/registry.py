@@ -138,7 +138,12 @@ def validate(schema: type[Model], values: Mapping[str, Any], path: str, noun: st
     problems: dict[str, str] = {}  # one line a key: a union reports each of its members
     for detail in details:
         key = str(detail["loc"][0])
-        problems.setdefault(key, _tell(schema, detail, prefix, key, values.get(key), noun))
+        if _is_unquoted(detail):
+            dotted, number = ".".join(map(str, detail["loc"])), json.dumps(detail["input"])
+            told = f"{prefix}{dotted}={number}"
+            problems.setdefault(dotted, f"""{told}: accepted: text, such as '{prefix}{dotted}="{number}"'""")
+        else:
+            problems.setdefault(key, _tell(schema, detail, prefix, key, values.get(key), noun))
     raise BadInput(*problems.values())
 
 
@@ -208,6 +213,12 @@ def _tell(schema: type[BaseModel], detail: Any, prefix: str, key: str, value: An
     if detail["type"] == "value_error":  # a validator of ours, which words its own message
         return f"{prefix}{key}={shown}: {detail['ctx']['error']}"
     return f"{prefix}{key}={shown}: accepted: {_accepted_by(field)}"
+
+
+def _is_unquoted(detail: Any) -> bool:
+    """Whether it is a number or a truth value where a text was expected, and nothing else; not an item of a list."""
+    of_a_key = all(isinstance(part, str) for part in detail["loc"]) and detail["loc"][-1] != "str"
+    return of_a_key and detail["type"] == "string_type" and isinstance(detail["input"], int | float)
 
 
 def _is_quoted(text: str) -> bool:

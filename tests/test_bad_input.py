@@ -91,7 +91,7 @@ def without_menu(told: list[str]) -> list[str]:
           "batch_size=: accepted: integer >= 1",
           "clip_norm=-1: accepted: number > 0 or null",
           "seed=null: accepted: integer >= 0",
-          'tags={"year": 2015}: accepted: mapping of text to text']),
+          'tags.year=2015: accepted: text, such as \'tags.year="2015"\'']),
         ("early_stopping=2 data.validation=0 micro_batch_size=8",
          ["early_stopping=2: needs a validation split; set data.validation above 0",
           "micro_batch_size=8: accepted: at most batch_size=4"]),

@@ -157,9 +157,9 @@ def takes(annotation: Any, value: Any) -> Any:
         (float, [1.0]), (float, ".inf"), (float | None, "null"),
         (int, "1"), (int, 1.0), (int, 1.5), (int, True), (int, math.nan), (int, None),
         (bool, 1), (bool, 0), (bool, "true"), (bool, None),
-        (str, 1), (str, None), (str, True), (str, ["a"]),
+        (str, None), (str, ["a"]), (list[str], [1]), (list[str] | str, 1),
         (list[float], "12"), (list[float], 1.0), (list[float], [1.0, "2"]), (list[float], [math.inf]),
-        (tuple[float, float], [1.0]), (tuple[float, float], [1.0, 2.0, 3.0]), (dict[str, str], {"a": 1}),
+        (tuple[float, float], [1.0]), (tuple[float, float], [1.0, 2.0, 3.0]), (dict[str, str], {"a": None}),
         (Literal["a", "b"], "c"), (Literal["a", "b"], "A"), (Literal["auto"] | Count, 0),
         (Literal["auto"] | Count, "2"), (Positive, 0), (NonNegative, -1e-9), (Fraction, 1), (Fraction, -0.1),
         (Probability, 1.1), (Count, 0), (Index, -1), (Annotated[float, Gt(0), Le(1)], 1.5),
@@ -170,6 +170,18 @@ def test_refuses(annotation, value):
     (told,) = problems(lambda: takes(annotation, value))
     assert told.startswith("toy.x=")
     assert told.endswith(f": accepted: {accepted(annotation)}")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "told"),
+    [
+        (str, 1, "toy.x=1: accepted: text, such as 'toy.x=\"1\"'"),
+        (str | None, True, "toy.x=true: accepted: text, such as 'toy.x=\"true\"'"),
+        (dict[str, str], {"a": 1.5}, "toy.x.a=1.5: accepted: text, such as 'toy.x.a=\"1.5\"'"),
+    ],
+)
+def test_a_text_that_looks_like_a_number_needs_quotes(annotation, value, told):
+    assert problems(lambda: takes(annotation, value)) == (told,)
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,19 @@ def test_a_key_marked_as_without_a_value_needs_one():
     }
 
 
-@pytest.mark.parametrize("value", [{"year": 2015}, "author", None, ["a"]])
+@pytest.mark.parametrize("value", [{"years": [2015]}, {"author": None}, "author", None, ["a"]])
 def test_tags_are_text(value):
     assert problems(config(tags=value)) == {f"tags={_shown(value)}: accepted: mapping of text to text"}
+
+
+def test_numbers_and_truth_values_are_text_in_quotes():
+    """Which are not put around them silently: 1.10 is the number 1.1, and another text."""
+    assert problems(config(name=7, notes=1.5, tags={"year": 2015, "ok": True, "author": "me"})) == {
+        "name=7: accepted: text, such as 'name=\"7\"'",
+        "notes=1.5: accepted: text, such as 'notes=\"1.5\"'",
+        "tags.year=2015: accepted: text, such as 'tags.year=\"2015\"'",
+        "tags.ok=true: accepted: text, such as 'tags.ok=\"true\"'",
+    }
 
 
 def _shown(value: Any) -> str:
