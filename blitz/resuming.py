@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from blitz.parts.schedules import SCHEDULES
 from blitz.recorded import Provenance, change, read_config, read_provenance
 from blitz.settings import Settings, check
 from blitz.tracking import health, store
-from blitz.tracking.about import ABOUT, About
+from blitz.tracking.about import ABOUT, About, newest
 from blitz.tracking.credentials import redact
 from blitz.tracking.journal import JOURNAL
 from blitz.tracking.sending import Busy, sole_sender
@@ -67,13 +66,11 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
 
 def _newest_here(uri: str | None) -> Path | None:
     """The folder in ./runs of the newest run that was started on this host, in the store `uri` where that is given."""
-    found: dict[Path, int] = {}
-    for path in Path("runs").glob(f"*/{ABOUT}"):
-        with contextlib.suppress(BadInput):  # damaged, or being written
-            about = About.load(path.parent)
-            if about.host == platform.node() and (uri is None or about.store == redact(store.resolve(uri))):
-                found[path.parent] = about.started_at
-    return max(found, key=found.__getitem__, default=None)
+
+    def is_mine(about: About) -> bool:
+        return about.host == platform.node() and (uri is None or about.store == redact(store.resolve(uri)))
+
+    return newest((path.parent for path in Path("runs").glob(f"*/{ABOUT}")), is_mine)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from blitz.studies.combinations import Combination
 from blitz.studies.going_on import PLAN, Plan
 from blitz.studies.jobs import SweepJob
 from blitz.studies.sweep_job import _with_a_gpu
+from blitz.tracking.about import About
 
 
 def launcher(name: str, **options: Any) -> DictConfig:
@@ -142,11 +143,13 @@ def test_a_file_that_is_no_plan_is_told(tmp_path: Path, text: str) -> None:
 
 
 def test_a_sweep_is_found_here_first_and_by_the_start_of_its_id(tmp_path: Path) -> None:
-    for name in ("2026-01-01_00-00-00_aaaa", "2026-01-02_00-00-00_bbbb", "2026-01-02_00-00-00_bbcc"):
+    names = ("2026-01-01_00-00-00_aaaa", "2026-01-02_00-00-00_bbcc", "2026-01-02_00-00-00_bbbb")
+    for started_at, name in enumerate(names):
         folder = tmp_path / "sweeps" / name
         folder.mkdir(parents=True)
         Plan.of(name, [], []).save(folder)
-    assert Plan.find("last", str(tmp_path), None).id.endswith("bbcc")
+        About(name, None, "e", name, started_at, "h", 1, 0.0, {}, {}, {}).save(folder)
+    assert Plan.find("last", str(tmp_path), None).id.endswith("bbbb")  # by when it was begun, not by its folder's name
     assert Plan.find("2026-01-01", str(tmp_path), None).id.endswith("aaaa")
     with pytest.raises(BadInput, match="more than one sweep starts like this"):
         Plan.find("2026-01-02", str(tmp_path), None)

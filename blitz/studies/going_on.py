@@ -16,6 +16,7 @@ from blitz.parts.datasets import DATASETS
 from blitz.studies.combinations import Combination
 from blitz.studies.jobs import SweepJob
 from blitz.tracking import health, store
+from blitz.tracking.about import newest
 from blitz.tracking.credentials import HIDDEN, redact, redact_command
 from blitz.tracking.folder import write_whole
 from blitz.tracking.sweep_folder import FINISHED, Outcome, read_outcomes
@@ -91,15 +92,18 @@ class Plan:
 
         Raises BadInput where there is none.
         """
-        plans = sorted((Path(runs_dir) / "sweeps").glob(f"*/{PLAN}"))
-        names = [path.parent.name for path in plans]
-        fitting = plans[-1:] if wanted == store.LAST else [path for path in plans if path.parent.name == wanted]
-        if not fitting:
-            fitting = [path for path in plans if path.parent.name.startswith(wanted)]
+        folders = sorted(path.parent for path in (Path(runs_dir) / "sweeps").glob(f"*/{PLAN}"))
+        names = [folder.name for folder in folders]
+        if wanted == store.LAST:
+            last = newest(folders)
+            fitting = [last] if last is not None else []
+        else:
+            fitting = [folder for folder in folders if folder.name == wanted]
+            fitting = fitting or [folder for folder in folders if folder.name.startswith(wanted)]
         if len(fitting) > 1:
             raise BadInput(f"sweep.resume={wanted}: more than one sweep starts like this; give more of its id")
         if fitting:
-            return cls.load(fitting[0], trusted=True)
+            return cls.load(fitting[0] / PLAN, trusted=True)
         where = f"in {runs_dir}/sweeps"
         if uri is not None and _exists(uri):
             client = health.connect(uri)

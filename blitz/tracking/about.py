@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,17 @@ class Sent:
             write_whole(folder / SENT, json.dumps(asdict(self)) + "\n")
         except OSError as error:  # a full disk, say: what was sent is sent all the same
             logger.debug("%s: %s", folder / SENT, error)
+
+
+def newest(folders: Iterable[Path], is_wanted: Callable[[About], bool] = lambda about: True) -> Path | None:
+    """Of the runs that are wanted the folder of the one that was begun last; a damaged record is passed over."""
+    begun: dict[Path, int] = {}
+    for folder in folders:
+        with contextlib.suppress(BadInput):
+            about = About.load(folder)
+            if is_wanted(about):
+                begun[folder] = about.started_at
+    return max(begun, key=begun.__getitem__, default=None)
 
 
 def this_process() -> dict[str, Any]:
