@@ -25,6 +25,7 @@ from blitz.settings import Settings, check
 _HERE = Path(__file__).resolve().parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 
+NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
 OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir")
 
 Outcome = TypeVar("Outcome")
@@ -44,8 +45,17 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
 
 
 def opened(overrides: Iterable[str]) -> list[str]:
-    """Overrides as Hydra takes them: a tag may have any name, where Hydra wants new keys marked."""
-    return [f"++{override}" if override.startswith(("tags.", "tags=")) else override for override in overrides]
+    """Overrides as Hydra takes them: a tag may have any name, where Hydra wants new keys marked; an id is text."""
+    return [
+        f"++{override}" if override.startswith(("tags.", "tags=")) else with_id_as_text(override)
+        for override in overrides
+    ]
+
+
+def with_id_as_text(override: str) -> str:
+    """The start of a run's id may look like a number: one in 70 begins like 1234567890 or 12e4567890."""
+    key, equals, value = override.partition("=")
+    return key + equals + NUMBER.sub(r"'\g<0>'", value) if key.lstrip("+") == "model.weights" else override
 
 
 def opened_for_jobs(overrides: Iterable[str]) -> list[str]:

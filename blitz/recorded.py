@@ -131,8 +131,10 @@ def _replace(config: dict[str, Any], text: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser  # a run itself does without Hydra
     from hydra.errors import HydraException
 
+    from blitz.config import with_id_as_text
+
     try:
-        override = OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(with_id_as_text(text))
     except HydraException:
         raise BadInput(f"{text}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)") from None
     key = override.key_or_group

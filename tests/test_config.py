@@ -19,6 +19,7 @@ import blitz
 from blitz.config import CONF, compose, refuse_shadowed
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS
+from blitz.recorded import change
 from blitz.registry import Count, Registry
 from blitz.settings import Settings, check, menus
 
@@ -75,6 +76,13 @@ def test_any_tag_can_be_set():
 def test_numbers_are_read_as_hydra_reads_them():
     assert compose(["optimizer.lr=1e-3"]).optimizer["lr"] == 0.001
     assert compose(["optimizer.lr=${ema}", "ema=0.5"]).optimizer["lr"] == 0.5
+
+
+@pytest.mark.parametrize("start", ["1234567890", "12e4567890", "0123456789", "deadbeef01", "7"])
+def test_the_start_of_a_runs_id_is_text_whatever_it_looks_like(start):
+    override = f"model.weights={start}"
+    assert compose([override]).model["weights"] == start
+    assert change(compose().record(), [override])["model"]["weights"] == start
 
 
 def test_a_deleted_option_is_the_default_of_the_code():
