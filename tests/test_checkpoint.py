@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -507,11 +507,15 @@ def test_a_fingerprint_refuses_what_it_cannot_read() -> None:
         checkpoint.fingerprint({"about": {"path": Path("x")}})
 
 
-def test_a_fingerprint_of_44_megabytes_takes_less_than_a_fifth_of_a_second() -> None:
+def test_a_fingerprint_takes_hardly_longer_than_hashing_its_bytes() -> None:
     state = {f"layer{number}": torch.zeros(100, 1_000, 10) for number in range(11)}
-    took = []
-    for _ in range(3):
+
+    def took(act: Callable[[], object]) -> float:
         started = time.process_time()
-        checkpoint.fingerprint(state)
-        took.append(time.process_time() - started)
-    assert min(took) < 0.2
+        act()
+        return time.process_time() - started
+
+    plain = bytes(44_000_000)
+    pairs = [(took(lambda: checkpoint.fingerprint(state)), took(lambda: hashlib.sha256(plain))) for _ in range(5)]
+    found, least = map(min, zip(*pairs, strict=True))
+    assert found < 2 * least
