@@ -142,12 +142,13 @@ def test_a_downloaded_file_that_was_damaged_is_downloaded_again(
 
 
 def test_the_second_address_is_tried_and_all_reasons_are_told(server: Server, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # it does not listen, and nobody else can
         dead = f"http://127.0.0.1:{taken.getsockname()[1]}/file"
-    fetch([dead, server.url], tmp_path / "file", MD5)
-    server.status = 404
-    with pytest.raises(DownloadFailed) as failure:
-        fetch([dead, server.url], tmp_path / "other", MD5)
+        fetch([dead, server.url], tmp_path / "file", MD5)
+        server.status = 404
+        with pytest.raises(DownloadFailed) as failure:
+            fetch([dead, server.url], tmp_path / "other", MD5)
     assert dead in str(failure.value)
     assert "Connection refused" in str(failure.value)
     assert f"{server.url}: HTTP 404 Not Found" in str(failure.value)
