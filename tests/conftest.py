@@ -24,6 +24,17 @@ def _cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_the_terminal_and_the_network_around() -> Iterator[None]:
+    """A CI system may ask for colours where there is no terminal, or put a proxy before all servers."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):
+            patch.delenv(name, raising=False)
+        patch.setenv("TERM", "xterm")
+        patch.setenv("no_proxy", "127.0.0.1,localhost")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _process_wide_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread, since two processes of tests share two cores; all else as it was found."""
