@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import json
 import os
 import shutil
@@ -396,6 +397,15 @@ def test_mistakes_are_told(digits: Recorded, arguments: list[str], told: list[st
 def test_a_data_set_that_is_not_on_the_menu_is_told(digits: Recorded) -> None:
     (problem,) = refused("evaluate", digits.run_id, "--data", "digit", "--store", digits.uri)
     assert problem.startswith("data=digit: no such data; did you mean digits? (accepted: cifar10, ")
+
+
+def test_the_last_run_of_a_user_without_a_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    result = run("epochs=1")
+    assert evaluate("last").run == result.run_id
 
 
 def test_a_run_that_is_not_there_is_told(digits: Recorded, tmp_path: Path) -> None:

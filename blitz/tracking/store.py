@@ -216,7 +216,11 @@ def finished_runs(client: MlflowClient, wanted: Mapping[str, str], sweep: str | 
 
 
 def _mine() -> str:
-    return f"tags.user = '{getpass.getuser()}' and tags.host = '{platform.node()}'"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as a container may be started with
+        user = "unknown"  # in the tag as well
+    return f"tags.user = '{user}' and tags.host = '{platform.node()}'"
 
 
 def fetch(client: MlflowClient, run: Run, artifact: str, folder: Path) -> Path:
