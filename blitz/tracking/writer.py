@@ -26,7 +26,7 @@ from blitz.tracking import store
 from blitz.tracking.abandoned import HEARTBEAT, HEARTBEAT_EVERY, killed, now, settle
 from blitz.tracking.about import RUNNING, About
 from blitz.tracking.credentials import redact, remember
-from blitz.tracking.sending import STEP_SECONDS, Delivery, brief, sole_sender
+from blitz.tracking.sending import OPEN_SECONDS, STEP_SECONDS, Delivery, brief, sole_sender
 
 logger = logging.getLogger("blitz")
 
@@ -87,7 +87,7 @@ class Writer:
     def end(self, about: About) -> str:
         """Tell the run's end, and wait while the store takes what is left. Returns what it lacks then, in words."""
         self._tell({"end": about.to_json()})
-        patience = STEP_SECONDS
+        patience = OPEN_SECONDS  # a process that has said nothing may be importing mlflow still
         try:
             while True:
                 word = self._told.get(timeout=patience)
