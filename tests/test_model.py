@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from processes import free_port
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -394,12 +394,6 @@ def _answers(url: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def invoke(address: str, body: str) -> np.ndarray:
