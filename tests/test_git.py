@@ -143,6 +143,19 @@ def test_no_change_is_an_empty_diff(root: Path) -> None:
     assert diff(root) == ""
 
 
+def test_a_change_of_the_same_size_within_the_second_of_the_commit_is_seen(root: Path) -> None:
+    git(root, "config", "core.trustctime", "false")  # a time that cannot be set
+    file, second = root / "tool.sh", (1_000_000_000, 1_000_000_000)
+    os.utime(file, second)
+    git(root, "update-index", "--refresh")
+    os.utime(root / ".git/index", second)
+    file.write_bytes(file.read_bytes().replace(b"sh", b"ls"))
+    os.utime(file, second)
+    (root / "new.py").touch()  # is added to the copy of the index
+    assert status(root).changed == ["tool.sh"]
+    assert "+#!/bin/ls" in diff(root)
+
+
 def test_a_diffs_fingerprint_is_that_of_its_changes_alone(root: Path) -> None:
     empty = fingerprint("")
     change(root)

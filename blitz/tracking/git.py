@@ -171,7 +171,9 @@ def _patches(root: Path, index: str, objects: str, state: Status, new: list[str]
     with tempfile.TemporaryDirectory(prefix="blitz-diff-") as folder:
         scratch = Path(folder, "index")
         if Path(index).exists():
-            shutil.copyfile(index, scratch)
+            # With its time: git looks into files that changed in the same second as the index, and takes the others to
+            # be what they were by size and second. Under a later time, such a change would go unseen.
+            shutil.copy2(index, scratch)
         quoted = objects.replace("\\", "\\\\").replace('"', '\\"')
         env = {
             "GIT_INDEX_FILE": str(scratch),
