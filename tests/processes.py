@@ -13,14 +13,17 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
+from blitz.tracking.about import About
+
 BLITZ = [sys.executable, "-m", "blitz"]
 QUICK = ["data=digits", "batch_size=32", "device.threads=1", "tracking.figures=false"]
+CHECKPOINTS = "runs/*/checkpoints/last.pt"
 
 
 def start(folder: Path, *arguments: str, own_group: bool = False, **environment: str) -> subprocess.Popen[str]:
@@ -85,10 +88,40 @@ def wait_for(process: subprocess.Popen[str], text: str) -> str:
 
 def wait_for_checkpoints(folder: Path, number: int) -> None:
     """Until so many runs have a checkpoint to go on from."""
+    until(lambda: len(list(folder.glob(CHECKPOINTS))) >= number)
+
+
+def until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 300
-    while len(list(folder.glob("runs/*/checkpoints/last.pt"))) < number:
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)  # between two looks, not for luck
+
+
+@contextmanager
+def held(folder: Path, number: int) -> Iterator[dict[Path, psutil.Process]]:
+    """The processes of so many runs by their folders, stopped as soon as each has a checkpoint to go on from.
+
+    However unevenly they get on, none has come to its end when the block begins; they go on when it ends.
+    """
+    found: dict[Path, psutil.Process] = {}
+
+    def hold() -> bool:
+        for path in folder.glob(CHECKPOINTS):
+            run = path.parents[1]
+            if run not in found:
+                process = psutil.Process(About.load(run).pid)
+                process.suspend()
+                found[run] = process
+        return len(found) >= number
+
+    try:
+        until(hold)
+        yield found
+    finally:
+        for process in found.values():
+            with suppress(psutil.NoSuchProcess):  # it was killed
+                process.resume()
 
 
 def kill_with_its_children(process: subprocess.Popen[str]) -> None:

@@ -8,8 +8,8 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -20,11 +20,12 @@ from processes import (
     QUICK,
     Server,
     finished,
+    held,
     in_a_terminal,
     kill_with_its_children,
     start,
+    until,
     wait_for,
-    wait_for_checkpoints,
 )
 from recorded import artifacts, client, runs, sweeps
 from shell import blitz as command
@@ -37,7 +38,7 @@ from blitz.studies.combinations import Combination
 from blitz.studies.jobs import SweepJob
 from blitz.studies.sweep_results import Results
 from blitz.tracking.about import About
-from blitz.tracking.sweep_folder import FAILED, FINISHED, Outcome
+from blitz.tracking.sweep_folder import FAILED, FINISHED, INTERRUPT, Outcome
 
 SHORT = [*QUICK, "data.limit=100", "epochs=1", "tracking.system_metrics=null"]
 
@@ -463,10 +464,8 @@ def test_a_parallel_job_that_is_killed_is_launched_again(tmp_path: Path, empty_s
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep = start(tmp_path, "-m", *SHORT, "epochs=200", "seed=0,1,2,3", *parallel)
-    wait_for(sweep, "epoch 2/200")
-    workers = [child for child in psutil.Process(sweep.pid).children() if "loky" in " ".join(child.cmdline())]
-    trainers = [worker for worker in workers if any("writer" in " ".join(c.cmdline()) for c in worker.children())]
-    trainers[0].kill()
+    with held(tmp_path, 1) as trainers:
+        next(iter(trainers.values())).kill()
     _, errors = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, errors
     assert "launching what is left" in errors
@@ -485,8 +484,9 @@ def test_a_sweep_whose_terminal_is_closed_ends_and_launches_nothing(
 ) -> None:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-    with in_a_terminal(tmp_path, "-m", *SHORT, "epochs=400", "seed=0,1,2", *parallel) as sweep:
-        wait_for_checkpoints(tmp_path, 2 if parallel else 1)
+    trainers = ExitStack()
+    with trainers, in_a_terminal(tmp_path, "-m", *SHORT, "epochs=400", "seed=0,1,2", *parallel) as sweep:
+        trainers.enter_context(held(tmp_path, 2 if parallel else 1))  # who go on once the terminal is closed
     assert sweep.wait(timeout=120) == 143
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert [run.info.status for run in sweeps(uri)] == ["KILLED"]
@@ -506,11 +506,13 @@ def test_a_sweep_that_is_stopped_saves_every_job_and_goes_on(
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
     sweep = start(tmp_path, "-m", *SHORT, "epochs=100", "seed=0,1,2", *parallel, own_group=True)
-    wait_for_checkpoints(tmp_path, 2 if parallel else 1)
-    if number == signal.SIGINT:
-        os.killpg(sweep.pid, number)  # as a terminal does: to the workers as well
-    else:
-        sweep.send_signal(number)
+    with held(tmp_path, 2 if parallel else 1):
+        if number == signal.SIGINT:
+            os.killpg(sweep.pid, number)  # as a terminal does: to the workers as well
+        else:
+            sweep.send_signal(number)
+        if parallel:  # else the sweep itself is held up
+            until(lambda: list(tmp_path.glob(f"runs/sweeps/*/{INTERRUPT}")))
     output, errors = sweep.communicate(timeout=300)
     assert sweep.returncode == 128 + number, errors
     assert "Traceback" not in errors
@@ -540,8 +542,8 @@ def test_a_sweep_that_was_killed_goes_on_with_the_run_that_it_died_in(tmp_path: 
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     sweep = start(tmp_path, "-m", *SHORT, "epochs=60", "seed=0,1")
-    wait_for(sweep, "epoch 2/60")
-    kill_with_its_children(sweep)
+    with held(tmp_path, 1):
+        kill_with_its_children(sweep)
     code, output, errors = finished(tmp_path, "-m", "sweep.resume=last")
     assert code == 0, errors
     assert output.count("resume   after ") == 1
@@ -595,13 +597,13 @@ def test_a_second_ctrl_c_ends_a_parallel_sweep_at_once(tmp_path: Path, empty_sto
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep = start(tmp_path, "-m", *SHORT, "epochs=400", "seed=0,1,2", *parallel, own_group=True)
-    wait_for(sweep, "epoch 2/400")
-    workers = psutil.Process(sweep.pid).children(recursive=True)
-    os.killpg(sweep.pid, signal.SIGINT)
-    assert sweep.stderr is not None
-    assert "Ctrl-C again stops at once" in sweep.stderr.readline()
-    os.killpg(sweep.pid, signal.SIGINT)
-    output, errors = sweep.communicate(timeout=120)
+    with held(tmp_path, 2):  # so that there is something to stop at once
+        workers = psutil.Process(sweep.pid).children(recursive=True)
+        os.killpg(sweep.pid, signal.SIGINT)
+        assert sweep.stderr is not None
+        assert "Ctrl-C again stops at once" in sweep.stderr.readline()
+        os.killpg(sweep.pid, signal.SIGINT)
+        output, errors = sweep.communicate(timeout=120)
     assert sweep.returncode == 130
     assert "Traceback" not in errors
     assert "to go on blitz -m sweep.resume=" in output
@@ -636,16 +638,9 @@ def test_a_killed_job_of_submitit_is_launched_again_and_another_one_is_waited_fo
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     sweep = start(tmp_path, "-m", *SHORT, "epochs=150,400", "hydra/launcher=submitit_local")
-    tasks: dict[int, psutil.Process] = {}
-    deadline = time.monotonic() + 120
-    while len(tasks) < 2:  # their output is in files; a job that trains has a writer of its own
-        assert time.monotonic() < deadline
-        for path in (tmp_path / "runs").glob("*/mlflow.json"):
-            about = About.load(path.parent)
-            if (path.parent / "checkpoints" / "last.pt").exists():
-                tasks[int(about.tags["sweep.job"])] = psutil.Process(about.pid)
-        time.sleep(0.05)  # between two looks, not for luck
-    tasks[0].kill()
+    with held(tmp_path, 2) as trainers:
+        tasks = {About.load(folder).tags["sweep.job"]: trainer for folder, trainer in trainers.items()}
+        tasks["0"].kill()
     _, errors = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, errors
     assert "1 job has no end" in errors
