@@ -150,7 +150,11 @@ class Server:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
-        self.port = free_port()
+        # Bound all along, so that nobody else is given the port while no server listens; as the server will bind it.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", 0))
+        self.port = int(self._reserved.getsockname()[1])
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -184,3 +188,4 @@ class Server:
     def stop(self) -> None:
         if self._process is not None:
             self.signal(signal.SIGKILL)
+        self._reserved.close()
