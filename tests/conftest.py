@@ -20,6 +20,8 @@ from blitz.tracking import store
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):  # of CI services: any output is a terminal
+            patch.delenv(name, raising=False)
         patch.setenv("BLITZ_CACHE", str(tmp_path_factory.mktemp("blitz-cache")))
         yield
 
