@@ -74,6 +74,16 @@ def seen(driver: WebDriver, selector: str, by: str = By.CSS_SELECTOR) -> WebElem
     return until(driver, shown, selector)
 
 
+def press(driver: WebDriver, selector: str, by: str = By.CSS_SELECTOR) -> None:
+    """Click on what is seen. One that the page replaced before the click has not taken it."""
+
+    def pressed(driver: WebDriver) -> bool:
+        seen(driver, selector, by).click()
+        return True
+
+    until(driver, pressed, f"a click on {selector}")
+
+
 def text(driver: WebDriver, words: str) -> None:
     """Wait until they can be read."""
     until(driver, lambda driver: words in driver.find_element(By.TAG_NAME, "body").text, repr(words))
@@ -91,7 +101,7 @@ def problems(driver: WebDriver) -> list[str]:
 def close_assistant(driver: WebDriver) -> None:
     """It opens by itself on a first visit, over a quarter of the window."""
     close = "[data-component-id='mlflow.assistant.chat_panel.close']"
-    seen(driver, close).click()
+    press(driver, close)
     until(driver, lambda driver: not driver.find_elements(By.CSS_SELECTOR, close), "an end of the assistant")
 
 
@@ -109,7 +119,7 @@ def wait_for_rows(driver: WebDriver, number: int, shown: int) -> None:
 
 def unfold(driver: WebDriver, row: int, shown: int) -> None:
     """Press the + of a sweep's row; so many rows are shown then."""
-    seen(driver, f"{NAMES}[row-index='{row}'] button[data-component-id*='runnamecellrenderer']").click()
+    press(driver, f"{NAMES}[row-index='{row}'] button[data-component-id*='runnamecellrenderer']")
     until(driver, lambda driver: len(driver.find_elements(By.CSS_SELECTOR, NAMES)) == shown, f"{shown} rows")
 
 
@@ -122,15 +132,20 @@ def columns(driver: WebDriver) -> list[str]:
 
 def row_names(driver: WebDriver) -> list[str]:
     """Names of the runs, from top to bottom."""
-    rows = driver.find_elements(By.CSS_SELECTOR, NAMES)
-    return [
-        row.find_element(By.TAG_NAME, "a").text
-        for row in sorted(rows, key=lambda row: int(row.get_attribute("row-index") or 0))
-    ]
+
+    def names(driver: WebDriver) -> list[str]:
+        rows = driver.find_elements(By.CSS_SELECTOR, NAMES)
+        return [
+            row.find_element(By.TAG_NAME, "a").text
+            for row in sorted(rows, key=lambda row: int(row.get_attribute("row-index") or 0))
+        ]
+
+    return until(driver, names, "names of runs")
 
 
 def cell(driver: WebDriver, row: int, column: str) -> str:
-    return seen(driver, f".ag-center-cols-container [row-index='{row}'] [col-id='{column}']").text
+    selector = f".ag-center-cols-container [row-index='{row}'] [col-id='{column}']"
+    return until(driver, lambda driver: driver.find_element(By.CSS_SELECTOR, selector).text, f"a text in {selector}")
 
 
 def compare(driver: WebDriver, rows: list[int]) -> None:
@@ -139,7 +154,7 @@ def compare(driver: WebDriver, rows: list[int]) -> None:
         box = driver.find_element(By.CSS_SELECTOR, f"{NAMES}[row-index='{row}'] .ag-checkbox-input")
         driver.execute_script("arguments[0].click()", box)  # it lies under its picture
         seen(driver, f"{NAMES}[row-index='{row}'].ag-row-selected")
-    seen(driver, "//button[normalize-space()='Compare' and not(@disabled)]", By.XPATH).click()
+    press(driver, "//button[normalize-space()='Compare' and not(@disabled)]", By.XPATH)
     text(driver, f"Comparing {len(rows)} Runs")
 
 
@@ -162,7 +177,7 @@ def parameter_rows(driver: WebDriver) -> dict[str, WebElement]:
 
 
 def show_differing_parameters(driver: WebDriver, alone: bool = True) -> None:
-    seen(driver, PARAMETERS).click()
+    press(driver, PARAMETERS)
     seen(driver, f"{PARAMETERS}[aria-checked={str(alone).lower()}]")
 
 
@@ -191,7 +206,7 @@ def scroll_to_names(driver: WebDriver) -> None:
 def note(driver: WebDriver, run: str) -> tuple[str, list[str]]:
     """Its text, and that of its code blocks alone."""
     visit(driver, f"{run}?workflowType=machine_learning")
-    seen(driver, "//*[normalize-space(text())='Show more']", By.XPATH).click()
+    press(driver, "//*[normalize-space(text())='Show more']", By.XPATH)
     text(driver, "Show less")
     shown = seen(driver, "//*[normalize-space(text())='Description']/following::*[.//p][1]", By.XPATH)
     return shown.text, [block.text for block in shown.find_elements(By.TAG_NAME, "pre")]
