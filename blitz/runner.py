@@ -179,35 +179,41 @@ def train(
     def checkpoint_is_due() -> bool:
         return interrupt.requested or (every is not None and learner.step % every == 0)
 
-    for report in fit(
-        learner,
-        job.train,
-        job.validation,
-        job.augment,
-        job.mix,
-        epochs=settings.epochs,
-        eval_every=settings.eval_every,
-        eval_flip=settings.eval_flip,
-        report_every=steps_profiled or settings.report_every,
-        stop=checkpoint_is_due,
-    ):
-        if isinstance(report, Progress):
-            losses = record.progress(report)
-            mean = sum(losses) / len(losses)
-            display.progress(report.epoch, report.epoch_step, len(losses), mean, report.accuracy)
-            if profiler is not None and steps_profiled is not None and learner.step >= steps_profiled:
-                logger.info("%s", profiler.stop(record.folder))
-                profiler = None
-            if checkpoint_is_due():
-                record.save_state(selection)
-        else:
-            best = selection.consider(report)
-            record.epoch(report, selection, best)
-            display.epoch(report.epoch, report.metrics, best)
-        if interrupt.requested:
-            raise interrupt.error()
-        if isinstance(report, EpochResult) and (selection.is_over or report.epoch == until):
-            if selection.is_over:
-                logger.info("stopped early: no better validation accuracy in the last %d evaluations", selection.worse)
-            break
+    try:
+        for report in fit(
+            learner,
+            job.train,
+            job.validation,
+            job.augment,
+            job.mix,
+            epochs=settings.epochs,
+            eval_every=settings.eval_every,
+            eval_flip=settings.eval_flip,
+            report_every=steps_profiled or settings.report_every,
+            stop=checkpoint_is_due,
+        ):
+            if isinstance(report, Progress):
+                losses = record.progress(report)
+                mean = sum(losses) / len(losses)
+                display.progress(report.epoch, report.epoch_step, len(losses), mean, report.accuracy)
+                if profiler is not None and steps_profiled is not None and learner.step >= steps_profiled:
+                    logger.info("%s", profiler.stop(record.folder))
+                    profiler = None
+                if checkpoint_is_due():
+                    record.save_state(selection)
+            else:
+                best = selection.consider(report)
+                record.epoch(report, selection, best)
+                display.epoch(report.epoch, report.metrics, best)
+            if interrupt.requested:
+                raise interrupt.error()
+            if isinstance(report, EpochResult) and (selection.is_over or report.epoch == until):
+                if selection.is_over:
+                    logger.info(
+                        "stopped early: no better validation accuracy in the last %d evaluations", selection.worse
+                    )
+                break
+    finally:
+        if profiler is not None:  # after fewer steps; torch crashes where one is at work when the program ends
+            logger.info("%s", profiler.stop(record.folder))
     display.end()

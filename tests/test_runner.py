@@ -336,9 +336,10 @@ def test_debug_overfit_brings_one_batch_to_zero_loss(here: Path) -> None:
     assert result.history[-1]["train/loss"] < 0.01
 
 
-def test_debug_profile_writes_a_table_and_a_trace(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("steps", [3, 300])  # of the three that the run has, and more than these
+def test_debug_profile_writes_a_table_and_a_trace(here: Path, capsys: pytest.CaptureFixture[str], steps: int) -> None:
     settings = blitz.compose(
-        ["data=digits", "debug=profile", "data.limit=100", "device.threads=1", "tracking=none", "profile=3"]
+        ["data=digits", "debug=profile", "data.limit=100", "device.threads=1", "tracking=none", f"profile={steps}"]
     )
     result = blitz.run(settings)
     assert "Self CPU" in capsys.readouterr().out
