@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from processes import QUICK, finished, kill_with_its_children, start
-from recorded import assert_the_store_has_all_of, journal, lines
+from recorded import assert_the_store_has_all_of, journal
 
 from blitz.tracking.journal import is_result
 from blitz.tracking.sending import sole_sender
@@ -145,9 +145,14 @@ def ended_within(process: subprocess.Popen[str], seconds: float) -> str | None:
         return None
 
 
-def ended_before(process: subprocess.Popen[str], folder: Path, points: int) -> str | None:
-    """As `ended_within`, but waits until its run has journaled so many lines."""
-    while sum(path.read_bytes().count(b"\n") for path in folder.glob("runs/*/metrics.jsonl")) <= points:
+def windows(folder: Path) -> int:
+    """How many mean losses its runs have journaled; how many samples of the machine's state hangs on their time."""
+    return sum(path.read_bytes().count(b'"train/step_loss"') for path in folder.glob("runs/*/metrics.jsonl"))
+
+
+def ended_before(process: subprocess.Popen[str], folder: Path, number: int) -> str | None:
+    """As `ended_within`, but waits until its run has journaled more than so many of them."""
+    while windows(folder) <= number:
         if (errors := ended_within(process, 0.02)) is not None:
             return errors
     return None
@@ -166,13 +171,13 @@ def test_real_processes_that_are_killed_at_random_moments(number: int, tmp_path:
     began = time.monotonic()
     assert finished(tmp_path / "whole", *asked)[0] == 0
     usual = time.monotonic() - began
-    points = len(lines(next((tmp_path / "whole").glob("runs/*"))))
+    number_of_windows = windows(tmp_path / "whole")
     store = f"sqlite:///{tmp_path}/cut/mlflow.db"
     command, kills = asked, 0
     while True:
         process = start(tmp_path / "cut", *command)
         if kills == 0:  # by what it did: a clock alone might be too late for a run that is quicker than the first
-            errors = ended_before(process, tmp_path / "cut", int(chance.uniform(0, 0.9) * points))
+            errors = ended_before(process, tmp_path / "cut", int(chance.uniform(0, 0.9) * number_of_windows))
         else:  # by the clock: its start and its end have a chance too
             errors = ended_within(process, chance.uniform(0.25, 0.8) * usual if kills < 3 else 300)
         if errors is not None:
