@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from blitz.tracking.about import About
+from blitz.tracking.health import PROBE
 
 BLITZ = [sys.executable, "-m", "blitz"]
 QUICK = ["data=digits", "batch_size=32", "device.threads=1", "tracking.figures=false"]
@@ -167,10 +168,10 @@ class Server:
                 command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
             )  # fmt: skip
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+            try:  # not /health: opening the store, for the first question to it, may take longer than blitz waits
+                with urllib.request.urlopen(self.uri + PROBE, timeout=30):
                     return
             except OSError:
                 assert time.monotonic() < deadline, (self.folder / "server.log").read_text()

@@ -43,6 +43,8 @@ def check(uri: str) -> None:
         return
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme in ("http", "https"):
+        import requests  # noqa: F401  # before the clock runs: on a busy machine it takes a second
+
         problem = _within(SECONDS, lambda: _ask(uri))
     elif scheme in ("", "file"):
         raise BadInput(f"tracking.uri={uri}: MLflow keeps no runs in folders any more; name a file: sqlite:///{uri}.db")
