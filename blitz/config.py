@@ -25,6 +25,7 @@ from blitz.settings import Settings, check
 _HERE = Path(__file__).resolve().parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 
+OF_IDS = ("model.weights", "sweep.resume")  # keys that take the start of a run's id
 NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
 OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir")
 
@@ -55,7 +56,7 @@ def opened(overrides: Iterable[str]) -> list[str]:
 def with_id_as_text(override: str) -> str:
     """The start of a run's id may look like a number: one in 70 begins like 1234567890 or 12e4567890."""
     key, equals, value = override.partition("=")
-    return key + equals + NUMBER.sub(r"'\g<0>'", value) if key.lstrip("+") == "model.weights" else override
+    return key + equals + NUMBER.sub(r"'\g<0>'", value) if key.lstrip("+") in OF_IDS else override
 
 
 def opened_for_jobs(overrides: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress, fit
 from blitz.training.metrics import Evaluation
-from blitz.training.profiling import Profiler
+from blitz.training.profiling import profiled
 from blitz.training.selection import Selection
 
 logger = logging.getLogger("blitz")
@@ -172,33 +173,32 @@ def train(
     if selection.is_over:  # a run that was killed after its last epoch
         return
     every = settings.checkpoint_every
-    steps_profiled = settings.profile if learner.step == 0 else None
-    profiler = Profiler(job.device.torch) if steps_profiled else None
+    profiled_steps = settings.profile if learner.step == 0 else None
     display.begin(learner.epoch + 1, settings.epochs, len(job.train), settings.batch_size)
 
     def checkpoint_is_due() -> bool:
         return interrupt.requested or (every is not None and learner.step % every == 0)
 
-    try:
-        for report in fit(
-            learner,
-            job.train,
-            job.validation,
-            job.augment,
-            job.mix,
-            epochs=settings.epochs,
-            eval_every=settings.eval_every,
-            eval_flip=settings.eval_flip,
-            report_every=steps_profiled or settings.report_every,
-            stop=checkpoint_is_due,
-        ):
+    reports = fit(
+        learner,
+        job.train,
+        job.validation,
+        job.augment,
+        job.mix,
+        epochs=settings.epochs,
+        eval_every=settings.eval_every,
+        eval_flip=settings.eval_flip,
+        report_every=profiled_steps or settings.report_every,
+        stop=checkpoint_is_due,
+    )
+    if profiled_steps is not None:
+        reports = profiled(reports, job.device.torch, profiled_steps, record.folder)
+    with closing(reports):
+        for report in reports:
             if isinstance(report, Progress):
                 losses = record.progress(report)
                 mean = sum(losses) / len(losses)
                 display.progress(report.epoch, report.epoch_step, len(losses), mean, report.accuracy)
-                if profiler is not None and steps_profiled is not None and learner.step >= steps_profiled:
-                    logger.info("%s", profiler.stop(record.folder))
-                    profiler = None
                 if checkpoint_is_due():
                     record.save_state(selection)
             else:
@@ -207,13 +207,10 @@ def train(
                 display.epoch(report.epoch, report.metrics, best)
             if interrupt.requested:
                 raise interrupt.error()
-            if isinstance(report, EpochResult) and (selection.is_over or report.epoch == until):
-                if selection.is_over:
-                    logger.info(
-                        "stopped early: no better validation accuracy in the last %d evaluations", selection.worse
-                    )
+            if selection.is_over:
+                worse = selection.worse
+                logger.info("stopped early: no better validation accuracy in the last %d evaluations", worse)
                 break
-    finally:
-        if profiler is not None:  # after fewer steps; torch crashes where one is at work when the program ends
-            logger.info("%s", profiler.stop(record.folder))
+            if isinstance(report, EpochResult) and report.epoch == until:
+                break
     display.end()

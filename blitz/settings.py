@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 
 from blitz.errors import BadInput
 from blitz.registry import STRICT, Count, Fraction, Index, Positive, Registry, validate
@@ -57,11 +57,6 @@ class Checkpoint(BaseModel):
     keep: Literal["all", "best", "last", "none"] | None = None
 
 
-def _id(value: object) -> object:
-    """The start of an id may be digits alone, which a command line takes for a number."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 class Sweep(BaseModel):
     """How `-m` goes about its jobs; the sweeper itself fills in what follows `seed`."""
 
@@ -69,7 +64,7 @@ class Sweep(BaseModel):
 
     dry_run: bool = False
     on_failure: Literal["continue", "stop"] = "continue"
-    resume: Annotated[str, BeforeValidator(_id)] | None = None
+    resume: str | None = None
     skip_finished: bool = False
     points: str | None = None
     samples: Count | None = None

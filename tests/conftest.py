@@ -20,8 +20,6 @@ from blitz.tracking import store
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):  # of CI services: any output is a terminal
-            patch.delenv(name, raising=False)
         patch.setenv("BLITZ_CACHE", str(tmp_path_factory.mktemp("blitz-cache")))
         yield
 
@@ -40,9 +38,7 @@ def _nothing_of_the_terminal_and_the_network_around() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _process_wide_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread, since two processes of tests share two cores; all else as it was found."""
-    # What an earlier test has set, and what would have tables printed as on a terminal, or a narrow one.
-    for name in ("CUBLAS_WORKSPACE_CONFIG", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     threads, generator = torch.get_num_threads(), torch.get_rng_state()
     deterministic = torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]

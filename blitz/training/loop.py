@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -214,7 +214,7 @@ def fit(
     eval_flip: bool = False,
     report_every: int = 50,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Progress | EpochResult]:
+) -> Generator[Progress | EpochResult]:
     """Train up to `epochs` finished epochs, evaluating every `eval_every` of them and after the last.
 
     The caller draws, records, saves, or stops by leaving the loop. `stop` is asked after each step: as long as it says

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from blitz.training.loop import EpochResult, Progress
+
 ROWS = 15
 
+logger = logging.getLogger("blitz")
 
-class Profiler:
-    """Started at once; `stop` writes `trace.json` (for chrome://tracing or Perfetto) and tells where the time went."""
 
-    def __init__(self, device: torch.device) -> None:
-        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-        self._sort = f"self_{device.type if device.type == 'cuda' else 'cpu'}_time_total"
-        self._profile = profile(activities=activities, record_shapes=False)
-        self._profile.start()
+def profiled(
+    reports: Iterable[Progress | EpochResult], device: torch.device, steps: int, folder: Path
+) -> Generator[Progress | EpochResult]:
+    """The same reports. `trace.json` (for chrome://tracing or Perfetto) and a table in the log tell where the time of
+    the first `steps` went; of fewer, where there are no more or the generator is closed.
+    """
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    order = f"self_{device.type if device.type == 'cuda' else 'cpu'}_time_total"
+    profiler = profile(activities=activities, record_shapes=False)
 
-    def stop(self, folder: Path) -> str:
-        """The table of the costliest operations."""
-        self._profile.stop()
-        self._profile.export_chrome_trace(str(folder / "trace.json"))
-        return str(self._profile.key_averages().table(sort_by=self._sort, row_limit=ROWS, max_name_column_width=40))
+    def stop() -> None:
+        profiler.stop()
+        profiler.export_chrome_trace(str(folder / "trace.json"))
+        logger.info("%s", profiler.key_averages().table(sort_by=order, row_limit=ROWS, max_name_column_width=40))
+
+    remaining = iter(reports)
+    profiler.start()
+    try:
+        for report in remaining:
+            yield report
+            if report.step >= steps:
+                break
+    finally:  # torch crashes where one is at work when the program ends
+        stop()
+    yield from remaining
