@@ -27,7 +27,7 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
 
     sweep = sweep_folder.folder_of(values["runs_dir"], values["sweep"]["id"])
     number = values["sweep"]["job"]
-    with sweep_folder.sole_job(sweep, number) as is_ours, graceful() as interrupt:
+    with sweep_folder.sole_job(sweep, number, patience=1.0) as is_ours, graceful() as interrupt:
         if not is_ours or interrupt.requested or not sweep_folder.begin(sweep, number):
             return Outcome(NOT_STARTED)
         outcome, started = Outcome(KILLED), time.monotonic()

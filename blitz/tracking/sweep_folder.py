@@ -54,9 +54,12 @@ def begin(sweep: Path, number: int) -> bool:
 
 
 @contextmanager
-def sole_job(sweep: Path, number: int) -> Iterator[bool]:
-    """Whether no other process trains this job. The lock goes with the job's process, however that ends."""
-    lock = FileLock(sweep / f".{number}.lock", timeout=0)
+def sole_job(sweep: Path, number: int, patience: float = 0.0) -> Iterator[bool]:
+    """Whether no other process trains this job. The lock goes with the job's process, however that ends.
+
+    `patience`: seconds to wait for it, since who only looks whether a job is trained has the lock for a moment as well.
+    """
+    lock = FileLock(sweep / f".{number}.lock", timeout=patience)
     try:
         lock.acquire()
     except Timeout:
