@@ -143,13 +143,14 @@ def device_of(settings: Settings, before: RecordedDevice | None = None) -> Devic
     def prepared(choice: Mapping[str, Any]) -> Device:
         return prepare(DEVICES.build(choice), at_once, sweep.cores, **DEVICES.shared(choice))
 
+    kind = before.name.partition(":")[0] if before is not None else "cuda"
+    if sweep.gpu is not None and kind == "cuda" and (choice["name"] == "auto" or choice.get("index", 0) is None):
+        choice = {**DEVICES.check({"name": "cuda", "index": sweep.gpu}), **DEVICES.shared(choice)}
     if before is None:
-        if sweep.gpu is not None and (choice["name"] == "auto" or choice.get("index", 0) is None):
-            choice = {**DEVICES.check({"name": "cuda", "index": sweep.gpu}), **DEVICES.shared(choice)}
         return prepared(choice)
     if choice["threads"] == "auto":
         choice = {**choice, "threads": before.threads}
-    if choice["name"] == "auto" and (kind := before.name.partition(":")[0]) in available():
+    if choice["name"] == "auto" and kind in available():
         choice = {**DEVICES.check({"name": kind}), **DEVICES.shared(choice)}
     try:
         device = prepared(choice)

@@ -260,4 +260,5 @@ def _kept(record: Record) -> str:
         return "all"
     assert record.tested_epoch is not None  # it has finished
     sweep = sweep_folder.folder_of(settings.runs_dir, settings.sweep.id)
-    return "best" if sweep_folder.is_best_so_far(sweep, record.tested_epoch.accuracy) else "none"
+    is_kept = sweep_folder.is_among_the_best(sweep, settings.group_hash(""), record.tested_epoch.accuracy)
+    return "best" if is_kept else "none"

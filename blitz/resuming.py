@@ -117,9 +117,10 @@ class Earlier:
         except BadInput as problem:
             raise BadInput(f"{self.folder}: {problem}") from None
 
-    def job(self) -> Job:
+    def job(self, gpu: int | None = None) -> Job:
         """Everything built, and where it was when the checkpoint was saved. Raises BadInput where it does not fit."""
-        settings = self.settings
+        sweep = self.settings.sweep.model_copy(update={"gpu": gpu})  # another one may be free now
+        settings = self.settings.model_copy(update={"sweep": sweep})
         if self.state is not None:  # which holds all that came of them
             settings = settings.model_copy(update={"model": {**settings.model, "weights": None}})
         job = replace(build(settings, self.provenance.device), settings=self.settings)

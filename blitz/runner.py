@@ -65,12 +65,12 @@ def repeat(
         return _begun(settings, overrides, display, before, tags, until)
 
 
-def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None) -> Result:
+def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None, gpu: int | None = None) -> Result:
     """Go on with a run from its last checkpoint, in the same folder and the same MLflow run.
 
     `overrides` change the values that `resuming.ACCEPTED` names; `uri` is the store it was recorded in, where its
-    address holds credentials. Raises BadInput where there is nothing to go on with, or where it would not be the same
-    run; nothing has changed then.
+    address holds credentials; `gpu` is that of a sweep's job, one of several. Raises BadInput where there is nothing to
+    go on with, or where it would not be the same run; nothing has changed then.
     """
     About.load(folder)  # before a lock is put into a folder that is no run's
     with Display() as display, sole_trainer(folder):
@@ -79,7 +79,7 @@ def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None) 
         uri = tracking_store(earlier.settings, where) if where is not None else None
         if uri is not None:
             Writer.prepare()
-        job = earlier.job()
+        job = earlier.job(gpu)
         opening = reopened(job, uri, folder, earlier.about, earlier.provenance.facts(), earlier.state)
         return _result(_recorded(job, opening, display, earlier.state))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from blitz.config import compose
 from blitz.errors import BadInput
 from blitz.job import device_of
 from blitz.parts import devices
+from blitz.recorded import RecordedDevice
 from blitz.settings import Settings
 from blitz.studies import launching
 from blitz.studies.combinations import Combination
@@ -21,6 +23,7 @@ from blitz.studies.going_on import PLAN, Plan
 from blitz.studies.jobs import SweepJob
 from blitz.studies.sweep_job import _with_a_gpu
 from blitz.tracking.about import About
+from blitz.tracking.sweep_folder import FAILED, INTERRUPT, KILLED, STOP, Outcome, begin, write_outcome
 
 
 def launcher(name: str, **options: Any) -> DictConfig:
@@ -75,6 +78,10 @@ def test_jobs_are_spread_over_gpus_unless_one_is_named(tmp_path: Path, monkeypat
         for text in ("device=auto", "device=cuda", "device=cuda device.index=0", "device=cpu")
     }
     assert chosen == {"device=auto": 1, "device=cuda": 1, "device=cuda device.index=0": 0, "device=cpu": None}
+    before = {
+        name: device_of(settings(gpu=1), RecordedDevice(name=name, threads=1)).torch for name in ("cuda:0", "cpu")
+    }
+    assert before == {"cuda:0": torch.device("cuda:1"), "cpu": torch.device("cpu")}  # a job that is gone on with
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with _with_a_gpu(settings(cores=1), tmp_path) as one:
         assert one.sweep.gpu is None
@@ -92,6 +99,33 @@ def test_jobs_get_the_configs_that_were_checked_and_rows_of_successive_numbers()
     assert frozen.load_sweep_config(OmegaConf.create({}), ["optimizer.lr=4"]).optimizer.lr == 4
     rows = [[one.number for one in row] for row in launching._in_rows(jobs, 2)]
     assert rows == [[0, 1], [3, 4], [5], [9]]
+
+
+def test_a_job_that_once_saved_itself_is_not_launched_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launched = []
+
+    def saves_once(*_: object) -> str:
+        launched.append(1)
+        if len(launched) == 1:  # its batch system stopped it
+            begin(tmp_path, 0)
+            write_outcome(tmp_path, 0, Outcome(KILLED))
+        return "no machine is free"
+
+    monkeypatch.setattr(launching, "_launched", saves_once)
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": ""}}})
+    nothing: Any = None
+    outcomes, _ = launching.launch(nothing, nothing, config, [job(0, "seed=0")], tmp_path)
+    assert outcomes == {0: Outcome(FAILED, "no machine is free")}
+    assert len(launched) == 2
+
+
+def test_jobs_hear_of_an_interrupt_in_the_last_moment_too(tmp_path: Path) -> None:
+    with launching._interruptible(tmp_path) as interrupt:
+        interrupt.request(signal.SIGTERM)
+    assert (tmp_path / STOP).exists()
+    assert (tmp_path / INTERRUPT).exists()
 
 
 PLACES = ("data.root=/mine", "tracking.uri=sqlite:////mine.db", "+tags.author=me", "runs_dir=/mine/runs")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blitz.tracking import sweep_folder
 from blitz.tracking.about import About
-from blitz.tracking.sweep_folder import FAILED, FINISHED, INTERRUPT, NOT_STARTED, STOP, Outcome
+from blitz.tracking.sweep_folder import FAILED, FINISHED, INTERRUPT, KILLED, NOT_STARTED, STOP, Outcome
 
 HOLDS = """
 import sys
@@ -87,11 +87,27 @@ def test_outcomes_come_back_as_they_were_and_other_files_are_none(tmp_path: Path
     assert sweep_folder.read_outcomes(tmp_path) == outcomes
 
 
-def test_the_best_so_far_is_as_good_as_all_that_ended(tmp_path: Path) -> None:
-    assert sweep_folder.is_best_so_far(tmp_path, 0.1)
-    sweep_folder.write_outcome(tmp_path, 0, Outcome(FINISHED, objective=0.5))
+def test_the_best_are_the_best_of_their_seeds_and_as_good_as_other_groups_on_average(tmp_path: Path) -> None:
+    def are_kept(group: str) -> list[float]:
+        return [found for found in (0.4, 0.5, 0.6, 0.7, 0.9) if sweep_folder.is_among_the_best(tmp_path, group, found)]
+
+    assert are_kept("a") == [0.4, 0.5, 0.6, 0.7, 0.9]
+    sweep_folder.write_outcome(tmp_path, 0, Outcome(FINISHED, objective=0.9, group="a"))
     sweep_folder.write_outcome(tmp_path, 1, Outcome(FAILED, "diverged"))
-    assert [sweep_folder.is_best_so_far(tmp_path, objective) for objective in (0.4, 0.5, 0.6)] == [False, True, True]
+    assert are_kept("a") == are_kept("b") == [0.9]
+    sweep_folder.write_outcome(tmp_path, 2, Outcome(FINISHED, objective=0.1, group="a"))
+    assert (are_kept("a"), are_kept("b")) == ([0.9], [0.5, 0.6, 0.7, 0.9])
+    sweep_folder.write_outcome(tmp_path, 3, Outcome(FINISHED, objective=0.6, group="b"))
+    assert (are_kept("a"), are_kept("b")) == ([0.9], [0.6, 0.7, 0.9])
+    assert are_kept("c") == [0.6, 0.7, 0.9]
+
+
+def test_a_job_that_begins_again_has_no_end_yet(tmp_path: Path) -> None:
+    assert sweep_folder.begin(tmp_path, 0)
+    sweep_folder.write_outcome(tmp_path, 0, Outcome(KILLED))
+    assert sweep_folder.begin(tmp_path, 0)
+    assert sweep_folder.read_outcomes(tmp_path) == {}
+    assert sweep_folder.times_begun(tmp_path) == {0: 2}
 
 
 def test_an_interrupt_is_passed_on_to_jobs_that_run_and_only_then(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -33,7 +34,9 @@ from shell import refused
 
 import blitz
 from blitz import runner
+from blitz.recorded import read_config
 from blitz.settings import Settings
+from blitz.studies import sweeper
 from blitz.studies.combinations import Combination
 from blitz.studies.jobs import SweepJob
 from blitz.studies.sweep_results import Results
@@ -121,12 +124,15 @@ def test_the_best_run_is_one_of_the_settings_that_are_best_over_seeds() -> None:
     assert found.comparison.rows[0].values == {"batch_size": "32"}
 
 
-def test_a_sweep_whose_runs_have_no_objective_has_a_best_all_the_same() -> None:
+def test_a_sweep_whose_runs_have_no_objective_has_no_best(capsys: pytest.CaptureFixture[str]) -> None:
     job, _ = finished_job(0, 0.0, batch_size=24, seed=0)
     other, _ = finished_job(1, 0.0, batch_size=24, seed=1)
     found = results((job, Outcome(FAILED, "why")), (other, Outcome(FINISHED)))
-    assert found.best is not None
-    assert found.best[0] is other
+    assert (found.best, found.tags()) == (None, {})
+    found.tell()
+    told = capsys.readouterr()
+    assert "best " not in told.out.splitlines()[-1]
+    assert told.err == "blitz: job 0 (batch_size=24 seed=0) failed: why\n"
 
 
 def test_training_accuracies_beside_validation_accuracies_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,12 +289,13 @@ def test_points_and_samples_are_trained_with_all_that_is_swept_beside_them(here:
 @pytest.mark.slow
 def test_the_weights_of_the_best_jobs_alone_are_kept(here: Path) -> None:
     assert command("-m", *SHORT, "optimizer.lr=0.001,0.1,0.01,0.1", "seed=3,4").code == 0
-    best = 0.0
+    objectives: dict[str, list[float]] = {}
     for run in jobs():
         kept = {file.name for file in (Path(run.data.tags["folder"]) / "checkpoints").iterdir()}
-        objective = run.data.metrics["objective"]
-        assert kept == ({"best.pt"} if objective >= best else set()), run.info.run_name
-        best = max(best, objective)
+        objective, own = run.data.metrics["objective"], objectives.pop(run.data.params["optimizer.lr"], [])
+        is_best = all(objective >= statistics.fmean(others) for others in objectives.values())
+        assert kept == ({"best.pt"} if is_best and objective >= max([*own, 0.0]) else set()), run.info.run_name
+        objectives[run.data.params["optimizer.lr"]] = [*own, objective]
     assert command("-m", *SHORT, "seed=0,1", "checkpoint.keep=all").code == 0
     for run in runs()[:2]:
         assert len(list((Path(run.data.tags["folder"]) / "checkpoints").iterdir())) == 2
@@ -435,6 +442,48 @@ def test_a_job_that_calls_exit_fails_alone(here: Path, monkeypatch: pytest.Monke
     assert ended.code == 1
     assert ended.told[-2:] == ["blitz: job 0 (seed=0) failed: SystemExit: enough", "blitz: 1 of 2 jobs failed"]
     assert [run.info.run_name for run in jobs()] == ["seed=1"]
+
+
+def test_a_launcher_that_cannot_start_leaves_no_sweep_open(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launching(*_: object) -> None:
+        raise RuntimeError("no processes left")
+
+    monkeypatch.setattr(sweeper, "launch", launching)
+    with pytest.raises(RuntimeError, match="no processes left"):  # somebody else's mistake: with its traceback
+        command("-m", *SHORT, "seed=0,1")
+    assert [sweep.info.status for sweep in sweeps()] == ["FAILED"]
+
+
+def test_a_sweep_whose_pictures_cannot_be_made_has_come_out_all_the_same(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("no store there")
+
+    monkeypatch.setattr(Results, "save_figures", failing)
+    ended = command("-m", *SHORT, "tracking.figures=true", "seed=0")
+    (told,) = ended.told
+    assert ended.code == 0
+    assert told.endswith("not all tables and pictures could be made: no store there")
+    assert [sweep.info.status for sweep in sweeps()] == ["FINISHED"]
+
+
+def test_jobs_that_are_left_share_the_cores_as_all_did(here: Path) -> None:
+    assert command("-m", *SHORT, "seed=0,1,2").code == 0
+    assert command("-m", *SHORT, "seed=range(5)", "sweep.skip_finished=true").code == 0
+    configs = [read_config(path) for path in (here / "runs").glob("*/config.yaml")]
+    assert [config["sweep"]["cores"] for config in configs] == [None] * 5  # one after another
+
+
+def test_all_jobs_start_from_the_weights_of_one_run_also_later(here: Path) -> None:
+    assert command(*SHORT).code == 0
+    (first,) = runs()
+    assert command("-m", *SHORT, "model.weights=last", "optimizer.lr=0.01,0.02").code == 0
+    started = [run for run in runs() if run.info.run_id != first.info.run_id]
+    assert [run.data.params["model.weights"] for run in started] == [first.info.run_id] * 2
+    ended = command("-m", "sweep.resume=last")
+    assert (ended.code, ended.output.count("skipped  job")) == (0, 2)
+    assert refused("-m", *SHORT, "model.weights=nope,last")[0].startswith("nope: no such run in ")
 
 
 @pytest.mark.slow

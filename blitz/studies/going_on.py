@@ -19,6 +19,7 @@ from blitz.tracking import health, store
 from blitz.tracking.about import newest
 from blitz.tracking.credentials import HIDDEN, redact, redact_command
 from blitz.tracking.folder import write_whole
+from blitz.tracking.journal import OBJECTIVE
 from blitz.tracking.sweep_folder import FINISHED, Outcome, read_outcomes
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
     sweep = folder.name if folder is not None else None
     found = store.finished_runs(health.connect(uri), dict(hashes.values()), sweep)
     runs = _each_its_own({number: found.get(config_hash, []) for number, (config_hash, _) in hashes.items()}, sweep)
-    return {number: _outcome(run) for number, run in runs.items()}
+    groups = {job.number: job.settings.group_hash("") for job in jobs}
+    return {number: _outcome(run, groups[number]) for number, run in runs.items()}
 
 
 def _each_its_own(candidates: Mapping[int, Sequence[Run]], sweep: str | None) -> dict[int, Run]:
@@ -193,7 +195,8 @@ def _exists(uri: str) -> bool:
     return path is None or path.exists()
 
 
-def _outcome(run: Run) -> Outcome:
-    seconds = (run.info.end_time - run.info.start_time) / 1000
-    objective = run.data.metrics.get("objective")
-    return Outcome(FINISHED, "", objective, seconds, run.data.tags.get("folder"), run.info.run_id)
+def _outcome(run: Run, group: str) -> Outcome:
+    tags, objective = run.data.tags, run.data.metrics.get(OBJECTIVE)
+    # Of a run that was resumed, it would be mostly the time that it waited for that.
+    seconds = (run.info.end_time - run.info.start_time) / 1000 if "resumed" not in tags else None
+    return Outcome(FINISHED, "", objective, seconds, tags.get("folder"), run.info.run_id, group)

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from blitz.composing_errors import COMPOSING_ERRORS
-from blitz.config import explained, plain
+from blitz.config import explained, plain, with_id_as_text
 from blitz.errors import BadInput
+from blitz.loading import pinned
+from blitz.parts.models import is_path
 from blitz.settings import Settings, Sweep, check
 from blitz.studies.combinations import Combination, is_listed, parsed
 from blitz.studies.composing import Composer
@@ -87,12 +89,12 @@ def composed(
     jobs: list[SweepJob] = []
     seen: dict[str, int] = {}
     problems: dict[str, list[str]] = {}  # what is wrong -> the jobs it is wrong in
-    composer = Composer(context, config)
+    composer, pin = Composer(context, config), _Pin()
     for number, combination in enumerate(wanted):
         overrides = list(combination.overrides)
         try:
             config_of_job = composer.compose(overrides)
-            settings = check(plain(config_of_job))
+            job = pin.job(SweepJob(number, combination, config_of_job, check(plain(config_of_job))))
         except (BadInput, *COMPOSING_ERRORS) as error:
             bad = (
                 error
@@ -102,15 +104,14 @@ def composed(
             for problem in bad.problems:
                 problems.setdefault(combination.blamed_for(problem, file), []).append(combination.label)
             continue
-        job = SweepJob(number, combination, config_of_job, settings)
-        record = json.dumps(settings.record(), sort_keys=True)
+        record = json.dumps(job.settings.record(), sort_keys=True)
         if record in seen:
             told = f"{job.title} is the same as job {seen[record]}, and is left out"
             print(f"blitz: {redact(told)}", file=sys.stderr)
             continue
         seen[record] = number
         jobs.append(job)
-        first, this = _of_the_whole_sweep(jobs[0].settings), _of_the_whole_sweep(settings)
+        first, this = _of_the_whole_sweep(jobs[0].settings), _of_the_whole_sweep(job.settings)
         wrong = [f"{key}={this[key]}: is set by the sweep itself" for key in SET_BY_THE_SWEEP if this[key] is not None]
         wrong += [f"{key}: accepted: the same for all jobs of a sweep" for key in this if this[key] != first[key]]
         for problem in wrong:
@@ -118,6 +119,35 @@ def composed(
     if problems:
         raise BadInput(*each_told(problems, len(wanted)))
     return jobs
+
+
+class _Pin:
+    """Gives all jobs that start from a run's weights the whole id of that run.
+
+    `last` would be the job before, in each but the first, and another run where the sweep is gone on with.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, str | None], str] = {}
+
+    def job(self, job: SweepJob) -> SweepJob:
+        """Raises BadInput where there is no such run."""
+        typed, uri = job.settings.model["weights"], job.settings.tracking.uri
+        if typed is None or is_path(typed):
+            return job
+        if (typed, uri) not in self._ids:
+            self._ids[typed, uri] = pinned(job.settings).model["weights"]
+        if (run_id := self._ids[typed, uri]) == typed:
+            return job
+        with open_dict(job.config):
+            job.config.model.weights = run_id
+        model = {**job.settings.model, "weights": run_id}
+        overrides = (*job.overrides, with_id_as_text(f"model.weights={run_id}"))
+        return replace(
+            job,
+            combination=replace(job.combination, overrides=overrides),
+            settings=job.settings.model_copy(update={"model": model}),
+        )
 
 
 def own_groups(config: DictConfig) -> str | None:

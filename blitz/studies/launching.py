@@ -92,7 +92,7 @@ def launch(
     with _interruptible(folder) as interrupt:
         while pending := [job for job in jobs if job.number not in outcomes]:
             why = _launched(context, task, config, pending, interrupt)
-            while is_any_trained(folder) and not interrupt.requested:  # a launcher gives up all for one that is gone
+            while is_any_trained(folder):  # a launcher gives up all for one that is gone
                 time.sleep(LOOK_EVERY)
             before, begun = begun, times_begun(folder)
             ended = read_outcomes(folder)
@@ -100,8 +100,10 @@ def launch(
                 return outcomes | ended, interrupt
             outcomes |= {number: outcome for number, outcome in ended.items() if outcome.status != KILLED}
             for job in pending:
-                saved = job.number in ended  # as its batch system, say, asked it to: it goes on as often as that is so
-                gone = begun == before or begun.get(job.number, 0) >= ATTEMPTS
+                times = begun.get(job.number, 0)
+                # As its batch system, say, asked it to: it goes on as often as that is so.
+                saved = job.number in ended and times > before.get(job.number, 0)
+                gone = begun == before or times >= ATTEMPTS
                 if job.number not in outcomes and not saved and gone:
                     outcomes[job.number] = Outcome(FAILED, why)
             if left := [job for job in jobs if job.number not in outcomes]:
@@ -162,12 +164,15 @@ def _interruptible(folder: Path) -> Iterator[Interrupt]:
     """
     ended = threading.Event()
 
+    def tell_jobs(interrupt: Interrupt) -> None:
+        if interrupt.requested:
+            (folder / STOP).touch()
+            (folder / INTERRUPT).touch()
+
     def pass_on(interrupt: Interrupt) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_A_TERMINAL)
         while not ended.wait(0.1):
-            if interrupt.requested:
-                (folder / STOP).touch()
-                (folder / INTERRUPT).touch()
+            tell_jobs(interrupt)
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_A_TERMINAL)
     try:
@@ -179,5 +184,6 @@ def _interruptible(folder: Path) -> Iterator[Interrupt]:
             finally:
                 ended.set()
                 thread.join()
+                tell_jobs(interrupt)  # it may have come since the last look
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -30,15 +30,17 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
     with sweep_folder.sole_job(sweep, number, patience=1.0) as is_ours, graceful() as interrupt:
         if not is_ours or interrupt.requested or not sweep_folder.begin(sweep, number):
             return Outcome(NOT_STARTED)
-        outcome, started = Outcome(KILLED), time.monotonic()
+        outcome, started, is_whole = Outcome(KILLED), time.monotonic(), values["sweep"]["go_on"] is None
         try:
             with sweep_folder.calling_when_interrupted(sweep, interrupt.request):
                 with _with_a_gpu(check(values), sweep) as settings:
                     if settings.sweep.go_on is not None:
-                        result = runner.resume(Path(settings.sweep.go_on), uri=settings.tracking.uri)
+                        gone_on = Path(settings.sweep.go_on)
+                        result = runner.resume(gone_on, uri=settings.tracking.uri, gpu=settings.sweep.gpu)
                     else:
                         result = runner.run(settings, overrides)
-                outcome = Outcome(FINISHED, "", result.objective, folder=str(result.folder), run_id=result.run_id)
+                place, group = str(result.folder), settings.group_hash("")
+                outcome = Outcome(FINISHED, "", result.objective, None, place, result.run_id, group)
         except KeyboardInterrupt:  # it has saved where it stands; a sweep in this process hears of it here
             interrupt.request(signal.SIGTERM)
         except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
@@ -47,7 +49,8 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
             outcome = Outcome(FAILED, redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())])))
             if values["sweep"]["on_failure"] == "stop":
                 (sweep / STOP).touch()
-        outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
+        if is_whole:  # of a run that was gone on with, it would be the time of the last part
+            outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
         sweep_folder.write_outcome(sweep, number, outcome)
         return outcome
 

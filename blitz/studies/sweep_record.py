@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from blitz.tracking import provenance
 from blitz.tracking.about import ABOUT, TAG_LENGTH, About, process_tags, shortened, texts, this_process
 from blitz.tracking.credentials import redact, redact_command, redact_values
 from blitz.tracking.folder import write_whole
+from blitz.tracking.journal import OBJECTIVE
 from blitz.tracking.naming import briefly
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.store import OF_A_SWEEP, SKIPPED
@@ -56,8 +58,12 @@ class SweepRecord:
 
     def end(self, status: str, results: Results) -> str:
         """Close it; returns what the store lacks of it, in words."""
-        if results.best is not None:
-            self.recorder.log({"objective": results.best[1].objective or 0.0}, 0)
+        objective = results.best[1].objective if results.best is not None else None
+        if objective is not None:
+            try:
+                self.recorder.log({OBJECTIVE: objective}, 0)
+            except OSError as error:  # a full disk: the jobs' own records are what counts
+                print(f"blitz: {error.filename or self.recorder.folder}: {error.strerror}", file=sys.stderr)
         again = f"Again:\n\n```sh\n{self.command}\n```"
         note = shortened(redact("\n\n".join([results.summary(), results.as_markdown(), again])), TAG_LENGTH)
         return self.recorder.end(status, {**redact_values(results.tags()), "mlflow.note.content": note})

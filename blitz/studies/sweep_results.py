@@ -43,12 +43,10 @@ class Results:
 
     @property
     def best(self) -> tuple[SweepJob, Outcome] | None:
-        """The best run of the row that is best over its seeds."""
-        if not self.finished:
-            return None
-        best = self.comparison.rows[0].best(OBJECTIVE)  # any, where none has an objective
+        """The best run of the row that is best over its seeds; none where no run has an objective."""
+        best = self.comparison.rows[0].best(OBJECTIVE) if self.finished else None
         of_row = (pair for pair in self.finished if self._entries[pair[0].number] is best)
-        return next(of_row, self.finished[0])
+        return next((pair for pair in of_row if pair[1].objective is not None), None)
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -102,13 +100,13 @@ class Results:
     def tell(self) -> None:
         for job, outcome in self.failed:
             print(f"blitz: {job.title} failed: {redact(outcome.why)}", file=sys.stderr)
+        if self.finished and len(self.jobs) > 1:
+            comparison_report.print_table(self.comparison)
         if self.best is not None:
-            if len(self.jobs) > 1:
-                comparison_report.print_table(self.comparison)
             job, outcome = self.best
             again = f"; blitz reproduce {outcome.run_id}" if outcome.run_id else ""
             images = "validation" if _validates(job) else "training"
-            print(f"best     {job.label or job.title}: {outcome.objective or 0.0:.2%} on the {images} images{again}")
+            print(f"best     {job.label or job.title}: {outcome.objective:.2%} on the {images} images{again}")
 
     @property
     def _accuracy(self) -> str:

@@ -14,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from blitz.display import Unbroken, print_table
-from blitz.errors import BadInput, SweepFailed
+from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.runner import tracking_store
 from blitz.settings import Settings
@@ -29,7 +29,14 @@ from blitz.studies.sweep_results import Results, command_to_go_on
 from blitz.tracking import store
 from blitz.tracking.credentials import redact
 from blitz.tracking.folder import sole_trainer
-from blitz.tracking.sweep_folder import Outcome, clear_outcomes, folder_of, is_any_trained, write_outcome
+from blitz.tracking.sweep_folder import (
+    Outcome,
+    clear_outcomes,
+    folder_of,
+    is_any_trained,
+    read_outcomes,
+    write_outcome,
+)
 from blitz.tracking.writer import Writer
 
 
@@ -59,7 +66,7 @@ def sweep(asked: Asked) -> list[float | None]:
     skips = plan is not None or first.sweep.skip_finished
     if first.sweep.skip_finished and first.tracking.name == "none":
         raise BadInput("sweep.skip_finished=true: needs a store, which tells what has finished; not tracking=none")
-    number = at_once(config, len(jobs))
+    side_by_side = at_once(config, len(jobs))
     uri = tracking_store(first) if skips or not first.sweep.dry_run else None  # which a list of jobs does not need
     known = folder_of(first.runs_dir, plan.id) if plan is not None else None
     done = finished(jobs, uri, known) if skips else {}
@@ -82,7 +89,7 @@ def sweep(asked: Asked) -> list[float | None]:
         clear_outcomes(folder)
         for number, outcome in done.items():  # which a job is compared with before it keeps its weights
             write_outcome(folder, number, outcome)
-        _hand_out(config, left, folder, min(number, len(left)))
+        _hand_out(left, folder, min(side_by_side, len(left)))
         if plan is not None:
             go_on(left, folder)
         plan = plan or Plan.of(folder.name, [*asked.arguments, *asked.of_hydra], jobs)
@@ -95,15 +102,20 @@ def _run(
 ) -> list[float | None]:
     record = SweepRecord.begin(folder, plan, jobs, done, uri)
     left = [job for job in jobs if job.number not in done]
-    outcomes, interrupt = launch(asked.context, asked.task, asked.config, left, folder)
+    try:
+        outcomes, interrupt = launch(asked.context, asked.task, asked.config, left, folder)
+    except Exception:  # of a launcher that cannot be made, say: what has ended is recorded all the same
+        record.end("FAILED", Results(jobs, {**done, **read_outcomes(folder)}))
+        raise
     results = Results(jobs, {**done, **outcomes})
     results.tell()
     try:
         results.save_tables(folder)
         if jobs[0].settings.tracking.figures:
             results.save_figures(folder, uri)
-    except OSError as error:  # a full disk: the jobs' own records are what counts
-        print(f"blitz: {error.filename or folder}: {error.strerror}", file=sys.stderr)
+    except Exception as error:  # a full disk, a store that is gone: the jobs' own records are what counts
+        why = redact(in_one_line(error))
+        print(f"blitz: {folder}: not all tables and pictures could be made: {why}", file=sys.stderr)
     missing = record.end("KILLED" if interrupt.requested else "FAILED" if results.failed else "FINISHED", results)
     if missing and uri is not None:
         print(f"mlflow   {redact(uri)} lacks {missing} of the sweep's own run; 'blitz sync {folder}' sends it")
@@ -144,14 +156,14 @@ def _resumed(asked: Asked, first: Settings) -> tuple[Plan, list[SweepJob]]:
     return plan, plan.numbered(jobs)
 
 
-def _hand_out(config: DictConfig, jobs: Sequence[SweepJob], folder: Path, number: int) -> None:
-    """Write into each job's config what it has to know of the sweep, which runs so many side by side."""
+def _hand_out(jobs: Sequence[SweepJob], folder: Path, side_by_side: int) -> None:
+    """Write into each job's config what it has to know of the sweep, which runs so many at once."""
     for job in jobs:
         with read_write(job.config.hydra), open_dict(job.config):
             job.config.hydra.sweep.dir = str(folder)
             options = job.config.sweep
             options.id, options.job, options.label = folder.name, job.number, job.label
-            options.cores = max(1, usable_cores() // number) if number > 1 else None
+            options.cores = max(1, usable_cores() // side_by_side) if side_by_side > 1 else None
 
 
 def _folder(runs_dir: str, plan: Plan | None) -> Path:

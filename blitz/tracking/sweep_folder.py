@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 from filelock import FileLock, Timeout
 
@@ -37,6 +38,7 @@ class Outcome:
     seconds: float | None = None  # wall time
     folder: str | None = None
     run_id: str | None = None
+    group: str = ""  # the same for jobs that differ in their seed alone
 
 
 def folder_of(runs_dir: str, sweep: str) -> Path:
@@ -48,6 +50,7 @@ def begin(sweep: Path, number: int) -> bool:
     if (sweep / STOP).exists():
         write_outcome(sweep, number, Outcome(NOT_STARTED))
         return False
+    (sweep / f"{number}.json").unlink(missing_ok=True)  # of an attempt that was stopped
     with (sweep / f"{number}.begun").open("a") as file:
         file.write(".")
     return True
@@ -120,9 +123,14 @@ def unfinished_runs(runs_dir: str, sweep: str) -> dict[int, Path]:
     return folders
 
 
-def is_best_so_far(sweep: Path, objective: float) -> bool:
-    """Whether no job that has ended was better."""
-    return all(outcome.objective is None or outcome.objective <= objective for outcome in read_outcomes(sweep).values())
+def is_among_the_best(sweep: Path, group: str, objective: float) -> bool:
+    """Whether no job of its group that has ended was better, and no other group was on average."""
+    found: dict[str, list[float]] = {group: [objective]}
+    for outcome in read_outcomes(sweep).values():
+        if outcome.objective is not None:
+            found.setdefault(outcome.group, []).append(outcome.objective)
+    own = found.pop(group)
+    return objective == max(own) and all(objective >= fmean(others) for others in found.values())
 
 
 @contextmanager
