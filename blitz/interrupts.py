@@ -15,14 +15,9 @@ logger = logging.getLogger("blitz")
 MESSAGES = {
     signal.SIGINT: "stopping after this step; Ctrl-C again stops at once",
     signal.SIGTERM: "SIGTERM: stopping after this step; a second one stops at once",
+    signal.SIGHUP: "the terminal was closed; stopping after this step",
+    signal.SIGUSR2: "SIGUSR2: the job's time is up; stopping after this step",
 }
-HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
-if HANGUP is not None:
-    MESSAGES[HANGUP] = "the terminal was closed; stopping after this step"
-if hasattr(signal, "SIGUSR2"):
-    MESSAGES[signal.SIGUSR2] = "SIGUSR2: the job's time is up; stopping after this step"
-
-
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -55,7 +50,7 @@ class Interrupt:
         """The handler of them all."""
         if not self.requested:
             self.request(number)
-        elif number != HANGUP:  # of which the kernel and the shell both tell
+        elif number != signal.SIGHUP:  # of which the kernel and the shell both tell
             raise _error(number)
 
     @contextmanager
@@ -109,4 +104,4 @@ def graceful() -> Iterator[Interrupt]:
 
 
 def _error(number: int | None) -> KeyboardInterrupt:
-    return Terminated() if number in (signal.SIGTERM, HANGUP) else KeyboardInterrupt()
+    return Terminated() if number in (signal.SIGTERM, signal.SIGHUP) else KeyboardInterrupt()

@@ -367,7 +367,6 @@ def test_a_folder_that_is_not_there_is_told_with_the_path(tmp_path: Path) -> Non
     assert raised.value.filename == str(path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows syncs no folders")
 @pytest.mark.parametrize("refused", [None, errno.EINVAL, errno.EIO])
 def test_the_new_name_is_on_the_disk_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int | None

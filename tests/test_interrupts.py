@@ -324,7 +324,6 @@ with graceful() as interrupt:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
 @pytest.mark.slow
 def test_a_run_is_saved_within_a_step_of_a_sigterm(tmp_path: Path) -> None:
     with subprocess.Popen(
@@ -349,7 +348,6 @@ def test_a_run_is_saved_within_a_step_of_a_sigterm(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
 def test_a_run_that_hangs_is_ended_by_the_second_ctrl_c(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", TRAINING, "stubborn"],

@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from blitz.errors import BadInput, in_one_line
-from blitz.interrupts import HANGUP, Interrupt, graceful
+from blitz.interrupts import Interrupt, graceful
 from blitz.parts.devices import usable_cores
 from blitz.studies.jobs import SweepJob
 from blitz.tracking.credentials import redact
@@ -37,7 +37,7 @@ from blitz.tracking.sweep_folder import (
 HERE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")  # which run jobs on this machine
 ATTEMPTS = 3  # that a job may begin: after that, what kills it is taken to be the job
 GONE = "its process was gone"
-OF_A_TERMINAL = [number for number in (signal.SIGINT, HANGUP) if number is not None]
+OF_A_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass

@@ -124,8 +124,6 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """A new name in a folder is on the disk only when the folder is."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return  # Windows, which opens no folders
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
