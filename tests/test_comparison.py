@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import math
 import random
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.stats
 from rich.console import Console
@@ -236,46 +238,60 @@ def test_equal_values_have_no_spread_though_their_sum_is_rounded() -> None:
 @pytest.mark.parametrize(("first", "second"), SAMPLES)
 def test_the_test_is_welchs(first: Sequence[float], second: Sequence[float]) -> None:
     rows = compare([*seeds({"lr": "1"}, first), *seeds({"lr": "2"}, second)], ["objective"]).rows
-    by_name = {row.values["lr"]: estimated(row) for row in rows}
-    margin, p = noise.welch(by_name["1"], by_name["2"])
+    (p,) = noise.welch([estimated(row) for row in rows])
     unit = max(first)  # scipy goes wrong where squares of squares are no floats any more
     expected = scipy.stats.ttest_ind([x / unit for x in first], [x / unit for x in second], equal_var=False)
-    interval = expected.confidence_interval(0.95)
     assert p == pytest.approx(expected.pvalue, rel=1e-9)
-    assert 2 * margin == pytest.approx(unit * (interval.high - interval.low), rel=1e-9)
 
 
-def test_ps_are_corrected_by_holm(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = {"2": 0.01, "3": 0.04, "4": 0.03, "5": 0.005, "6": 0.9}
-    ps = iter(alone.values())
-    monkeypatch.setattr(noise, "welch", lambda first, second: (0.1, next(ps)))
-    runs = [run for number in range(1, 7) for run in seeds({"lr": str(number)}, [1 - number / 10, 1.01 - number / 10])]
-    found = noise.tests(compare(runs, ["objective"]))
-    # by hand: 5 x 0.005, 4 x 0.01, 3 x 0.03, no less than that, 0.9
+def test_ps_are_corrected_by_holm() -> None:
+    # by hand: 4 x 0.01, 3 x 0.04, no less than that, 5 x 0.005, 0.9
+    found = noise.holm(np.array([0.01, 0.04, 0.03, 0.005, 0.9]))
+    assert found == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.9])
+    assert noise.holm(np.full(5, 0.4)) == pytest.approx([1.0] * 5)
+
+
+def test_ps_are_corrected_for_all_pairs_of_rows_with_several_seeds() -> None:
+    samples = {"1": [0.91, 0.93, 0.92], "2": [0.88, 0.90, 0.86, 0.89], "3": [0.5, 0.6], "4": [0.52, 0.55, 0.7]}
+    runs = [run for lr, sample in samples.items() for run in seeds({"lr": lr}, sample)]
+    found = noise.tests(compare([*runs, *seeds({"lr": "5"}, [0.1])], ["objective"]))
+    pairs = list(itertools.combinations(samples, 2))
+    alone = [scipy.stats.ttest_ind(samples[a], samples[b], equal_var=False).pvalue for a, b in pairs]
+    order = sorted(range(6), key=lambda index: alone[index])
+    corrected = {pairs[index]: max(alone[order[k]] * (6 - k) for k in range(rank + 1)) for rank, index in
+                 enumerate(order)}  # fmt: skip
     assert {test.other.values["lr"]: test.p for test in found} == {
-        "2": pytest.approx(0.04), "3": pytest.approx(0.09), "4": pytest.approx(0.09),
-        "5": pytest.approx(0.025), "6": pytest.approx(0.9),
-    }  # fmt: skip
-    ps = iter([0.4] * 5)
-    assert {test.p for test in noise.tests(compare(runs, ["objective"]))} == {1.0}
+        lr: pytest.approx(min(1, corrected["1", lr])) for lr in ("2", "3", "4")
+    }
 
 
-def test_a_difference_that_is_more_than_noise_is_told_with_its_interval() -> None:
+@pytest.mark.parametrize(("num_rows", "num_seeds"), [(10, 10), (30, 10)])
+def test_of_rows_that_are_all_the_same_one_is_called_better_in_one_of_twenty_comparisons(
+    num_rows: int, num_seeds: int
+) -> None:
+    chance, repeats = np.random.default_rng(num_rows), 100
+    wrong = 0
+    for _ in range(repeats):
+        samples = chance.normal(0.9, 0.01, (num_rows, num_seeds))
+        runs = [run for lr, sample in enumerate(samples) for run in seeds({"lr": str(lr)}, sample.tolist())]
+        wrong += any(test.p < 0.05 for test in noise.tests(compare(runs, ["objective"])))
+    assert wrong / repeats <= 0.05
+
+
+def test_a_difference_that_is_more_than_noise_is_told() -> None:
     first, second = (0.91, 0.93, 0.92), (0.81, 0.82, 0.80)
     found = compare([*seeds({"lr": "2"}, second), *seeds({"lr": "1"}, first)], ["objective"])
     expected = scipy.stats.ttest_ind(first, second, equal_var=False)
-    interval = expected.confidence_interval(0.95)
-    points = f"{50 * (interval.high + interval.low):.2f} ± {50 * (interval.high - interval.low):.2f} points"
     assert sentences(found) == [
-        f"lr=1 (n = 3) is better than lr=2 (n = 3) by {points}: "
-        f"more than noise (Welch's t-test, Holm's correction, p = {expected.pvalue:.2g})."
+        f"lr=1 (n = 3) is better than lr=2 (n = 3) by 11.00 points: "
+        f"more than noise (Welch's t-test, Holm's correction for all pairs, p = {expected.pvalue:.2g})."
     ]
 
 
 def test_a_difference_that_is_not_more_than_noise_is_told_as_that() -> None:
     found = compare([*seeds({"lr": "1"}, [0.8, 0.9]), *seeds({"lr": "2"}, [0.79, 0.88])], ["objective"])
     (line,) = sentences(found)
-    assert line.startswith("lr=1 (n = 2) is ahead of lr=2 (n = 2) by 1.50 ± ")
+    assert line.startswith("lr=1 (n = 2) is ahead of lr=2 (n = 2) by 1.50 points: ")
     assert ": not more than noise (" in line
 
 
@@ -283,7 +299,7 @@ def test_of_a_loss_the_lower_one_is_better_and_told_in_its_own_unit() -> None:
     runs = [entry({"lr": lr}, seed, metrics={"test/loss": loss}) for lr, losses in
             {"1": (1.0, 1.1), "2": (0.2, 0.3)}.items() for seed, loss in enumerate(losses)]  # fmt: skip
     (line,) = sentences(compare(runs, ["test/loss"]))
-    assert line.startswith("lr=2 (n = 2) is better than lr=1 (n = 2) by 0.8 ± ")
+    assert line.startswith("lr=2 (n = 2) is better than lr=1 (n = 2) by 0.8: ")
 
 
 def test_of_one_seed_each_nothing_can_be_said() -> None:
@@ -301,7 +317,7 @@ def test_others_of_one_seed_are_listed_and_the_rest_is_tested() -> None:
     runs += [entry({"lr": str(number)}, 0, 0.5) for number in range(3, 8)]
     told = sentences(compare(runs, ["objective"]))
     assert len(told) == 2
-    assert told[0].startswith("lr=1 (n = 2) is better than lr=2 (n = 2) by 80.00 ± ")
+    assert told[0].startswith("lr=1 (n = 2) is better than lr=2 (n = 2) by 80.00 points: ")
     assert told[1] == "Nothing is said of lr=3, lr=4, lr=5 and 2 more with one seed only."
 
 
