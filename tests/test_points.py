@@ -109,6 +109,34 @@ def test_a_logarithmic_scale_has_as_many_values_in_each_decade() -> None:
         assert decades.count(decade) == pytest.approx(500, abs=5 * math.sqrt(500 * 0.75))
 
 
+@pytest.mark.parametrize("interval", [
+    "interval(0.999,0.9999)", "interval(1000,1001)", "interval(-1000.001,-1000)", "interval(1,1.000001)",
+    "tag(log,interval(0.99,0.999))", "tag(log,interval(10,10.001))", "tag(log,interval(1e-4,1))", "interval(0,1)",
+])  # fmt: skip
+def test_values_of_a_narrow_interval_are_told_apart(interval: str) -> None:
+    found = [point["x"] for point in drawn(f"x={interval}", number=1000)]
+    assert len(set(found)) > 550  # of 1000 steps, the fewest that an interval has, 632 are met
+    low, high = [float(end) for end in interval.rstrip(")").rpartition("(")[2].split(",")]
+    assert all(low <= float(one) < high for one in found)
+    assert max(map(len, found)) <= len("0.0001234567")
+
+
+@pytest.mark.parametrize(("interval", "first"), [
+    ("interval(0,1)", ["0.4837", "0.05216"]), ("interval(0.9,1)", ["0.9484", "0.9052"]),
+    ("interval(2,4)", ["2.967", "2.104"]), ("tag(log,interval(1e-3,1))", ["0.02826", "0.001434"]),
+    ("interval(0.9,0.99)", ["0.94354", "0.90469"]), ("interval(0.999,0.9999)", ["0.9994354", "0.9990469"]),
+])  # fmt: skip
+def test_four_digits_are_told_and_more_where_the_interval_is_narrow(interval: str, first: list[str]) -> None:
+    assert [point["x"] for point in drawn(f"x={interval}", number=2)] == first
+
+
+def test_whole_numbers_are_those_of_the_interval_each_as_often() -> None:
+    found = [point["epochs"] for point in drawn("epochs=tag(int,interval(0.5,3.5))", number=1500)]
+    assert set(found) == {"1", "2", "3"}
+    for one in set(found):  # 500 expected; five standard deviations of a binomial count
+        assert found.count(one) == pytest.approx(500, abs=5 * math.sqrt(500 * 2 / 3))
+
+
 @pytest.mark.parametrize("interval", ["int(interval(2,5))", "tag(int,interval(2,5))", "tag(int,log,interval(2,5))"])
 def test_whole_numbers_are_below_the_end(interval: str) -> None:
     assert {point["epochs"] for point in drawn(f"epochs={interval}")} == {"2", "3", "4"}
@@ -130,6 +158,8 @@ def test_what_is_drawn_follows_from_seed_and_key_alone() -> None:
         ("x=interval(2,1)", "accepted: interval(A,B) with A below B"),
         ("x=interval(0,inf)", "accepted: interval(A,B) with A below B"),
         ("x=tag(log,interval(0,1))", "accepted: A above 0"),
+        ("x=tag(int,interval(0.2,0.8))", "accepted: interval(A,B) with a whole number in it"),
+        ("x=interval(-1e308,1e308)", "accepted: interval(A,B) with A below B"),
         ("x=tag(lgo,interval(1,2))", "no such tag as lgo (accepted: log, int)"),
     ],
 )

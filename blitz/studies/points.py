@@ -23,7 +23,7 @@ from blitz.errors import BadInput, in_one_line
 Point = dict[str, str]  # dotted key -> value, as the command line takes it
 KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 TAGS = ("log", "int")
-DIGITS = 4  # significant ones of what is drawn: enough for a search, few enough to be typed again
+DIGITS = 4  # significant ones of what is drawn, and of the interval's width: few enough to be typed again
 
 
 def read(path: str) -> list[Point]:
@@ -134,14 +134,24 @@ def _drawn(override: Override, number: int, seed: int) -> Iterator[str]:
     assert high is not None
     if unknown := tags - set(TAGS):
         raise BadInput(f"{override.input_line}: no such tag as {sorted(unknown)[0]} (accepted: {', '.join(TAGS)})")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not (math.isfinite(high - low) and low < high):
         raise BadInput(f"{override.input_line}: accepted: interval(A,B) with A below B")
     if "log" in tags and low <= 0:
         raise BadInput(f"{override.input_line}: accepted: A above 0, where the scale is logarithmic")
     whole = "int" in tags or (isinstance(low, int) and isinstance(high, int))  # int(interval(A,B)) makes them so
+    if whole:
+        low, high = math.ceil(low), math.ceil(high)
+        if low == high:
+            raise BadInput(f"{override.input_line}: accepted: interval(A,B) with a whole number in it")
     chance = random.Random(f"{seed} {override.key_or_group}")
     for _ in range(number):
         share = chance.random()
         value = low * (high / low) ** share if "log" in tags else low + (high - low) * share
-        rounded = float(f"{value:.{DIGITS}g}")
+        width = value * math.log(high / low) if "log" in tags else high - low
+        rounded = float(f"{value:.{DIGITS + max(0, _magnitude(value) - _magnitude(width))}g}")
         yield str(math.floor(value)) if whole else repr(rounded if low <= rounded < high else value)
+
+
+def _magnitude(value: float) -> int:
+    """That of 0.0123 is -2. Of a value as it is rounded: 1 - 0.9 is 0.09999999999999998."""
+    return int(f"{value:.{DIGITS - 1}e}".partition("e")[2])
