@@ -312,8 +312,8 @@ def test_a_best_of_one_seed_is_told_as_that() -> None:
     assert sentences(found) == ["lr=1 has one seed: whether it is really the best cannot be told."]
 
 
-def test_others_of_one_seed_are_listed_and_the_rest_is_tested() -> None:
-    runs = [*seeds({"lr": "1"}, [0.9, 0.91]), *seeds({"lr": "2"}, [0.1, 0.11]), *seeds({"lr": "0"}, [])]
+def test_others_of_one_seed_are_listed_those_without_a_result_are_not_and_the_rest_is_tested() -> None:
+    runs = [*seeds({"lr": "1"}, [0.9, 0.91]), *seeds({"lr": "2"}, [0.1, 0.11]), entry({"lr": "0"}, 0)]
     runs += [entry({"lr": str(number)}, 0, 0.5) for number in range(3, 8)]
     told = sentences(compare(runs, ["objective"]))
     assert len(told) == 2
