@@ -113,7 +113,13 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
 @click.argument("runs", nargs=-1, metavar="[RUN…]")
 @click.option("--sweep", default=None, metavar="ID", help="the runs of a sweep: its id, the start of one, or last")
 @click.option("--experiment", default=None, metavar="NAME", help="the newest runs of an experiment")
-@click.option("--limit", type=click.IntRange(min=1), default=None, metavar="N", help="how many, where 20 (100) are not")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="how many of the newest: 20, or 100 of an --experiment",
+)
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="may be given several times; sorts by the first"
 )

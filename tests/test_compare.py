@@ -134,7 +134,7 @@ def test_seeds_are_folded_and_the_best_comes_first(lab: Lab) -> None:
     assert (best["metrics"]["test/accuracy"], best["seconds"], best["status"]) == (None, 30.0, "2 FINISHED")
     assert [run["seed"] for run in best["runs"]] == ["0", "1"]
     assert ids(found) == set(made)
-    assert found["notes"][0].startswith("lr=0.2 (n = 2) is ahead of lr=0.1 (n = 2) by 25.50 ± ")
+    assert found["notes"][0].startswith("lr=0.2 (n = 2) is ahead of lr=0.1 (n = 2) by 25.50 points: not more than")
     lines = command("compare", "--experiment", lab.experiment).output.splitlines()
     assert lines[0].split() == ["lr", "objective", "test/accuracy", "train/loss", "n", "time", "best", "run"]
     assert lines[1].split()[-1] == made[3][:8]

@@ -604,6 +604,24 @@ def test_a_sweep_that_was_killed_goes_on_with_the_run_that_it_died_in(tmp_path: 
 
 
 @pytest.mark.slow
+def test_workers_of_a_sweep_that_was_killed_begin_no_more_jobs(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    with start(tmp_path, "-m", *SHORT, "epochs=30", "seed=0,1,2,3", *parallel) as sweep:
+        with held(tmp_path, 2) as trainers:
+            workers = list(trainers.values())
+            sweep.kill()
+            sweep.wait()
+        _, alive = psutil.wait_procs(workers, timeout=300)
+        assert not alive
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert len(list(folder.glob("*.begun"))) == 2
+    code, output, errors = finished(tmp_path, "-m", "sweep.resume=last", *parallel)
+    assert (code, output.count("skipped  job")) == (0, 2), errors
+    assert len(list((tmp_path / "runs").glob("*/config.yaml"))) == 4
+
+
+@pytest.mark.slow
 def test_parallel_jobs_share_the_cores_and_are_repeated_with_the_threads_they_had(
     tmp_path: Path, empty_store: Path
 ) -> None:

@@ -61,7 +61,8 @@ def compare_runs(
         raise BadInput(f"compare: no runs in {redact(str(client.tracking_uri))}{_of(experiment, sweep)}")
     chosen = _known(metrics, runs) or list(METRICS)
     if everything:
-        chosen = list(dict.fromkeys([*chosen, *sorted({name for run in runs for name in run.data.metrics})]))
+        others = {name for run in runs for name in run.data.metrics if not name.startswith("system/")}
+        chosen = list(dict.fromkeys([*chosen, *sorted(others)]))
     packages, notes = packages_that_differ(client, runs)
     entries = [_entry(run, packages) for run in sorted(runs, key=lambda run: run.info.start_time)]
     if not everything:
@@ -119,12 +120,11 @@ def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> Entry:
         values["reproduces"] = tags["reproduces"][:ID_LENGTH]
     values |= {key: tags[key][:length] for key, length in PROVENANCE.items() if key in tags}
     values = redact_values({**values, **packages.get(tags.get(DIGEST, ""), {})})
-    # Of a run that was resumed, it would be mostly the time that it waited for that.
-    seconds = (info.end_time - info.start_time) / 1000 if info.end_time and "resumed" not in tags else None
     # Of a run that tells no seed, it is not known whether it differs from others in that.
     group = tags.get("group_hash", "" if "seed" in params else info.run_id)
     name, seed = redact(str(info.run_name)), params.get("seed", "")
-    return Entry(info.run_id, name, seed, values, run.data.metrics, seconds, info.status, group, _title(name))
+    metrics, seconds = run.data.metrics, store.seconds(run)
+    return Entry(info.run_id, name, seed, values, metrics, seconds, info.status, group, _title(name))
 
 
 def _title(name: str) -> str:

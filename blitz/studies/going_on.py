@@ -197,6 +197,4 @@ def _exists(uri: str) -> bool:
 
 def _outcome(run: Run, group: str) -> Outcome:
     tags, objective = run.data.tags, run.data.metrics.get(OBJECTIVE)
-    # Of a run that was resumed, it would be mostly the time that it waited for that.
-    seconds = (run.info.end_time - run.info.start_time) / 1000 if "resumed" not in tags else None
-    return Outcome(FINISHED, "", objective, seconds, tags.get("folder"), run.info.run_id, group)
+    return Outcome(FINISHED, "", objective, store.seconds(run), tags.get("folder"), run.info.run_id, group)

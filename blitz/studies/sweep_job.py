@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from blitz.errors import BadInput, RunFailed
 from blitz.interrupts import graceful
 from blitz.settings import Settings, check
 from blitz.tracking import sweep_folder
+from blitz.tracking.about import About
 from blitz.tracking.credentials import redact
 from blitz.tracking.sweep_folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
 
@@ -27,10 +27,12 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
 
     sweep = sweep_folder.folder_of(values["runs_dir"], values["sweep"]["id"])
     number = values["sweep"]["job"]
+    _leave_if_abandoned(sweep)
     with sweep_folder.sole_job(sweep, number, patience=1.0) as is_ours, graceful() as interrupt:
         if not is_ours or interrupt.requested or not sweep_folder.begin(sweep, number):
             return Outcome(NOT_STARTED)
-        outcome, started, is_whole = Outcome(KILLED), time.monotonic(), values["sweep"]["go_on"] is None
+        outcome = Outcome(KILLED)
+        print(f"{'job':8} {number}  {values['sweep']['label']}".rstrip())
         try:
             with sweep_folder.calling_when_interrupted(sweep, interrupt.request):
                 with _with_a_gpu(check(values), sweep) as settings:
@@ -39,8 +41,8 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
                         result = runner.resume(gone_on, uri=settings.tracking.uri, gpu=settings.sweep.gpu)
                     else:
                         result = runner.run(settings, overrides)
-                place, group = str(result.folder), settings.group_hash("")
-                outcome = Outcome(FINISHED, "", result.objective, None, place, result.run_id, group)
+                seconds, group = About.load(result.folder).seconds, settings.group_hash("")
+                outcome = Outcome(FINISHED, "", result.objective, seconds, str(result.folder), result.run_id, group)
         except KeyboardInterrupt:  # it has saved where it stands; a sweep in this process hears of it here
             interrupt.request(signal.SIGTERM)
         except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
@@ -49,10 +51,15 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
             outcome = Outcome(FAILED, redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())])))
             if values["sweep"]["on_failure"] == "stop":
                 (sweep / STOP).touch()
-        if is_whole:  # of a run that was gone on with, it would be the time of the last part
-            outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
         sweep_folder.write_outcome(sweep, number, outcome)
+        _leave_if_abandoned(sweep)
         return outcome
+
+
+def _leave_if_abandoned(sweep: Path) -> None:
+    """A launcher's worker outlives a sweep that was killed, and would begin jobs that `sweep.resume` begins as well."""
+    if sweep_folder.is_abandoned(sweep):
+        os._exit(1)  # there is nobody left to answer to
 
 
 @contextmanager

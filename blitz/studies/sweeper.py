@@ -69,6 +69,8 @@ def sweep(asked: Asked) -> list[float | None]:
     side_by_side = at_once(config, len(jobs))
     uri = tracking_store(first) if skips or not first.sweep.dry_run else None  # which a list of jobs does not need
     known = folder_of(first.runs_dir, plan.id) if plan is not None else None
+    if known is not None:
+        _refuse_while_trained(known)
     done = finished(jobs, uri, known) if skips else {}
     _tell_skipped(jobs, done)
     left = [job for job in jobs if job.number not in done]
@@ -84,8 +86,7 @@ def sweep(asked: Asked) -> list[float | None]:
         rehearse(left)
     folder = _folder(first.runs_dir, plan)
     with sole_trainer(folder):
-        if is_any_trained(folder):
-            raise BadInput(f"sweep.resume={folder.name}: some jobs are still being trained; wait for them")
+        _refuse_while_trained(folder)
         clear_outcomes(folder)
         for number, outcome in done.items():  # which a job is compared with before it keeps its weights
             write_outcome(folder, number, outcome)
@@ -154,6 +155,12 @@ def _resumed(asked: Asked, first: Settings) -> tuple[Plan, list[SweepJob]]:
     plan = Plan.find(first.sweep.resume, first.runs_dir, uri)
     jobs = planning.composed(asked.context, asked.config, plan.combinations(asked.arguments), None)
     return plan, plan.numbered(jobs)
+
+
+def _refuse_while_trained(folder: Path) -> None:
+    """Raises BadInput as long as jobs of the sweep have a process: a batch system's go on without the sweep."""
+    if is_any_trained(folder):
+        raise BadInput(f"sweep.resume={folder.name}: some jobs are still being trained; wait for them")
 
 
 def _hand_out(jobs: Sequence[SweepJob], folder: Path, side_by_side: int) -> None:

@@ -63,6 +63,11 @@ class About:
     def save(self, folder: Path) -> None:
         write_whole(folder / ABOUT, self.to_json())
 
+    @property
+    def seconds(self) -> float | None:
+        """Its wall time; None before its end, and for a run that was resumed, of which it would be mostly a pause."""
+        return None if self.ended_at is None or "resumed" in self.tags else (self.ended_at - self.started_at) / 1000
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
 

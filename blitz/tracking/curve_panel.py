@@ -27,7 +27,7 @@ def curves(axes: Axes, sweep: Sweep, label: str) -> None:
     for rank, one in reversed(list(enumerate(others))):
         grey = str(0.4 + 0.45 * rank / len(others))
         _draw(axes, one, {"color": grey, "linewidth": 0.8, "marker": ""})
-    best = best_of(trial for one in having for trial in one.trials if points(trial))
+    best = best_of(trial for trial in sweep.trials if points(trial))  # of equal ones the first, as everywhere
     for number, one in enumerate(named):
         _draw(axes, one, {**style(number), "linewidth": 1.3}, best)
     _explain(axes, sweep, named, len(others), best)

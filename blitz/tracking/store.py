@@ -223,6 +223,13 @@ def _mine() -> str:
     return f"tags.user = '{user}' and tags.host = '{platform.node()}'"
 
 
+def seconds(run: Run) -> float | None:
+    """As `About.seconds`."""
+    if not run.info.end_time or "resumed" in run.data.tags:
+        return None
+    return (run.info.end_time - run.info.start_time) / 1000
+
+
 def fetch(client: MlflowClient, run: Run, artifact: str, folder: Path) -> Path:
     """Copy an artifact of a run into `folder`. Raises BadInput where the run has none of this name."""
     from mlflow.exceptions import MlflowException

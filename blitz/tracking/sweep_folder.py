@@ -19,6 +19,7 @@ from statistics import fmean
 from filelock import FileLock, Timeout
 
 from blitz.errors import BadInput
+from blitz.tracking.abandoned import is_alive
 from blitz.tracking.about import ABOUT, About
 from blitz.tracking.folder import write_whole
 
@@ -81,6 +82,12 @@ def is_any_trained(sweep: Path) -> bool:
             if not is_free:
                 return True
     return False
+
+
+def is_abandoned(sweep: Path) -> bool:
+    """Whether the sweep's process was one of this host and is gone, with jobs left that a launcher was handed."""
+    about = About.load(sweep)
+    return about.host == platform.node() and not is_alive(about.pid, about.pid_started_at)
 
 
 def times_begun(sweep: Path) -> dict[int, int]:
