@@ -26,7 +26,8 @@ from blitz.training.loop import Progress, fit
 def by_hand(job: Job, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, steps: int) -> Tensor:
     """The textbook loop; returns the loss of each step."""
     images, labels = job.train.images, job.train.labels
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(stream(0, "order", epoch)))
+    seed = stream(job.settings.seed, "order", epoch)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     mean, scale = job.classifier.mean, job.classifier.scale
     criterion = nn.CrossEntropyLoss()
     model.train()
@@ -54,7 +55,7 @@ def by_blitz(job: Job, steps: int) -> Tensor:
             losses.append(report.losses)
             if report.epoch_step >= steps:
                 break
-    job.learner.epoch += 1
+    job.learner.epoch, job.learner.epoch_step = job.learner.epoch + 1, 0  # else `fit` would go on where it was left
     return torch.cat(losses)[:steps]
 
 
