@@ -227,8 +227,7 @@ def _in_our_words(error: Exception, record: Record) -> Exception | None:
     job = record.job
     size = job.settings.batch_size
     if isinstance(error, torch.OutOfMemoryError):
-        half = max(1, (job.settings.micro_batch_size or size) // 2)
-        return BadInput(f"batch_size={size}: out of memory on {job.device.torch}; set micro_batch_size={half}")
+        return BadInput(_out_of_memory(job, error))
     if "Expected more than 1 value per channel" in str(error):
         return BadInput(
             f"batch_size={size}: leaves a batch of one image, too few for batch normalisation; choose another size"
@@ -240,6 +239,18 @@ def _in_our_words(error: Exception, record: Record) -> Exception | None:
         kept = f"{LAST} holds epoch {epochs}" if epochs else "no epoch was finished"
         return RunFailed(f"{error.filename or record.folder}: {error.strerror}; {kept}, the record is whole until then")
     return None
+
+
+def _out_of_memory(job: Job, error: torch.OutOfMemoryError) -> str:
+    settings, device = job.settings, job.device.torch
+    # By where it was raised: a model that is averaged stays in training mode while the averaged one is evaluated.
+    if any(frame.name == "evaluate" for frame in traceback.extract_tb(error.__traceback__)):
+        asked, key, size = "eval_batch_size", "eval_batch_size", settings.eval_batch_size
+    else:
+        asked, key, size = "batch_size", "micro_batch_size", settings.micro_batch_size or settings.batch_size
+    if size == 1:
+        return f"model={settings.model['name']}: out of memory on {device} with a single image; choose a smaller model"
+    return f"{asked}={getattr(settings, asked)}: out of memory on {device}; set {key}={size // 2}"
 
 
 def _settle_checkpoints(record: Record) -> None:

@@ -261,7 +261,6 @@ def test_ctrl_c_is_recorded_as_killed(here: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), "batch_size=32: out of memory on cpu; set micro_batch_size=16"),
         (
             RuntimeError("adaptive_pool_backward does not have a deterministic implementation, but you set …. You can"),
             "device.deterministic=true: adaptive_pool_backward does not have a deterministic implementation, "
@@ -278,6 +277,34 @@ def test_an_error_while_computing_names_the_remedy(
     monkeypatch.setattr(blitz.MODELS.builder("net"), "forward", failing)
     with pytest.raises(blitz.BadInput) as caught:
         run("tracking=none")
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize(
+    ("evaluating", "override", "told"),
+    [
+        (False, "batch_size=32", "batch_size=32: out of memory on cpu; set micro_batch_size=16"),
+        (False, "micro_batch_size=6", "batch_size=32: out of memory on cpu; set micro_batch_size=3"),
+        (False, "micro_batch_size=1", "model=net: out of memory on cpu with a single image; choose a smaller model"),
+        (True, "micro_batch_size=1", "eval_batch_size=500: out of memory on cpu; set eval_batch_size=250"),
+        (True, "ema=0.9", "eval_batch_size=500: out of memory on cpu; set eval_batch_size=250"),
+        (True, "eval_batch_size=1", "model=net: out of memory on cpu with a single image; choose a smaller model"),
+    ],
+)
+def test_too_little_memory_names_the_size_that_can_be_halved(
+    here: Path, monkeypatch: pytest.MonkeyPatch, evaluating: bool, override: str, told: str
+) -> None:
+    net: Any = blitz.MODELS.builder("net")
+    forward = net.forward
+
+    def failing(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        if self.training != evaluating:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, images)
+
+    monkeypatch.setattr(net, "forward", failing)
+    with pytest.raises(blitz.BadInput) as caught:
+        run("tracking=none", override)
     assert str(caught.value) == told
 
 
