@@ -89,6 +89,9 @@ def hashes(job: Job) -> dict[str, str]:
 
 
 def command(overrides: Sequence[str]) -> str:
+    """As it is typed. Without `-m` the keys of a sweep are left out, which a job has and a single run refuses."""
+    if "-m" not in overrides:
+        overrides = [override for override in overrides if not override.lstrip("+").startswith("sweep.")]
     return shlex.join(["blitz", *redact_command(overrides)])
 
 

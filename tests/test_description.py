@@ -62,6 +62,15 @@ def test_the_repeating_command_of_a_note_composes_to_the_same_config(job: Job) -
     assert blitz.compose(command[1:]) == job.settings
 
 
+def test_the_command_of_a_sweeps_job_is_one_of_a_single_run(job: Job) -> None:
+    asked = [*SMALL, "seed=1", "sweep.on_failure=stop", "+sweep.samples=3"]
+    note = description.note(job, asked, {"commit": None, "dirty": None}, Path("runs/x"), "")
+    command = shlex.split(note.partition("```sh\n")[2].partition("```")[0])
+    assert blitz.compose(command[1:]).seed == 1
+    assert description.command(asked) == shlex.join(["blitz", *SMALL, "seed=1"])
+    assert description.command(["-m", *asked]) == shlex.join(["blitz", "-m", *asked])
+
+
 def test_parameters_are_what_is_compared_or_not_at_its_default() -> None:
     settings = blitz.compose(["data=digits", "optimizer.momentum=0.5", "clip_norm=1", "data.validation=0.2"])
     notable = settings.notable()
