@@ -186,6 +186,18 @@ def test_a_second_reproduction_is_linked_as_well(here: Path) -> None:
     assert client().get_run(original.info.run_id).data.tags["reproduced_by"] == ", ".join(ids)
 
 
+def test_a_reproduction_that_ended_meanwhile_stays_linked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, repeat = trained(), runner.repeat
+
+    def overtaken(*arguments: Any) -> object:
+        client().set_tag(original.info.run_id, "reproduced_by", "other")
+        return repeat(*arguments)
+
+    monkeypatch.setattr(runner, "repeat", overtaken)
+    assert command("reproduce", original.info.run_id, "--epochs", "1").code == 0
+    assert client().get_run(original.info.run_id).data.tags["reproduced_by"] == f"other, {latest().info.run_id}"
+
+
 def test_check_tells_what_differs_and_trains_nothing(here: Path) -> None:
     original = trained()
     ended = command("reproduce", "last", "--check")

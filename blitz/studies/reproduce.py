@@ -171,9 +171,11 @@ def _record(original: Original, found: Reproduction) -> None:
     reproduction.write(found)
     if found.run_id is None:
         return  # the run itself has told why
-    links = [link for link in original.run.data.tags.get("reproduced_by", "").split(", ") if link]
     try:
         sending.amend(found.folder, str(client.tracking_uri), {"verdict": found.verdict.word})
+        # As the store has them now: others may have repeated the run since training began.
+        before = client.get_run(original.id).data.tags.get("reproduced_by", "")
+        links = [link for link in before.split(", ") if link]
         client.set_tag(original.id, "reproduced_by", ", ".join([*links, found.run_id]))
     except Exception as error:  # whatever the store's side raises: the verdict is told all the same
         logger.warning("MLflow failed (%s); 'blitz sync %s' sends the verdict", sending.brief(error), found.folder)
