@@ -106,7 +106,7 @@ class Sent:
 
     def save(self, folder: Path) -> None:
         try:
-            write_whole(folder / SENT, json.dumps(asdict(self)) + "\n")
+            write_whole(folder / SENT, json.dumps(asdict(self)) + "\n", synced=False)
         except OSError as error:  # a full disk, say: what was sent is sent all the same
             logger.debug("%s: %s", folder / SENT, error)
 

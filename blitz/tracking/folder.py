@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,11 +93,18 @@ def add_result(folder: Path, provenance: Mapping[str, Any], result: Mapping[str,
         logger.warning("%s: %s", error.filename, error.strerror)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write so that `path` holds the old or the new text whole, whatever happens meanwhile. Raises OSError."""
+def write_whole(path: Path, text: str, synced: bool = True) -> None:
+    """Write so that `path` holds the old or the new text whole, also after a power cut. Raises OSError.
+
+    What may be lost, or emptied, in a power cut, does without `synced`, which waits for the disk.
+    """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        unfinished.write_text(text, encoding="utf-8", newline="")  # line ends are part of a diff
+        with unfinished.open("w", encoding="utf-8", newline="") as file:  # line ends are part of a diff
+            file.write(text)
+            file.flush()
+            if synced:
+                os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
