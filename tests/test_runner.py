@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from blitz.job import build
 from blitz.runner import Result
 from blitz.settings import check
 from blitz.tracking import model, store
+from blitz.tracking.about import About
+from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
 from blitz.training.batches import stream
 from blitz.training.loop import NonFiniteLoss
@@ -278,6 +281,23 @@ def test_an_error_while_computing_names_the_remedy(
     with pytest.raises(blitz.BadInput) as caught:
         run("tracking=none")
     assert str(caught.value) == told
+
+
+def test_what_the_writer_says_during_a_run_is_not_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, end = [], Writer.end
+
+    def noting(writer: Writer, about: About) -> str:
+        until = time.monotonic() + 120
+        while writer.run_id is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        kept.append(writer._told.qsize())
+        return end(writer, about)
+
+    monkeypatch.setattr(Writer, "end", noting)
+    results = [run("epochs=1"), run("epochs=1")]  # by one process, one after the other
+    assert kept == [0, 0]
+    assert [client().get_run(str(result.run_id)).info.status for result in results] == ["FINISHED"] * 2
 
 
 @pytest.mark.parametrize(

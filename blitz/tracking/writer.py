@@ -60,7 +60,9 @@ class Writer:
         )
         self.run_id: str | None = None
         self._discarded = False
-        self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._patience = OPEN_SECONDS  # how long it may be silent; before its first word it may be importing mlflow
+        self._ending = False
+        self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()  # since a run's end was told
         self._thread = threading.Thread(target=self._listen, name="mlflow-writer", daemon=True)
         self._thread.start()
 
@@ -74,7 +76,7 @@ class Writer:
         """A writer that begins to send this run."""
         cls.prepare()
         writer = cls._idle.pop()
-        writer.run_id = None
+        writer.run_id, writer._patience = None, OPEN_SECONDS
         # With today's environment, which may hold other credentials than when the process was started.
         environment = {**REQUESTS, **os.environ}
         writer._tell({"open": str(folder.absolute()), "uri": uri, "about": about.to_json(), "environment": environment})
@@ -86,17 +88,17 @@ class Writer:
 
     def end(self, about: About) -> str:
         """Tell the run's end, and wait while the store takes what is left. Returns what it lacks then, in words."""
+        self._ending = True
         self._tell({"end": about.to_json()})
-        patience = OPEN_SECONDS  # a process that has said nothing may be importing mlflow still
         try:
             while True:
-                word = self._told.get(timeout=patience)
+                word = self._told.get(timeout=self._patience)
                 if word is None:  # it died, and its last words have been told
                     return UNKNOWN
                 if "missing" in word:
+                    self._ending = False
                     Writer._idle.append(self)
                     return str(word["missing"])
-                patience = word.get("wait", STEP_SECONDS)
         except queue.Empty:
             self._discard()
             return UNKNOWN
@@ -140,7 +142,9 @@ class Writer:
                         last_words = [*last_words[-20:], line]
                         continue
                     self.run_id = word.get("run_id", self.run_id)
-                    self._told.put(word)
+                    self._patience = word.get("wait", STEP_SECONDS)
+                    if self._ending:  # in this order: `end` reads the one after it has set the other
+                        self._told.put(word)
                     if level is not None:
                         logger.log(level, "%s", text)
             code = self._process.wait()
