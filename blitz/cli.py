@@ -109,7 +109,10 @@ def _done(arguments: list[str]) -> int:
 
 
 def train(arguments: list[str]) -> int:
-    """Run the Hydra app; returns the exit code, in a sweep that of the first job that failed."""
+    """Run the Hydra app; returns the exit code, in a sweep of another sweeper that of the first job that failed.
+
+    Raises SweepFailed where jobs of a sweep of blitz failed.
+    """
     # Hydra prints its own exceptions and exits with 1 unless this is set; we word and count them ourselves.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra

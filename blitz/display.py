@@ -151,7 +151,7 @@ class Display:
         self._bar.stop()
 
 
-def test_lines(accuracy: float, top5: float, loss: float, per_class: Sequence[tuple[str, float]]) -> list[str]:
+def lines_of_test(accuracy: float, top5: float, loss: float, per_class: Sequence[tuple[str, float]]) -> list[str]:
     """What the best weights make of the test images."""
     lines = [f"test     accuracy {accuracy:.2%}   top-5 {top5:.2%}   loss {loss:.4f}"]
     told = [(name, share) for name, share in per_class if not math.isnan(share)]

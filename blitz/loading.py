@@ -89,18 +89,19 @@ def record_of(run: str, uri: str | None = None) -> Iterator[RunRecord]:
     run_id = str(found.info.run_id)
     shown: dict[str, str] = {}  # path of a fetched file -> what it is to the reader
 
-    def fetched(name: str) -> Path:
-        try:
-            path = store.fetch(client, found, name, Path(folder))
-        except BadInput as problem:
-            if name != BEST:
-                raise
-            kept = "a run that was stopped has none, a sweep keeps those of its best jobs, and see checkpoint.keep"
-            raise BadInput(f"{problem} ({kept}); 'blitz reproduce {run_id}' trains it again") from None
-        shown[str(path)] = f"{run_id}/{name}"
-        return path
-
     with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
+
+        def fetched(name: str) -> Path:
+            try:
+                path = store.fetch(client, found, name, Path(folder))
+            except BadInput as problem:
+                if name != BEST:
+                    raise
+                kept = "a run that was stopped has none, a sweep keeps those of its best jobs, and see checkpoint.keep"
+                raise BadInput(f"{problem} ({kept}); 'blitz reproduce {run_id}' trains it again") from None
+            shown[str(path)] = f"{run_id}/{name}"
+            return path
+
         try:
             yield RunRecord(run_id, fetched)
         except BadInput as error:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from blitz import description
-from blitz.display import test_lines
+from blitz.display import lines_of_test
 from blitz.errors import BadInput, RunFailed
 from blitz.job import Job
 from blitz.loading import BEST, LAST
@@ -122,7 +122,7 @@ class Record:
         settings = self.job.settings
         self._log({"test/loss": test.loss, "test/accuracy": test.accuracy, "test/top5": test.top5}, best.epoch)
         per_class = list(zip(self.job.dataset.classes, test.per_class, strict=True))
-        for line in test_lines(test.accuracy, test.top5, test.loss, per_class):
+        for line in lines_of_test(test.accuracy, test.top5, test.loss, per_class):
             logger.info("%s", line)
         self.tested_epoch, self.test = best, test
         if settings.tracking.figures:

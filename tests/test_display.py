@@ -8,9 +8,8 @@ import math
 import pytest
 
 from blitz import display
-from blitz.display import Display, test_lines
+from blitz.display import Display, lines_of_test
 
-test_lines.__test__ = False  # type: ignore[attr-defined]  # a function of blitz's, though it is called test_
 METRICS = {
     "train/loss": 1.5, "train/accuracy": 0.25, "val/loss": 1.25, "val/accuracy": 0.5,
     "time/images_per_second": 1234.0, "time/epoch": 2.0,
@@ -59,7 +58,7 @@ def test_the_logger_is_left_as_it_was(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_many_classes_are_told_by_the_worst_and_the_best() -> None:
-    few = test_lines(0.5, 0.9, 1.0, [("cat", 0.25), ("dog", 0.75), ("none", math.nan)])
+    few = lines_of_test(0.5, 0.9, 1.0, [("cat", 0.25), ("dog", 0.75), ("none", math.nan)])
     assert few == ["test     accuracy 50.00%   top-5 90.00%   loss 1.0000", "         cat 25.0%, dog 75.0%"]
-    many = test_lines(0.5, 0.9, 1.0, [(f"c{number}", number / 100) for number in range(100)])
+    many = lines_of_test(0.5, 0.9, 1.0, [(f"c{number}", number / 100) for number in range(100)])
     assert many[1:] == ["         100 classes, from c0 0.0% to c99 99.0%"]

@@ -11,11 +11,11 @@ from functools import cached_property
 
 import numpy as np
 
+from blitz.tracking.about import FINISHED
 from blitz.tracking.journal import OBJECTIVE
 from blitz.tracking.naming import briefly
 from blitz.tracking.trials import margin
 
-FINISHED = "FINISHED"
 ID_LENGTH = 8  # digits of a run's id that are shown: every command takes the start of one
 TITLE = "name"  # heads a column
 LONGEST_NAME = 80  # characters of what a sentence calls a row by

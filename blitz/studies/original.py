@@ -14,6 +14,7 @@ from blitz.recorded import Provenance, change, read_config, read_provenance, ref
 from blitz.settings import Settings, check
 from blitz.studies.verdict import Results
 from blitz.tracking import health, store
+from blitz.tracking.about import RUNNING
 from blitz.tracking.folder import read_overrides
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Original:
         """Raises BadInput for a run that is not there, is still training, or is none of blitz."""
         client = health.connect(uri)
         run = store.find(client, wanted)
-        if run.info.status == "RUNNING":
+        if run.info.status == RUNNING:
             raise BadInput(f"{wanted}: run {run.info.run_id} has not ended yet")
         with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
             names = ("config.yaml", "provenance.json", "overrides.yaml", "git.diff")

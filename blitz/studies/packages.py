@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 DIGEST = "packages"  # a tag: the same for runs with the same packages
 MOST, MOST_READ = 8, 10  # packages that are told; provenances that are read, which a server sends one by one
-# Those whose version can change a number come first. PyTorch's has a tag of its own.
-OF_CONSEQUENCE = ("torchvision", "numpy", "pillow", "scipy", "scikit-learn", "timm", "triton")
-TORCH = "torch"
+# Those whose version can change a number.
+OF_CONSEQUENCE = ("torch", "torchvision", "numpy", "pillow", "scipy", "scikit-learn", "timm", "triton")
+TORCH = "torch"  # whose version has a tag of its own
 
 
 def packages_that_differ(client: MlflowClient, runs: Iterable[Run]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """The digest of a run's packages -> what is told of them; and what is left out, in words.
 
-    Versions of those that are not the same everywhere. Where these are too many, or cannot be read, the digest as well.
+    Versions of those that are not the same everywhere, of consequence first. Where these are too many, or cannot be
+    read, the digest as well.
     """
     one_each = {digest: run for run in runs if (digest := run.data.tags.get(DIGEST))}
     if len(one_each) < 2:

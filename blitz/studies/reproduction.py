@@ -9,15 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blitz.display import printable
+from blitz.studies.packages import OF_CONSEQUENCE
 from blitz.studies.verdict import DIFFERENT, IDENTICAL, Verdict
 from blitz.tracking.differences import Difference
 from blitz.tracking.folder import write_whole
 
-# Packages whose version can change a number; the others that differ are told in one row.
-OF_CONSEQUENCE = ("torch", "torchvision", "numpy", "pillow", "scipy", "scikit-learn", "timm", "triton")
 HEADINGS = ("what differs", "then", "now")
 LONGEST = 60  # characters of a value in a table
-NAMED = 5  # other packages that are named
+NAMED = 5  # packages of no consequence that are named
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scipy.stats import t as student
-
 from blitz.tracking.journal import OBJECTIVE
+from blitz.tracking.trials import CONFIDENCE, quantile
 
 Results = Mapping[str, Mapping[int, float]]  # metric -> step -> value
 
 IDENTICAL, EQUAL, DIFFERENT = "identical", "equal within noise", "different"
 BY_STEP = ("train/step_loss", "train/grad_norm")  # all other metrics are counted in epochs
 LEAST_SEEDS = 3  # fewer say nothing of a standard deviation
-CONFIDENCE = 0.95
 
 
 class Point(NamedTuple):
@@ -110,14 +108,14 @@ def from_seeds(values: Sequence[float]) -> Tolerance | None:
     if n < LEAST_SEEDS:
         return None
     std = statistics.stdev(values)
-    width = float(student.ppf((1 + CONFIDENCE) / 2, n - 1)) * std * math.sqrt(2)
+    width = quantile(n - 1) * std * math.sqrt(2)
     return Tolerance(width, f"two runs in 95 %, by the standard deviation {std:.4f} over {n} seeds")
 
 
 def from_images(accuracy: float, n: int) -> Tolerance:
     """From the number of images alone: the binomial error of the difference of two accuracies."""
-    quantile = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    width = quantile * math.sqrt(2 * accuracy * (1 - accuracy) / n)
+    normal = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    width = normal * math.sqrt(2 * accuracy * (1 - accuracy) / n)
     source = f"two accuracies over {n:,} images in 95 %, by their binomial error"
     return Tolerance(width, f"{source} (fewer than {LEAST_SEEDS} seeds are recorded)")
 

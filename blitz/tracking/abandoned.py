@@ -12,7 +12,7 @@ import psutil
 
 from blitz.errors import BadInput
 from blitz.tracking import store
-from blitz.tracking.about import RUNNING, About
+from blitz.tracking.about import KILLED, RUNNING, About
 from blitz.tracking.journal import JOURNAL
 from blitz.tracking.sending import Busy, brief, sole_sender
 
@@ -58,7 +58,7 @@ def killed(folder: Path, about: About) -> About:
         return found
     journal = folder / JOURNAL
     last = round(journal.stat().st_mtime * 1000) if journal.exists() else None
-    found = found.ended("KILLED", {"ended": WHY}, last)
+    found = found.ended(KILLED, {"ended": WHY}, last)
     try:
         found.save(folder)
     except OSError as error:
@@ -126,7 +126,7 @@ def _mark(client: MlflowClient, run: Run) -> None:
         # The folder is gone, or this is a container whose host has the same name: only silence tells the two apart.
         if not _is_stale(run):
             return
-        status, ended_at, why = "KILLED", _heartbeat_milliseconds(run), WHY
+        status, ended_at, why = KILLED, _heartbeat_milliseconds(run), WHY
     if why:
         client.set_tag(run_id, "ended", why)
     client.set_terminated(run_id, status, ended_at)

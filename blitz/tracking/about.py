@@ -24,7 +24,7 @@ ABOUT, SENT = "mlflow.json", "sent.json"
 PARAM_LENGTH = 6000  # characters; MLflow cuts longer ones without a word
 TAG_LENGTH = 8000  # likewise
 DIGEST_LENGTH = 12  # characters of a data set's fingerprint, of which MLflow takes 36 and its UI shows fewer
-RUNNING = "RUNNING"
+RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"  # as MLflow has them
 ENDINGS = ("ended", "error", "traceback")  # tags that tell how a run ended
 
 
@@ -90,7 +90,7 @@ class Sent:
     store: str = ""
     run_id: str | None = None
     journal: int = 0  # bytes of the journal
-    parts: dict[str, str] = field(default_factory=dict)  # params, tags, dataset -> digest of what was sent
+    parts: dict[str, str] = field(default_factory=dict)  # params, tags, dataset, sweep -> digest of what was sent
     files: dict[str, list[int]] = field(default_factory=dict)  # path -> size and time of change
     model: list[int] = field(default_factory=list)  # size and time of change
     status: str = RUNNING

@@ -17,6 +17,7 @@ JOURNAL = "metrics.jsonl"
 # What runs are ranked by: validation accuracy of the best epoch so far; without validation, training accuracy.
 OBJECTIVE = "objective"
 CHUNK = 1 << 20  # bytes that are read at once
+ALL_OF_A_CHUNK = CHUNK  # points, of which each takes more than a byte
 
 
 class Point(NamedTuple):
@@ -151,7 +152,7 @@ def mend(path: Path) -> None:
 def every_point(path: Path, offset: int = 0) -> Iterator[Point]:
     """All points after byte `offset`, in the order they were measured."""
     while True:
-        points, behind = read(path, offset, CHUNK)
+        points, behind = read(path, offset, ALL_OF_A_CHUNK)
         yield from points
         if behind == offset:
             return

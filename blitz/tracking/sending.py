@@ -79,7 +79,7 @@ class Delivery:
             known = client.get_run(self._run(client))
         run_id = str(known.info.run_id)
         self._announce(STEP_SECONDS)
-        if self.about.status == RUNNING != known.info.status:  # a run that had ended goes on
+        if self.about.status == RUNNING and known.info.status != RUNNING:  # a run that had ended goes on
             client.update_run(run_id, RUNNING)
             self.sent.status = RUNNING
         for tag in ENDINGS:

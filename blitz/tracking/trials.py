@@ -129,7 +129,12 @@ def at(combination: Combination, key: str) -> float:
 def margin(values: np.ndarray) -> float:
     """Half the width of the mean's 95 % interval by Student's t; nan for less than two values."""
     n = values.size
-    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    return quantile(n - 1) * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+
+
+def quantile(degrees: float) -> float:
+    """Of Student's t: so many standard errors are half the width of a 95 % interval."""
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 def shown(value: Value) -> str:

@@ -24,7 +24,7 @@ import psutil
 
 import blitz
 from blitz.job import Job, build
-from blitz.tracking.about import About
+from blitz.tracking.about import FINISHED, About
 from blitz.tracking.journal import JOURNAL, Journal
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.sending import Delivery
@@ -127,7 +127,7 @@ def main() -> None:
                     seconds[name].append(took)
                     shares[name].append(recording / took)
         by_thread.close()
-        missing = recorder.end("FINISHED", {})
+        missing = recorder.end(FINISHED, {})
         assert missing == "", missing
 
     print(f"Net, batch {job.settings.batch_size}, {job.device.describe()}, {options.rounds} rounds of {steps} steps")
