@@ -105,6 +105,17 @@ def test_a_chapter_shows_what_it_says(chapter: str, tell: Tell) -> None:
     assert told.names_from_nowhere(chapter) == set()
 
 
+def test_chapter_3_says_what_it_says_of_images_of_any_scale_that_it_takes(tell: Tell) -> None:
+    told = tell("chapter3_neural_networks", "data.mean=[0.5]", "data.std=[0.04]")
+    assert (told.code, told.errors) == (0, "")
+    told = tell("chapter3_neural_networks", "data.mean=[0.5]", "data.std=[0.001]")
+    assert told.code == 2
+    assert told.errors == (
+        "chapter3_neural_networks.py: data.mean=[0.5], data.std=[0.001]: the images come to a scale of 377; this "
+        "chapter can do up to 10, and 1 is usual\n"
+    )
+
+
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C when chapter 4 comes to its command, which takes long."""

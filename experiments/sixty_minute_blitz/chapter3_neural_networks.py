@@ -12,6 +12,7 @@ import torch
 from lesson import Lesson, Near, chapter
 from torch import nn
 
+from blitz.errors import BadInput
 from blitz.job import Job, build
 from blitz.parts.models import MODELS
 from blitz.parts.models.net import Net
@@ -19,11 +20,13 @@ from blitz.parts.models.net import Net
 # It looks inside of Net, whose graph another loss, precision or layout would change.
 KNOWN = ("data.", "device.name", "device.index", "device.threads", "device.deterministic", "batch_size",
          "eval_batch_size", "seed")  # fmt: skip
+LARGEST = 10  # root mean square of what goes into the network
 
 
 def tell(lesson: Lesson) -> None:
     lesson.does("blitz builds data, model and all that trains it from the config.")
     job = build(lesson.settings)
+    refuse_huge_images(job)
     a_module(lesson, job)
     parameters(lesson, job)
     mini_batches(lesson, job)
@@ -31,6 +34,18 @@ def tell(lesson: Lesson) -> None:
     what_backward_walks(lesson, job)
     zero_grad(lesson, job)
     a_step(lesson, job)
+
+
+def refuse_huge_images(job: Job) -> None:
+    """Raises BadInput for a scale at which losses and gradients are not what the text says, and PyTorch is not why."""
+    images, _ = next(job.test.in_order())
+    scale = images.square().mean().sqrt().item()
+    if scale > LARGEST:
+        mean, std = job.settings.data["mean"], job.settings.data["std"]
+        raise BadInput(
+            f"data.mean={mean}, data.std={std}: the images come to a scale of {scale:.0f}; this chapter can do up to "
+            f"{LARGEST}, and 1 is usual"
+        )
 
 
 def a_module(lesson: Lesson, job: Job) -> None:
