@@ -43,6 +43,7 @@ class Result:
     classes: tuple[str, ...]
     folder: Path
     run_id: str | None  # None where there is no store or it failed
+    seconds: float | None = None  # wall time; None for a run that was resumed
 
 
 def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
@@ -131,9 +132,8 @@ def _result(record: Record) -> Result:
     best, test = record.tested_epoch, record.test
     assert best is not None
     assert test is not None
-    return Result(
-        best.accuracy, best.epoch, record.history, test, record.job.dataset.classes, record.folder, record.run_id
-    )
+    classes, seconds = record.job.dataset.classes, About.load(record.folder).seconds
+    return Result(best.accuracy, best.epoch, record.history, test, classes, record.folder, record.run_id, seconds)
 
 
 def _sweep_tag(settings: Settings) -> dict[str, str]:

@@ -80,6 +80,7 @@ def test_a_run_comes_out_identical_from_the_store_alone(
     assert again.info.run_name == f"again: {original.info.run_name}"
 
 
+@pytest.mark.slow
 def test_a_threads_number_that_was_chosen_for_the_run_is_the_number_again(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_prefix_reproduces_as_far_as_it_went(here: Path) -> None:
     assert "metrics, 2 epochs; weights: initial\nverdict  identical" in ended.output
 
 
+@pytest.mark.slow
 def test_a_change_that_is_more_than_noise_is_different(here: Path) -> None:
     original = trained("data.test_size=400", "epochs=4", "optimizer.momentum=0.9")
     ended = command("reproduce", original.info.run_id, "optimizer.lr=0.0001")

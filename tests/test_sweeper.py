@@ -447,6 +447,7 @@ def test_a_job_that_calls_exit_fails_alone(here: Path, monkeypatch: pytest.Monke
     assert [run.info.run_name for run in jobs()] == ["seed=1"]
 
 
+@pytest.mark.slow
 def test_a_launcher_that_cannot_start_leaves_no_sweep_open(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def launching(*_: object) -> None:
         raise RuntimeError("no processes left")
@@ -457,6 +458,7 @@ def test_a_launcher_that_cannot_start_leaves_no_sweep_open(here: Path, monkeypat
     assert [sweep.info.status for sweep in sweeps()] == ["FAILED"]
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_pictures_cannot_be_made_has_come_out_all_the_same(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -471,6 +473,7 @@ def test_a_sweep_whose_pictures_cannot_be_made_has_come_out_all_the_same(
     assert [sweep.info.status for sweep in sweeps()] == ["FINISHED"]
 
 
+@pytest.mark.slow
 def test_jobs_that_are_left_share_the_cores_as_all_did(here: Path) -> None:
     assert command("-m", *SHORT, "seed=0,1,2").code == 0
     assert command("-m", *SHORT, "seed=range(5)", "sweep.skip_finished=true").code == 0

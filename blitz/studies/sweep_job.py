@@ -13,7 +13,6 @@ from blitz.errors import BadInput, RunFailed
 from blitz.interrupts import graceful
 from blitz.settings import Settings, check
 from blitz.tracking import sweep_folder
-from blitz.tracking.about import About
 from blitz.tracking.credentials import redact
 from blitz.tracking.sweep_folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
 
@@ -41,8 +40,8 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
                         result = runner.resume(gone_on, uri=settings.tracking.uri, gpu=settings.sweep.gpu)
                     else:
                         result = runner.run(settings, overrides)
-                seconds, group = About.load(result.folder).seconds, settings.group_hash("")
-                outcome = Outcome(FINISHED, "", result.objective, seconds, str(result.folder), result.run_id, group)
+                place, group = str(result.folder), settings.group_hash("")
+                outcome = Outcome(FINISHED, "", result.objective, result.seconds, place, result.run_id, group)
         except KeyboardInterrupt:  # it has saved where it stands; a sweep in this process hears of it here
             interrupt.request(signal.SIGTERM)
         except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
