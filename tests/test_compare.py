@@ -322,8 +322,9 @@ def test_credentials_of_other_programs_are_not_told(lab: Lab, monkeypatch: pytes
 
 def test_a_name_of_its_own_is_told_and_overrides_are_none(lab: Lab) -> None:
     for name in ("lr=0.1 seed=0", "again: lr=0.1 seed=0", ""):
-        assert _title(name) == ""
-    assert _title("again: my baseline seed=3") == "my baseline"
+        assert _title(name, PLAIN) == ""
+    assert _title("net on digits", {**PLAIN, "data.name": "digits"}) == ""  # as blitz calls a run without overrides
+    assert _title("again: my baseline seed=3", PLAIN) == "my baseline"
     lab.run("1", name="my baseline")
     lab.run("2", name="lr=2 seed=0")
     assert {(row["name"], row["optimizer.lr"]) for row in values(lab.told())} == {("my baseline", "1"), ("", "2")}

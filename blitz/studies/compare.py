@@ -124,11 +124,13 @@ def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> Entry:
     group = tags.get("group_hash", "" if "seed" in params else info.run_id)
     name, seed = redact(str(info.run_name)), params.get("seed", "")
     metrics, seconds = run.data.metrics, store.seconds(run)
-    return Entry(info.run_id, name, seed, values, metrics, seconds, info.status, group, _title(name))
+    return Entry(info.run_id, name, seed, values, metrics, seconds, info.status, group, _title(name, params))
 
 
-def _title(name: str) -> str:
-    """The name without its seed; none where it is made of overrides alone, which say no more than the values."""
+def _title(name: str, params: Mapping[str, str]) -> str:
+    """The name without its seed; none where it is made of the run's parts or overrides, and says no more than these."""
+    if name == f"{params.get('model.name')} on {params.get('data.name')}":
+        return ""
     words = [word for word in name.removeprefix("again: ").split() if not word.startswith("seed=")]
     return " ".join(words) if not all("=" in word for word in words) else ""
 
