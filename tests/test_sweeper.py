@@ -184,6 +184,10 @@ def test_what_has_finished_is_skipped_and_the_same_sweep_trains_nothing(here: Pa
     rows = [line for line in command("compare", "--sweep", "last", "--all").output.splitlines() if "FINISHED" in line]
     assert rows == []  # all have finished, which goes without saying
     assert command("compare", "--sweep", "last", "--format", "json").output.count('"status": "FINISHED"') == 3
+    client().set_tag(first.pop(), "git.commit", "0" * 40)
+    ended = command("-m", *SHORT, "seed=0,1", "sweep.skip_finished=true", "sweep.dry_run=true")
+    told = "1 of 2 jobs have finished already by other code than there is now (the tags git.commit and git.diff)"
+    assert ended.told == [f"blitz: {told}"]
 
 
 @pytest.mark.slow

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blitz.description import is_unnamed
 from blitz.errors import BadInput, did_you_mean
+from blitz.opening import surroundings
 from blitz.parts.datasets import DATASETS
 from blitz.studies.combinations import Combination
 from blitz.studies.jobs import SweepJob
-from blitz.tracking import health, store
+from blitz.tracking import health, provenance, store
 from blitz.tracking.about import newest
 from blitz.tracking.credentials import HIDDEN, redact, redact_command
 from blitz.tracking.folder import write_whole
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PLAN = "sweep.json"  # in a sweep's folder, and an artifact of its run
+OF_THE_CODE = ("git.commit", "git.diff")
 OF_THE_JOBS = ("sweep.points", "sweep.samples", "sweep.seed")  # which a sweep that goes on has already
 
 
@@ -164,8 +167,18 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
     sweep = folder.name if folder is not None else None
     found = store.finished_runs(health.connect(uri), dict(hashes.values()), sweep)
     runs = _each_its_own({number: found.get(config_hash, []) for number, (config_hash, _) in hashes.items()}, sweep)
+    _tell_other_code(runs.values(), len(jobs))
     groups = {job.number: job.settings.group_hash("") for job in jobs}
     return {number: _outcome(run, groups[number]) for number, run in runs.items()}
+
+
+def _tell_other_code(runs: Iterable[Run], number: int) -> None:
+    """Runs are found by their configs, which know nothing of the code that trained them."""
+    here = provenance.tags(surroundings()[0])
+    others = sum(any(run.data.tags.get(tag) != here[tag] for tag in OF_THE_CODE) for run in runs)
+    if others:
+        told = f"{others} of {number} jobs have finished already by other code than there is now"
+        print(f"blitz: {told} (the tags {' and '.join(OF_THE_CODE)})", file=sys.stderr)
 
 
 def _each_its_own(candidates: Mapping[int, Sequence[Run]], sweep: str | None) -> dict[int, Run]:
