@@ -69,6 +69,7 @@ def test_a_value_of_a_yaml_file_reaches_the_config_as_it_is(tmp_path: Path, give
         ("points.yaml", "optimizer.lr: 0.1\n", "accepted: a list of points"),
         ("points.yaml", "- 0.1\n", "accepted: a list of points"),
         ("points.yaml", "- {a: [\n", "cannot be read"),
+        ("points.csv", "optimizer.lr;model\n0.1;mlp\n", "accepted: commas between columns, not semicolons"),
         ("points.csv", "optimizer.lr,optimizer.lr\n0.1,0.2\n", "more than one column optimizer.lr"),
         ("points.csv", "optimizer.lr\n0.1,0.2\n", "line 2: 2 cells, but 1 columns"),
         ("points.csv", 'optimizer.lr\n"0.1,0.2"\n', "line 2: optimizer.lr=0.1,0.2: accepted: one value a cell"),

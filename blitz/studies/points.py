@@ -64,6 +64,8 @@ def _of_csv(file: Path) -> Iterator[Point]:
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.reader(text, strict=True)
         keys = [key.strip() for key in next(rows, [])]
+        if len(keys) == 1 and ";" in keys[0]:  # as some spreadsheets write it
+            raise BadInput(f"{file}: accepted: commas between columns, not semicolons")
         if twice := [key for key, times in Counter(keys).items() if times > 1]:
             raise BadInput(f"{file}: more than one column {twice[0]}")
         filled = {""}  # a table's last commas make columns without a name
