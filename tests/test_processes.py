@@ -34,9 +34,8 @@ def statuses(folder: Path) -> list[str]:
     return [run.info.status for run in runs(f"sqlite:///{folder}/mlflow.db")]
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_as_killed_with_its_record_closed(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     process = start(tmp_path, *QUICK, "epochs=10000")
     wait_for(process, "epoch 2/10000")
@@ -246,6 +245,7 @@ def test_the_ui_answers_and_takes_runs_as_a_server_and_ends_with_ctrl_c(tmp_path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
+@pytest.mark.slow
 def test_a_full_disk_behind_the_output_costs_one_line() -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
@@ -254,6 +254,7 @@ def test_a_full_disk_behind_the_output_costs_one_line() -> None:
     assert (ended.returncode, ended.stderr) == (1, "blitz: the output: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_a_closed_output_is_no_trouble() -> None:
     ended = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *BLITZ, "options", "model", "net"],

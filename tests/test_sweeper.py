@@ -485,6 +485,7 @@ def test_jobs_that_are_left_share_the_cores_as_all_did(here: Path) -> None:
     assert [config["sweep"]["cores"] for config in configs] == [None] * 5  # one after another
 
 
+@pytest.mark.slow
 def test_all_jobs_start_from_the_weights_of_one_run_also_later(here: Path) -> None:
     assert command(*SHORT).code == 0
     (first,) = runs()
