@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 import threading
 from pathlib import Path
+
+import psutil
 
 from blitz.tracking import sweep_folder
 from blitz.tracking.about import About
@@ -117,6 +121,19 @@ def test_an_interrupt_is_passed_on_to_jobs_that_run_and_only_then(tmp_path: Path
         assert not requested.wait(3 * sweep_folder.LOOK_EVERY)
         (tmp_path / INTERRUPT).touch()
         assert requested.wait(60)
+
+
+def test_a_sweep_is_abandoned_where_its_process_here_is_gone(tmp_path: Path) -> None:
+    assert not sweep_folder.is_abandoned(tmp_path)  # nothing is known of it
+
+    def is_abandoned(host: str, pid_started_at: float) -> bool:
+        About("s", None, "e", "s", 0, host, os.getpid(), pid_started_at, {}, {}, {}).save(tmp_path)
+        return sweep_folder.is_abandoned(tmp_path)
+
+    began = psutil.Process().create_time()
+    assert not is_abandoned(platform.node(), began)
+    assert is_abandoned(platform.node(), began - 3600)  # an earlier process of that number
+    assert not is_abandoned("another", began - 3600)
 
 
 def test_a_job_goes_on_with_the_newest_of_its_runs_that_has_no_end(tmp_path: Path) -> None:

@@ -86,7 +86,10 @@ def is_any_trained(sweep: Path) -> bool:
 
 def is_abandoned(sweep: Path) -> bool:
     """Whether the sweep's process was one of this host and is gone, with jobs left that a launcher was handed."""
-    about = About.load(sweep)
+    try:
+        about = About.load(sweep)
+    except BadInput:  # nothing tells that it is
+        return False
     return about.host == platform.node() and not is_alive(about.pid, about.pid_started_at)
 
 
