@@ -203,6 +203,7 @@ def test_options_tells_which_values_are_needed(run, mine):
     ]
 
 
+@pytest.mark.slow
 def test_options_lists_what_an_installed_package_adds(tmp_path):
     metadata = tmp_path / "brass_band-1.0.dist-info"
     metadata.mkdir()

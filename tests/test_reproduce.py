@@ -150,6 +150,7 @@ def test_a_change_that_is_more_than_noise_is_different(here: Path) -> None:
     assert found["overrides"] == ["optimizer.lr=0.0001"]
 
 
+@pytest.mark.slow
 def test_other_bits_are_noise_where_seeds_differ_by_more(here: Path) -> None:
     for seed in (0, 1, 2):
         trained(f"seed={seed}", "data.test_size=200", "epochs=4", "batch_size=30")

@@ -167,6 +167,7 @@ def test_the_run_of_a_sweep_is_no_run_to_work_with(here: Path) -> None:
     assert "images, test" in command("evaluate", tags["sweep.best"]).output
 
 
+@pytest.mark.slow
 def test_what_has_finished_is_skipped_and_the_same_sweep_trains_nothing(here: Path) -> None:
     assert command("-m", *SHORT, "seed=0,1").code == 0
     first = {run.info.run_id for run in jobs()}
@@ -262,6 +263,7 @@ def test_a_sweep_goes_on_from_its_store_alone(here: Path) -> None:
     assert newest.data.tags["mlflow.parentRunId"] == sweep.info.run_id
 
 
+@pytest.mark.slow
 def test_a_sweep_is_not_gone_on_with_as_another_one(here: Path) -> None:
     assert refused("-m", "sweep.resume=last")[0].startswith("sweep.resume=last: no such sweep in runs/sweeps and in ")
     recipe = here / "own" / "experiment" / "mine.yaml"
