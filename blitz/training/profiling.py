@@ -26,11 +26,6 @@ def profiled(
     order = f"self_{device.type if device.type == 'cuda' else 'cpu'}_time_total"
     profiler = profile(activities=activities, record_shapes=False)
 
-    def stop() -> None:
-        profiler.stop()
-        profiler.export_chrome_trace(str(folder / "trace.json"))
-        logger.info("%s", profiler.key_averages().table(sort_by=order, row_limit=ROWS, max_name_column_width=40))
-
     remaining = iter(reports)
     profiler.start()
     try:
@@ -39,5 +34,7 @@ def profiled(
             if report.step >= steps:
                 break
     finally:  # torch crashes where one is at work when the program ends
-        stop()
+        profiler.stop()
+        profiler.export_chrome_trace(str(folder / "trace.json"))
+        logger.info("%s", profiler.key_averages().table(sort_by=order, row_limit=ROWS, max_name_column_width=40))
     yield from remaining
