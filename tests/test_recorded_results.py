@@ -26,8 +26,9 @@ from blitz.tracking.journal import is_result
 
 RECORDED = Path(__file__).with_name("recorded_results.json")
 COMMON = [
-    "data=synthetic", "data.num_classes=4", "data.train_size=48", "data.test_size=20", "data.validation=0.25", "batch_size=8", "epochs=2",
-    "device=cpu", "device.threads=1", "tracking=none", "tracking.figures=false", "tracking.step_loss=3",
+    "data=synthetic", "data.num_classes=4", "data.train_size=48", "data.test_size=20", "data.validation=0.25",
+    "batch_size=8", "epochs=2", "device=cpu", "device.threads=1", "tracking=none", "tracking.figures=false",
+    "tracking.step_loss=3",
 ]  # fmt: skip
 SMALL = "data.image_size=16"
 TINY_VIT = ["model=vit", "model.width=32", "model.depth=2", "model.heads=2"]
