@@ -11,7 +11,7 @@ parts of your own: `blitz.MODELS.add("mine", Mine)`. Everything is imported when
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from blitz.version import __version__
 
 if TYPE_CHECKING:
     from blitz.config import compose as compose

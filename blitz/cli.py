@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from blitz import __version__
 from blitz.errors import BadInput, RunFailed, SweepFailed, did_you_mean, in_one_line
 from blitz.interrupts import Terminated
-from blitz.tracking.credentials import redact, remember
+from blitz.redaction import redact, remember
+from blitz.version import __version__
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -201,7 +201,7 @@ def _job_of_a_sweep(values: dict[str, Any], overrides: list[str]) -> float | Non
 def _verb(name: str, arguments: Sequence[str]) -> int:
     from click import Abort, ClickException
 
-    from blitz.verbs import VERBS
+    from blitz.commands import VERBS
 
     if name not in VERBS.commands:
         known = [*VERBS.commands, "help"]

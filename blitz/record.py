@@ -17,9 +17,9 @@ from blitz.errors import BadInput, RunFailed
 from blitz.job import Job
 from blitz.loading import BEST, LAST
 from blitz.opening import Opening
+from blitz.redaction import redact
 from blitz.tracking import journal, sweep_folder
 from blitz.tracking.about import TAG_LENGTH, shortened
-from blitz.tracking.credentials import redact
 from blitz.tracking.folder import add_result, log_file
 from blitz.tracking.journal import JOURNAL, OBJECTIVE
 from blitz.tracking.recorder import Recorder

@@ -14,10 +14,10 @@ from blitz.loading import BEST, LAST
 from blitz.parts.models import is_path
 from blitz.parts.schedules import SCHEDULES
 from blitz.recorded import Provenance, change, read_config, read_provenance
+from blitz.redaction import redact
 from blitz.settings import Settings, check
 from blitz.tracking import health, store
 from blitz.tracking.about import ABOUT, About, newest
-from blitz.tracking.credentials import redact
 from blitz.tracking.journal import JOURNAL
 from blitz.tracking.sending import Busy, sole_sender
 from blitz.training import checkpoint

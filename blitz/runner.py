@@ -16,11 +16,11 @@ from blitz.loading import pinned
 from blitz.opening import Opening, opened, reopened
 from blitz.record import Record, recording
 from blitz.recorded import RecordedDevice
+from blitz.redaction import redact, remember
 from blitz.resuming import Earlier
 from blitz.settings import Settings
 from blitz.tracking import health, store
 from blitz.tracking.about import About
-from blitz.tracking.credentials import redact, remember
 from blitz.tracking.folder import sole_trainer
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint

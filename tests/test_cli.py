@@ -1,4 +1,4 @@
-"""blitz.cli and blitz.verbs: pages and listings, what they import, and the public API. See also test_bad_input."""
+"""blitz.cli and blitz.commands: pages and listings, what they import, and the public API. See also test_bad_input."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from torch import nn
 import blitz
 import blitz.runner
 from blitz import cli
+from blitz.commands import VERBS
 from blitz.interrupts import Terminated
 from blitz.parts.models import MODELS
 from blitz.settings import check, menus
-from blitz.verbs import VERBS
 
 Blitz = Callable[..., tuple[int, str, str]]
 

@@ -15,8 +15,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 import yaml
 
-from blitz.tracking import credentials
-from blitz.tracking.credentials import Redacting, holds_secret, redact, redact_command, redact_values, remember
+from blitz import redaction
+from blitz.redaction import Redacting, holds_secret, redact, redact_command, redact_values, remember
 
 SECRET = "hunter2"
 ODD = "p@ss/w+rd \"it's\\ä 100%"  # all that URLs, JSON and Python spell in another way
@@ -28,7 +28,7 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variables but pytest's own, which holds the test's id: no id may have a credential in it."""
     for name in os.environ.keys() - {"PYTEST_CURRENT_TEST"}:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(credentials, "_remembered", frozenset())
+    monkeypatch.setattr(redaction, "_remembered", frozenset())
 
 
 # ---- what a URL or a name gives away

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
@@ -179,4 +178,4 @@ def write() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(write())
+    write()

@@ -15,9 +15,9 @@ from hydra.types import HydraContext
 from blitz.config import opened
 from blitz.display import in_a_line
 from blitz.errors import BadInput
+from blitz.redaction import redact
 from blitz.settings import Sweep
 from blitz.studies import points
-from blitz.tracking.credentials import redact
 from blitz.tracking.naming import briefly
 
 MOST = 100_000  # points and samples of a sweep

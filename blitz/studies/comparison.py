@@ -11,10 +11,10 @@ from functools import cached_property
 
 import numpy as np
 
+from blitz.intervals import margin
 from blitz.tracking.about import FINISHED
 from blitz.tracking.journal import OBJECTIVE
 from blitz.tracking.naming import briefly
-from blitz.tracking.trials import margin
 
 ID_LENGTH = 8  # digits of a run's id that are shown: every command takes the start of one
 TITLE = "name"  # heads a column

@@ -15,11 +15,11 @@ from blitz.description import is_unnamed
 from blitz.errors import BadInput, did_you_mean
 from blitz.opening import surroundings
 from blitz.parts.datasets import DATASETS
+from blitz.redaction import HIDDEN, redact, redact_command
 from blitz.studies.combinations import Combination
 from blitz.studies.jobs import SweepJob
 from blitz.tracking import health, provenance, store
 from blitz.tracking.about import newest
-from blitz.tracking.credentials import HIDDEN, redact, redact_command
 from blitz.tracking.folder import write_whole
 from blitz.tracking.journal import OBJECTIVE
 from blitz.tracking.sweep_folder import FINISHED, Outcome, read_outcomes

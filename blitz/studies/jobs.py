@@ -16,10 +16,10 @@ from blitz.config import explained, plain, with_id_as_text
 from blitz.errors import BadInput
 from blitz.loading import pinned
 from blitz.parts.models import is_path
+from blitz.redaction import redact
 from blitz.settings import Settings, Sweep, check
 from blitz.studies.combinations import Combination, is_listed, parsed
 from blitz.studies.composing import Composer
-from blitz.tracking.credentials import redact
 from blitz.tracking.naming import title_of_job
 
 MOST_TOLD = 20  # mistakes

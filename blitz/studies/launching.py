@@ -19,8 +19,8 @@ from omegaconf import DictConfig, open_dict, read_write
 from blitz.errors import BadInput, in_one_line
 from blitz.interrupts import Interrupt, graceful
 from blitz.parts.devices import usable_cores
+from blitz.redaction import redact
 from blitz.studies.jobs import SweepJob
-from blitz.tracking.credentials import redact
 from blitz.tracking.sweep_folder import (
     FAILED,
     INTERRUPT,

@@ -13,13 +13,13 @@ from blitz.job import device_of
 from blitz.opening import surroundings
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.record import Record
+from blitz.redaction import redact
 from blitz.settings import Settings
 from blitz.studies import reproduction
 from blitz.studies.original import Original
 from blitz.studies.reproduction import Reproduction
 from blitz.studies.verdict import Tolerance, compare, from_images, from_seeds
 from blitz.tracking import git, journal, sending, store
-from blitz.tracking.credentials import redact
 from blitz.tracking.differences import Difference, differences
 from blitz.tracking.journal import JOURNAL, OBJECTIVE
 from blitz.tracking.provenance import PACKAGE

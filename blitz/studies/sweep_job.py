@@ -11,9 +11,9 @@ from typing import Any
 
 from blitz.errors import BadInput, RunFailed
 from blitz.interrupts import graceful
+from blitz.redaction import redact
 from blitz.settings import Settings, check
 from blitz.tracking import sweep_folder
-from blitz.tracking.credentials import redact
 from blitz.tracking.sweep_folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
 
 

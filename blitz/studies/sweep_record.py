@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 
 from blitz import description, opening
 from blitz.errors import BadInput
+from blitz.redaction import redact, redact_command, redact_values
 from blitz.settings import Settings
 from blitz.studies.going_on import Plan
 from blitz.studies.jobs import SweepJob
 from blitz.studies.sweep_results import Results
 from blitz.tracking import provenance
 from blitz.tracking.about import ABOUT, TAG_LENGTH, About, process_tags, shortened, texts, this_process
-from blitz.tracking.credentials import redact, redact_command, redact_values
 from blitz.tracking.folder import write_whole
 from blitz.tracking.journal import OBJECTIVE
 from blitz.tracking.naming import briefly

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from blitz.redaction import redact, redact_values
 from blitz.settings import Settings
 from blitz.studies import comparison_report
 from blitz.studies.comparison import Comparison, Entry, compare
 from blitz.studies.jobs import SweepJob
 from blitz.tracking import health, journal
-from blitz.tracking.credentials import redact, redact_values
 from blitz.tracking.folder import write_whole
 from blitz.tracking.journal import JOURNAL, OBJECTIVE
 from blitz.tracking.sweep_folder import FAILED, FINISHED, NOT_STARTED, Outcome

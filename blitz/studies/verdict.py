@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from blitz.intervals import CONFIDENCE, quantile
 from blitz.tracking.journal import OBJECTIVE
-from blitz.tracking.trials import CONFIDENCE, quantile
 
 Results = Mapping[str, Mapping[int, float]]  # metric -> step -> value
 

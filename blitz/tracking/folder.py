@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from blitz.errors import BadInput
-from blitz.tracking.credentials import Redacting
+from blitz.redaction import Redacting
 
 logger = logging.getLogger("blitz")
 

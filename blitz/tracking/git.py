@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blitz.tracking.credentials import holds_secret, redact
+from blitz.redaction import holds_secret, redact
 
 SECONDS = 10  # for one git command
 SOURCES = frozenset({".py", ".yaml", ".yml", ".toml", ".md", ".txt", ".sh", ".cfg"})

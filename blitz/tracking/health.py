@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from blitz.errors import BadInput
+from blitz.redaction import redact
 from blitz.tracking import store
-from blitz.tracking.credentials import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

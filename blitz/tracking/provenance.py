@@ -19,9 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from blitz import __version__
+from blitz.redaction import redact, redact_command
 from blitz.tracking import git
-from blitz.tracking.credentials import redact, redact_command
+from blitz.version import __version__
 
 T = TypeVar("T")
 DIGEST_LENGTH = 12  # digits of a hash that a person tells code and packages apart by

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from blitz.redaction import redact
 from blitz.tracking import journal, model, store
 from blitz.tracking.about import ENDINGS, RUNNING, About, Sent, digest
-from blitz.tracking.credentials import redact
 from blitz.tracking.journal import JOURNAL
 
 if TYPE_CHECKING:

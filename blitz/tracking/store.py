@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from blitz.errors import BadInput
+from blitz.redaction import HIDDEN, redact
 from blitz.tracking.about import About
-from blitz.tracking.credentials import HIDDEN, redact
 from blitz.tracking.journal import is_result
 
 if TYPE_CHECKING:

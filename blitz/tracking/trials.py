@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import stdtrit  # scipy.stats takes a second to import
 
+from blitz.intervals import margin
 from blitz.tracking.naming import short_names
 
-CONFIDENCE = 0.95
 HUGE = 1e100  # numbers beyond it, or nearer to 0 than its inverse, are no places on an axis
 SPAN, SPAN_OF_TWO = 3, 20  # factors that numbers on a logarithmic axis span at least
 
@@ -124,17 +123,6 @@ def at(combination: Combination, key: str) -> float:
     value = combination.values[key]
     assert isinstance(value, float), (key, value)
     return value
-
-
-def margin(values: np.ndarray) -> float:
-    """Half the width of the mean's 95 % interval by Student's t; nan for less than two values."""
-    n = values.size
-    return quantile(n - 1) * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-
-
-def quantile(degrees: float) -> float:
-    """Of Student's t: so many standard errors are half the width of a 95 % interval."""
-    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 def shown(value: Value) -> str:

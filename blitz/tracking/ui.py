@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 from blitz.errors import BadInput
+from blitz.redaction import redact
 from blitz.tracking import health, store, views
 from blitz.tracking.abandoned import settle
-from blitz.tracking.credentials import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

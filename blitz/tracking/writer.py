@@ -22,10 +22,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
+from blitz.redaction import redact, remember
 from blitz.tracking import store
 from blitz.tracking.abandoned import HEARTBEAT, HEARTBEAT_EVERY, killed, now, settle
 from blitz.tracking.about import RUNNING, About
-from blitz.tracking.credentials import redact, remember
 from blitz.tracking.sending import OPEN_SECONDS, STEP_SECONDS, Delivery, brief, sole_sender
 
 logger = logging.getLogger("blitz")
