@@ -12,8 +12,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from blitz.errors import BadInput, RunFailed, SweepFailed, did_you_mean, in_one_line
-from blitz.interrupts import Terminated
 from blitz.redaction import redact, remember
+from blitz.terminal.signals import Terminated
 from blitz.version import __version__
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
 def _job_of_a_sweep(values: dict[str, Any], overrides: list[str]) -> float | None:
     """The objective. What failed is told at once, and again at the sweep's end."""
     from blitz.studies.sweep_job import train
-    from blitz.tracking.naming import title_of_job
+    from blitz.terminal.names import title_of_job
     from blitz.tracking.sweep_folder import FAILED
 
     outcome = train(values, overrides)
@@ -217,7 +217,7 @@ def _verb(name: str, arguments: Sequence[str]) -> int:
 
 
 def _refused(error: BadInput) -> int:
-    from blitz.display import in_a_line
+    from blitz.terminal.text import in_a_line
 
     for problem in error.problems:
         print(f"blitz: {in_a_line(redact(problem))}", file=sys.stderr)

@@ -25,8 +25,8 @@ def options(group: str | None, name: str | None) -> None:
     """List the groups, the choices of GROUP, or the options of NAME in GROUP."""
     from rich.table import Table
 
-    from blitz.display import Screen
     from blitz.settings import menus
+    from blitz.terminal.text import Screen
 
     registries = menus()
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -80,8 +80,8 @@ def evaluate(run: str, overrides: tuple[str, ...], data: str | None, part: str, 
     RUN is a run's id, the start of one, "last" or a run's folder. data.OPTION=VALUE changes an option of the data;
     paths and addresses, such as data.root=DIR, are never taken from the record.
     """
-    from blitz.display import Display
     from blitz.studies import evaluation, evaluation_report
+    from blitz.terminal.progress import Display
 
     with Display(stderr=True):
         report = evaluation.evaluate(run, overrides, data=data, part=part, uri=uri)
@@ -100,8 +100,8 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
 
     RUN is a run's id, the start of one, "last" or a run's folder. Images of another size than the model's are resized.
     """
-    from blitz.display import Display
     from blitz.studies import prediction
+    from blitz.terminal.progress import Display
 
     with Display(stderr=True):
         found = prediction.predict(run, images, top=top, uri=uri)
@@ -226,7 +226,7 @@ def _failures() -> Iterator[None]:
 @click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run was recorded in")
 def sync(folders: tuple[str, ...], uri: str | None) -> int:
     """Send what an MLflow store lacks of runs: those in these folders, or all in ./runs that are not complete."""
-    from blitz.display import Display
+    from blitz.terminal.progress import Display
     from blitz.tracking.sync import sync as synchronise
 
     with Display():
@@ -238,7 +238,7 @@ def sync(folders: tuple[str, ...], uri: str | None) -> int:
 @click.option("--port", type=click.IntRange(1, 65535), default=None, help="by default a free one")
 def ui(uri: str | None, port: int | None) -> int:
     """Open the MLflow UI on the recorded runs; Ctrl-C ends it."""
-    from blitz.display import Display
+    from blitz.terminal.progress import Display
     from blitz.tracking.ui import serve
 
     with Display():

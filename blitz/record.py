@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from blitz import description
-from blitz.display import lines_of_test
 from blitz.errors import BadInput, RunFailed
 from blitz.job import Job
 from blitz.loading import BEST, LAST
 from blitz.opening import Opening
 from blitz.redaction import redact
+from blitz.terminal.progress import lines_of_test
 from blitz.tracking import journal, sweep_folder
 from blitz.tracking.about import TAG_LENGTH, shortened
 from blitz.tracking.folder import add_result, log_file

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blitz.display import Display, where_lines
-from blitz.interrupts import Interrupt, graceful
 from blitz.job import Job, build
 from blitz.loading import pinned
 from blitz.opening import Opening, opened, reopened
@@ -19,6 +17,8 @@ from blitz.recorded import RecordedDevice
 from blitz.redaction import redact, remember
 from blitz.resuming import Earlier
 from blitz.settings import Settings
+from blitz.terminal.progress import Display, where_lines
+from blitz.terminal.signals import Interrupt, graceful
 from blitz.tracking import health, store
 from blitz.tracking.about import About
 from blitz.tracking.folder import sole_trainer

@@ -24,9 +24,9 @@ import blitz
 import blitz.runner
 from blitz import cli
 from blitz.commands import VERBS
-from blitz.interrupts import Terminated
 from blitz.parts.models import MODELS
 from blitz.settings import check, menus
+from blitz.terminal.signals import Terminated
 
 Blitz = Callable[..., tuple[int, str, str]]
 

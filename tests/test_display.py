@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from blitz import display
-from blitz.display import Display, lines_of_test
+from blitz.terminal import progress
+from blitz.terminal.progress import Display, lines_of_test
 
 METRICS = {
     "train/loss": 1.5, "train/accuracy": 0.25, "val/loss": 1.25, "val/accuracy": 0.5,
@@ -46,7 +46,7 @@ def test_elsewhere_there_is_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_long_epochs_get_lines_in_between(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(display, "LINE_EVERY", -1.0)
+    monkeypatch.setattr(progress, "LINE_EVERY", -1.0)
     assert "epoch 1/2  step 5/10  loss 2.0000  accuracy 12.50%" in shown(capsys)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from blitz.interrupts import Terminated, graceful
+from blitz.terminal.signals import Terminated, graceful
 from blitz.training.batches import Batches
 from blitz.training.loop import Learner, fit
 
@@ -343,7 +343,7 @@ def test_a_run_is_saved_within_a_step_of_a_sigterm(tmp_path: Path) -> None:
     assert set(more) <= {"step"}  # the signal takes its time to arrive
     assert int(losses) == (int(learners) % 50 or 50)  # those since the last report
     assert err.startswith("SIGTERM: stopping after this step; a second one stops at once\nTraceback")
-    assert err.endswith("blitz.interrupts.Terminated\n")
+    assert err.endswith("blitz.terminal.signals.Terminated\n")
     assert (tmp_path / "last.pt").exists()
 
 

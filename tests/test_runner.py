@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from recorded import artifacts, assert_the_store_has_all_of, client, journal, runs
 
 import blitz
-from blitz.display import Display
 from blitz.job import build
 from blitz.runner import Result
 from blitz.settings import check
+from blitz.terminal.progress import Display
 from blitz.tracking import model, store
 from blitz.tracking.about import About
 from blitz.tracking.writer import Writer

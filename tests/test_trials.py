@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from blitz.tracking.naming import short_names
+from blitz.terminal.names import short_names
 from blitz.tracking.trials import Combination, Sweep, Trial, Value, best_of, is_logarithmic, shown
 
 

@@ -13,12 +13,12 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.types import HydraContext
 
 from blitz.config import opened
-from blitz.display import in_a_line
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.settings import Sweep
 from blitz.studies import points
-from blitz.tracking.naming import briefly
+from blitz.terminal.names import briefly
+from blitz.terminal.text import in_a_line
 
 MOST = 100_000  # points and samples of a sweep
 

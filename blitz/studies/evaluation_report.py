@@ -6,8 +6,9 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from blitz.display import MANY_CLASSES, print_table
 from blitz.studies.evaluation import Report
+from blitz.terminal.progress import MANY_CLASSES
+from blitz.terminal.text import print_table
 
 CONFUSIONS = 10  # the most frequent ones, told where a matrix would be too large
 SHORT_NAME = 6  # up to here, names of classes head the columns of the matrix; longer ones are numbered

@@ -20,7 +20,7 @@ from blitz.redaction import redact
 from blitz.settings import Settings, Sweep, check
 from blitz.studies.combinations import Combination, is_listed, parsed
 from blitz.studies.composing import Composer
-from blitz.tracking.naming import title_of_job
+from blitz.terminal.names import title_of_job
 
 MOST_TOLD = 20  # mistakes
 SET_BY_THE_SWEEP = ("sweep.id", "sweep.job", "sweep.label", "sweep.cores", "sweep.gpu", "sweep.go_on")

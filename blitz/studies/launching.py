@@ -17,10 +17,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from blitz.errors import BadInput, in_one_line
-from blitz.interrupts import Interrupt, graceful
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
 from blitz.studies.jobs import SweepJob
+from blitz.terminal.signals import Interrupt, graceful
 from blitz.tracking.sweep_folder import (
     FAILED,
     INTERRUPT,

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from PIL import UnidentifiedImageError
 
-from blitz.display import print_table
 from blitz.errors import BadInput, in_one_line
 from blitz.loading import record_of
 from blitz.parts.datasets import pictures
 from blitz.recorded import read_config, without_places
 from blitz.settings import check
 from blitz.studies.trained import Trained, trained
+from blitz.terminal.text import print_table
 from blitz.training import loop
 
 logger = logging.getLogger("blitz")

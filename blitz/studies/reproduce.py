@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 
 from blitz import description, runner
-from blitz.display import Display, print_table, printable
 from blitz.errors import BadInput
 from blitz.job import device_of
 from blitz.opening import surroundings
@@ -19,6 +18,8 @@ from blitz.studies import reproduction
 from blitz.studies.original import Original
 from blitz.studies.reproduction import Reproduction
 from blitz.studies.verdict import Tolerance, compare, from_images, from_seeds
+from blitz.terminal.progress import Display
+from blitz.terminal.text import print_table, printable
 from blitz.tracking import git, journal, sending, store
 from blitz.tracking.differences import Difference, differences
 from blitz.tracking.journal import JOURNAL, OBJECTIVE

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from blitz.display import printable
 from blitz.studies.packages import OF_CONSEQUENCE
 from blitz.studies.verdict import DIFFERENT, IDENTICAL, Verdict
+from blitz.terminal.text import printable
 from blitz.tracking.differences import Difference
 from blitz.tracking.folder import write_whole
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from blitz.errors import BadInput, RunFailed
-from blitz.interrupts import graceful
 from blitz.redaction import redact
 from blitz.settings import Settings, check
+from blitz.terminal.signals import graceful
 from blitz.tracking import sweep_folder
 from blitz.tracking.sweep_folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
 

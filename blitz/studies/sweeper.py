@@ -13,7 +13,6 @@ from typing import NamedTuple
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
-from blitz.display import Unbroken, print_table
 from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
@@ -27,6 +26,7 @@ from blitz.studies.launching import at_once, go_on, launch, runs_here
 from blitz.studies.rehearsal import rehearse
 from blitz.studies.sweep_record import SweepRecord
 from blitz.studies.sweep_results import Results, command_to_go_on
+from blitz.terminal.text import Unbroken, print_table
 from blitz.tracking import store
 from blitz.tracking.folder import sole_trainer
 from blitz.tracking.sweep_folder import (

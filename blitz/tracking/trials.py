@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from blitz.intervals import margin
-from blitz.tracking.naming import short_names
+from blitz.terminal.names import short_names
 
 HUGE = 1e100  # numbers beyond it, or nearer to 0 than its inverse, are no places on an axis
 SPAN, SPAN_OF_TWO = 3, 20  # factors that numbers on a logarithmic axis span at least

@@ -2,64 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import sys
 import time
-from collections.abc import Container, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
+
+from blitz.terminal.text import WIDTH, Unbroken
 
 logger = logging.getLogger("blitz")
 
 LINE_EVERY = 30.0  # seconds between two lines within an epoch, where there is no terminal
 MANY_CLASSES = 20  # from here on, only the worst and the best are told
-WIDTH = 100
-
-
-class Unbroken(io.TextIOBase):
-    """A stream whose reader may go, as when a terminal is closed: what is written from then on is lost.
-
-    Training and its record are worth more than the lines about them.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
-
-
-class Screen(Console):
-    """Where a command prints its answer."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # as print does, in the place of rich's SystemExit
 
 
 class _Lines(logging.Handler):
@@ -172,23 +134,3 @@ def where_lines(folder: Path, store: str | None, run_id: str | None, missing: st
     elif store is not None:
         lines.append(f"mlflow   run {run_id} in {store} (blitz ui opens it)")
     return lines
-
-
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: Container[int] = (0,)) -> None:
-    """On stdout, as wide as it is: the columns in `texts`, counted from 0, flush left, those of numbers flush right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index in texts else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Screen(width=10_000).print(table, markup=False, highlight=False)
-
-
-def printable(text: str) -> str:
-    """Without what a record could do to a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
-def in_a_line(text: str) -> str:
-    """The same, without breaks between lines."""
-    return printable(" ".join(text.splitlines()))

@@ -1,0 +1,1 @@
+"""What a person sees, and the signals that a person sends."""

@@ -1,0 +1,69 @@
+"""Text for a terminal: tables, lines without control characters, streams whose reader may go."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 100
+
+
+class Unbroken(io.TextIOBase):
+    """A stream whose reader may go, as when a terminal is closed: what is written from then on is lost.
+
+    Training and its record are worth more than the lines about them.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+
+class Screen(Console):
+    """Where a command prints its answer."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # as print does, in the place of rich's SystemExit
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: Container[int] = (0,)) -> None:
+    """On stdout, as wide as it is: the columns in `texts`, counted from 0, flush left, those of numbers flush right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index in texts else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Screen(width=10_000).print(table, markup=False, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Without what a record could do to a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def in_a_line(text: str) -> str:
+    """The same, without breaks between lines."""
+    return printable(" ".join(text.splitlines()))
