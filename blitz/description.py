@@ -12,9 +12,9 @@ from blitz.job import Job
 from blitz.parts.datasets import Dataset, Splits
 from blitz.parts.devices import Device
 from blitz.redaction import redact_command, redact_values
+from blitz.run_folder import provenance
 from blitz.settings import NOT_IN_DATA_HASH, NOT_IN_HASH
 from blitz.terminal.names import briefly
-from blitz.tracking import provenance
 from blitz.training.metrics import Evaluation
 from blitz.training.selection import Best
 

@@ -17,10 +17,10 @@ from blitz.errors import BadInput
 from blitz.job import Job
 from blitz.loading import LAST
 from blitz.redaction import redact, redact_command, redact_values
-from blitz.tracking import git, provenance
-from blitz.tracking.about import DIGEST_LENGTH, TAG_LENGTH, About, process_tags, shortened, texts, this_process
-from blitz.tracking.differences import differences
-from blitz.tracking.folder import new_folder, read_overrides, write_config, write_opening, write_whole
+from blitz.run_folder import git, provenance
+from blitz.run_folder.differences import differences
+from blitz.run_folder.files import new_folder, read_overrides, write_config, write_opening, write_whole
+from blitz.run_folder.run_info import DIGEST_LENGTH, TAG_LENGTH, About, process_tags, shortened, texts, this_process
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from blitz.job import Job
 from blitz.loading import BEST, LAST
 from blitz.opening import Opening
 from blitz.redaction import redact
+from blitz.run_folder import journal
+from blitz.run_folder.files import add_result, log_file
+from blitz.run_folder.journal import JOURNAL, OBJECTIVE
+from blitz.run_folder.run_info import TAG_LENGTH, shortened
 from blitz.terminal.progress import lines_of_test
-from blitz.tracking import journal, sweep_folder
-from blitz.tracking.about import TAG_LENGTH, shortened
-from blitz.tracking.folder import add_result, log_file
-from blitz.tracking.journal import JOURNAL, OBJECTIVE
+from blitz.tracking import sweep_folder
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.system import Sampler
 from blitz.training import checkpoint

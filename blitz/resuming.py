@@ -15,10 +15,10 @@ from blitz.parts.models import is_path
 from blitz.parts.schedules import SCHEDULES
 from blitz.recorded import Provenance, change, read_config, read_provenance
 from blitz.redaction import redact
+from blitz.run_folder.journal import JOURNAL
+from blitz.run_folder.run_info import ABOUT, About, newest
 from blitz.settings import Settings, check
 from blitz.tracking import health, store
-from blitz.tracking.about import ABOUT, About, newest
-from blitz.tracking.journal import JOURNAL
 from blitz.tracking.sending import Busy, sole_sender
 from blitz.training import checkpoint
 from blitz.training.selection import Selection

@@ -16,12 +16,12 @@ from blitz.record import Record, recording
 from blitz.recorded import RecordedDevice
 from blitz.redaction import redact, remember
 from blitz.resuming import Earlier
+from blitz.run_folder.files import sole_trainer
+from blitz.run_folder.run_info import About
 from blitz.settings import Settings
 from blitz.terminal.progress import Display, where_lines
 from blitz.terminal.signals import Interrupt, graceful
 from blitz.tracking import health, store
-from blitz.tracking.about import About
-from blitz.tracking.folder import sole_trainer
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress, fit

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from blitz.tracking.about import About
+from blitz.run_folder.run_info import About
 from blitz.tracking.health import PROBE
 
 BLITZ = [sys.executable, "-m", "blitz"]

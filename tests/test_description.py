@@ -10,8 +10,8 @@ import pytest
 import blitz
 from blitz import description
 from blitz.job import Job, build
+from blitz.run_folder import provenance
 from blitz.settings import UNSAID, check
-from blitz.tracking import provenance
 
 SMALL = ["data=digits", "data.limit=100", "batch_size=25", "device.threads=1"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 
+from blitz.run_folder import provenance
+from blitz.run_folder.differences import Difference, differences
 from blitz.studies.reproduction import rows
-from blitz.tracking import provenance
-from blitz.tracking.differences import Difference, differences
 
 
 def test_two_looks_at_the_same_surroundings_do_not_differ() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blitz.tracking.folder import write_whole
+from blitz.run_folder.files import write_whole
 
 
 def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from blitz.tracking.git import GitError, diff, fingerprint, repository, status
+from blitz.run_folder.git import GitError, diff, fingerprint, repository, status
 
 SECRET = "hunter2"
 
@@ -269,7 +269,7 @@ def test_changes_come_before_new_files(root: Path) -> None:
 
 
 def test_a_huge_tracked_file_is_not_even_compared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blitz.tracking.git.HUGE", 1000)
+    monkeypatch.setattr("blitz.run_folder.git.HUGE", 1000)
     make(root, {"weights.bin": b"\0" * 2000, "tool.sh": b"changed\n"})
     patch = diff(root)
     assert '# "weights.bin" (2,000 bytes): changed, and larger than 1,000 bytes' in patch
@@ -343,7 +343,7 @@ def test_a_git_that_hangs(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
     make(tmp_path, {"bin/git": b"#!/bin/sh\nexec sleep 30\n"})
     (tmp_path / "bin/git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr("blitz.tracking.git.SECONDS", 0.1)
+    monkeypatch.setattr("blitz.run_folder.git.SECONDS", 0.1)
     with pytest.raises(GitError, match=r"^git status took longer than 0\.1 s$"):
         status(root)
 

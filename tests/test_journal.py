@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from blitz.tracking import journal
-from blitz.tracking.journal import Journal, Point
+from blitz.run_folder import journal
+from blitz.run_folder.journal import Journal, Point
 
 
 def test_what_is_written_is_there_at_once_and_read_back(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from processes import QUICK, finished, kill_with_its_children, start
 from recorded import assert_the_store_has_all_of, journal
 
-from blitz.tracking.journal import is_result
+from blitz.run_folder.journal import is_result
 from blitz.tracking.sending import sole_sender
 from blitz.training import checkpoint
 

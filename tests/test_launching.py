@@ -16,13 +16,13 @@ from blitz.errors import BadInput
 from blitz.job import device_of
 from blitz.parts import devices
 from blitz.recorded import RecordedDevice
+from blitz.run_folder.run_info import About
 from blitz.settings import Settings
 from blitz.studies import launching
 from blitz.studies.combinations import Combination
 from blitz.studies.going_on import PLAN, Plan
 from blitz.studies.jobs import SweepJob
 from blitz.studies.sweep_job import _with_a_gpu
-from blitz.tracking.about import About
 from blitz.tracking.sweep_folder import FAILED, INTERRUPT, KILLED, STOP, Outcome, begin, write_outcome
 
 

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from blitz import __version__
-from blitz.tracking import provenance
-from blitz.tracking.provenance import collect, tags
+from blitz.run_folder import provenance
+from blitz.run_folder.provenance import collect, tags
 
 
 @pytest.fixture
@@ -120,7 +120,9 @@ def test_survives_the_newer_precision_interface() -> None:
 
 
 def test_the_import_is_light() -> None:
-    code = "import sys, blitz.tracking.provenance; print({'torch', 'hydra', 'mlflow', 'matplotlib'} & set(sys.modules))"
+    code = (
+        "import sys, blitz.run_folder.provenance; print({'torch', 'hydra', 'mlflow', 'matplotlib'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

@@ -20,8 +20,8 @@ import torch
 from processes import finished
 
 import blitz
+from blitz.run_folder.journal import is_result
 from blitz.runner import resume
-from blitz.tracking.journal import is_result
 
 RECORDED = Path(__file__).with_name("recorded_results.json")
 COMMON = [

@@ -18,8 +18,8 @@ from blitz.errors import BadInput
 from blitz.loading import BEST, LAST
 from blitz.record import Record
 from blitz.resuming import folder_of
+from blitz.run_folder.journal import is_result
 from blitz.settings import menus
-from blitz.tracking.journal import is_result
 from blitz.training import checkpoint
 from blitz.training.loop import Learner, fit
 
@@ -508,7 +508,7 @@ def test_the_last_run_may_be_one_that_no_store_has_heard_of(here: Path) -> None:
 
 def test_only_one_process_trains_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stopped(UNTRACKED, 12, monkeypatch)
-    from blitz.tracking.folder import sole_trainer
+    from blitz.run_folder.files import sole_trainer
 
     with sole_trainer(folder), pytest.raises(BadInput, match="another process is at work on it"):
         runner.resume(folder)

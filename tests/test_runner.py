@@ -16,11 +16,11 @@ from recorded import artifacts, assert_the_store_has_all_of, client, journal, ru
 
 import blitz
 from blitz.job import build
+from blitz.run_folder.run_info import About
 from blitz.runner import Result
 from blitz.settings import check
 from blitz.terminal.progress import Display
 from blitz.tracking import model, store
-from blitz.tracking.about import About
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
 from blitz.training.batches import stream

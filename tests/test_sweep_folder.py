@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from blitz.run_folder.run_info import About
 from blitz.tracking import sweep_folder
-from blitz.tracking.about import About
 from blitz.tracking.sweep_folder import FAILED, FINISHED, INTERRUPT, KILLED, NOT_STARTED, STOP, Outcome
 
 HOLDS = """

@@ -35,12 +35,12 @@ from shell import refused
 import blitz
 from blitz import runner
 from blitz.recorded import read_config
+from blitz.run_folder.run_info import About
 from blitz.settings import Settings
 from blitz.studies import sweeper
 from blitz.studies.combinations import Combination
 from blitz.studies.jobs import SweepJob
 from blitz.studies.sweep_results import Results
-from blitz.tracking.about import About
 from blitz.tracking.sweep_folder import FAILED, FINISHED, INTERRUPT, Outcome
 
 SHORT = [*QUICK, "data.limit=100", "epochs=1", "tracking.system_metrics=null"]

@@ -10,8 +10,8 @@ import pytest
 from recorded import artifacts, assert_the_store_has_all_of, client, runs
 
 import blitz
+from blitz.run_folder.run_info import About
 from blitz.tracking import store
-from blitz.tracking.about import About
 from blitz.tracking.sending import sole_sender
 from blitz.tracking.sync import sync
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from blitz.errors import BadInput, did_you_mean
 from blitz.redaction import redact, redact_values
+from blitz.run_folder.journal import OBJECTIVE
 from blitz.studies.comparison import ID_LENGTH, Comparison, Entry, compare
 from blitz.studies.packages import DIGEST, packages_that_differ
 from blitz.tracking import health, store
-from blitz.tracking.journal import OBJECTIVE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

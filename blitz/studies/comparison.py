@@ -12,9 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from blitz.intervals import margin
+from blitz.run_folder.journal import OBJECTIVE
+from blitz.run_folder.run_info import FINISHED
 from blitz.terminal.names import briefly
-from blitz.tracking.about import FINISHED
-from blitz.tracking.journal import OBJECTIVE
 
 ID_LENGTH = 8  # digits of a run's id that are shown: every command takes the start of one
 TITLE = "name"  # heads a column

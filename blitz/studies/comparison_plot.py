@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 from blitz.errors import BadInput
+from blitz.run_folder.journal import OBJECTIVE
 from blitz.studies.comparison import TITLE, Comparison, Entry, is_measured, is_share
 from blitz.tracking import health
-from blitz.tracking.journal import OBJECTIVE
 
 SUFFIXES = (".png", ".svg", ".pdf")
 

@@ -14,11 +14,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from blitz.run_folder.run_info import shortened
 from blitz.studies.comparison import ID_LENGTH, Comparison, Estimate, Row, is_share
 from blitz.studies.noise import sentences
 from blitz.terminal.names import short_names
 from blitz.terminal.text import Screen, in_a_line
-from blitz.tracking.about import shortened
 
 WIDE = 10_000  # columns where a line may be as long as it is
 LONGEST = 40  # characters of a value in a table

@@ -16,12 +16,13 @@ from blitz.errors import BadInput, did_you_mean
 from blitz.opening import surroundings
 from blitz.parts.datasets import DATASETS
 from blitz.redaction import HIDDEN, redact, redact_command
+from blitz.run_folder import provenance
+from blitz.run_folder.files import write_whole
+from blitz.run_folder.journal import OBJECTIVE
+from blitz.run_folder.run_info import newest
 from blitz.studies.combinations import Combination
 from blitz.studies.jobs import SweepJob
-from blitz.tracking import health, provenance, store
-from blitz.tracking.about import newest
-from blitz.tracking.folder import write_whole
-from blitz.tracking.journal import OBJECTIVE
+from blitz.tracking import health, store
 from blitz.tracking.sweep_folder import FINISHED, Outcome, read_outcomes
 
 if TYPE_CHECKING:

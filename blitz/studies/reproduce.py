@@ -13,6 +13,10 @@ from blitz.opening import surroundings
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.record import Record
 from blitz.redaction import redact
+from blitz.run_folder import git, journal
+from blitz.run_folder.differences import Difference, differences
+from blitz.run_folder.journal import JOURNAL, OBJECTIVE
+from blitz.run_folder.provenance import PACKAGE
 from blitz.settings import Settings
 from blitz.studies import reproduction
 from blitz.studies.original import Original
@@ -20,10 +24,7 @@ from blitz.studies.reproduction import Reproduction
 from blitz.studies.verdict import Tolerance, compare, from_images, from_seeds
 from blitz.terminal.progress import Display
 from blitz.terminal.text import print_table, printable
-from blitz.tracking import git, journal, sending, store
-from blitz.tracking.differences import Difference, differences
-from blitz.tracking.journal import JOURNAL, OBJECTIVE
-from blitz.tracking.provenance import PACKAGE
+from blitz.tracking import sending, store
 
 logger = logging.getLogger("blitz")
 

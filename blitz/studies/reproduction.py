@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from blitz.run_folder.differences import Difference
+from blitz.run_folder.files import write_whole
 from blitz.studies.packages import OF_CONSEQUENCE
 from blitz.studies.verdict import DIFFERENT, IDENTICAL, Verdict
 from blitz.terminal.text import printable
-from blitz.tracking.differences import Difference
-from blitz.tracking.folder import write_whole
 
 HEADINGS = ("what differs", "then", "now")
 LONGEST = 60  # characters of a value in a table

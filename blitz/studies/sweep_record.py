@@ -14,15 +14,15 @@ from omegaconf import OmegaConf
 from blitz import description, opening
 from blitz.errors import BadInput
 from blitz.redaction import redact, redact_command, redact_values
+from blitz.run_folder import provenance
+from blitz.run_folder.files import write_whole
+from blitz.run_folder.journal import OBJECTIVE
+from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, About, process_tags, shortened, texts, this_process
 from blitz.settings import Settings
 from blitz.studies.going_on import Plan
 from blitz.studies.jobs import SweepJob
 from blitz.studies.sweep_results import Results
 from blitz.terminal.names import briefly
-from blitz.tracking import provenance
-from blitz.tracking.about import ABOUT, TAG_LENGTH, About, process_tags, shortened, texts, this_process
-from blitz.tracking.folder import write_whole
-from blitz.tracking.journal import OBJECTIVE
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.store import OF_A_SWEEP, SKIPPED
 from blitz.tracking.sweep_folder import Outcome

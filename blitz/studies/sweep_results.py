@@ -11,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 
 from blitz.redaction import redact, redact_values
+from blitz.run_folder import journal
+from blitz.run_folder.files import write_whole
+from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.settings import Settings
 from blitz.studies import comparison_report
 from blitz.studies.comparison import Comparison, Entry, compare
 from blitz.studies.jobs import SweepJob
-from blitz.tracking import health, journal
-from blitz.tracking.folder import write_whole
-from blitz.tracking.journal import JOURNAL, OBJECTIVE
+from blitz.tracking import health
 from blitz.tracking.sweep_folder import FAILED, FINISHED, NOT_STARTED, Outcome
 
 

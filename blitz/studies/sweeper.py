@@ -16,6 +16,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
+from blitz.run_folder.files import sole_trainer
 from blitz.runner import tracking_store
 from blitz.settings import Settings
 from blitz.studies import jobs as planning
@@ -28,7 +29,6 @@ from blitz.studies.sweep_record import SweepRecord
 from blitz.studies.sweep_results import Results, command_to_go_on
 from blitz.terminal.text import Unbroken, print_table
 from blitz.tracking import store
-from blitz.tracking.folder import sole_trainer
 from blitz.tracking.sweep_folder import (
     Outcome,
     clear_outcomes,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from blitz.intervals import CONFIDENCE, quantile
-from blitz.tracking.journal import OBJECTIVE
+from blitz.run_folder.journal import OBJECTIVE
 
 Results = Mapping[str, Mapping[int, float]]  # metric -> step -> value
 

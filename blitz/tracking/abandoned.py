@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import psutil
 
 from blitz.errors import BadInput
+from blitz.run_folder.journal import JOURNAL
+from blitz.run_folder.run_info import KILLED, RUNNING, About
 from blitz.tracking import store
-from blitz.tracking.about import KILLED, RUNNING, About
-from blitz.tracking.journal import JOURNAL
 from blitz.tracking.sending import Busy, brief, sole_sender
 
 if TYPE_CHECKING:

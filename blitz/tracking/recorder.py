@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from blitz.tracking.about import About
-from blitz.tracking.journal import JOURNAL, Journal
+from blitz.run_folder.journal import JOURNAL, Journal
+from blitz.run_folder.run_info import About
 from blitz.tracking.writer import Writer
 
 logger = logging.getLogger("blitz")

@@ -6,20 +6,23 @@ what it is, and a data set that is there; a file is written over. So whatever br
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from blitz.redaction import redact
-from blitz.tracking import journal, model, store
-from blitz.tracking.about import ENDINGS, RUNNING, About, Sent, digest
-from blitz.tracking.journal import JOURNAL
+from blitz.run_folder import journal
+from blitz.run_folder.files import write_whole
+from blitz.run_folder.journal import JOURNAL
+from blitz.run_folder.run_info import ENDINGS, RUNNING, About
+from blitz.tracking import model, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,6 +36,7 @@ OPENING = ("config.yaml", "sweep.json", "overrides.yaml", "provenance.json", "gi
 FILES = (*OPENING, "reproduction.*", "results.*", "run.log", "trace.json", "figures/*.png", "checkpoints/best.pt")
 # How long a step may take, in seconds. Opening a store waits for its lock, behind processes that import mlflow.
 OPEN_SECONDS, STEP_SECONDS, BYTES_PER_SECOND = 180.0, 60.0, 500_000
+SENT = "sent.json"
 
 
 class Busy(Exception):
@@ -248,3 +252,36 @@ def brief(error: Exception) -> str:
     """What a store's side raised, in one line."""
     first_line = str(error).strip().partition("\n")[0]
     return redact(f"{type(error).__name__}: {first_line}"[:300])
+
+
+@dataclass
+class Sent:
+    """How much of a run a store has. Losing it costs a repetition, which MLflow drops."""
+
+    record: str = ""
+    store: str = ""
+    run_id: str | None = None
+    journal: int = 0  # bytes of the journal
+    parts: dict[str, str] = field(default_factory=dict)  # params, tags, dataset, sweep -> digest of what was sent
+    files: dict[str, list[int]] = field(default_factory=dict)  # path -> size and time of change
+    model: list[int] = field(default_factory=list)  # size and time of change
+    status: str = RUNNING
+
+    @classmethod
+    def load(cls, folder: Path, record: str, store: str) -> Sent:
+        """What this store has of this run: nothing, where the file tells of another one."""
+        try:
+            found = cls(**json.loads((folder / SENT).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return cls(record, store)
+        return found if (found.record, found.store) == (record, store) else cls(record, store)
+
+    def save(self, folder: Path) -> None:
+        try:
+            write_whole(folder / SENT, json.dumps(asdict(self)) + "\n", synced=False)
+        except OSError as error:  # a full disk, say: what was sent is sent all the same
+            logger.debug("%s: %s", folder / SENT, error)
+
+
+def digest(part: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]

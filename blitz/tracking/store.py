@@ -17,8 +17,8 @@ from filelock import FileLock
 
 from blitz.errors import BadInput
 from blitz.redaction import HIDDEN, redact
-from blitz.tracking.about import About
-from blitz.tracking.journal import is_result
+from blitz.run_folder.journal import is_result
+from blitz.run_folder.run_info import About
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -31,9 +31,10 @@ from blitz.errors import BadInput, RunFailed
 from blitz.job import Job, build
 from blitz.parts.datasets import DATASETS
 from blitz.parts.models import MODELS
+from blitz.run_folder import journal
+from blitz.run_folder.journal import JOURNAL
 from blitz.settings import Settings
-from blitz.tracking import figures, journal
-from blitz.tracking.journal import JOURNAL
+from blitz.tracking import figures
 from blitz.training.loop import Progress, fit
 
 RECIPE = ("experiment=tutorial",)

@@ -24,8 +24,8 @@ import psutil
 
 import blitz
 from blitz.job import Job, build
-from blitz.tracking.about import FINISHED, About
-from blitz.tracking.journal import JOURNAL, Journal
+from blitz.run_folder.journal import JOURNAL, Journal
+from blitz.run_folder.run_info import FINISHED, About
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.sending import Delivery
 from blitz.training.loop import Progress, fit

@@ -18,9 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from blitz.tracking import journal
-from blitz.tracking.about import About
-from blitz.tracking.journal import JOURNAL
+from blitz.run_folder import journal
+from blitz.run_folder.journal import JOURNAL
+from blitz.run_folder.run_info import About
 from blitz.tracking.sending import Delivery
 
 ASKED = "data=digits batch_size=32 device.threads=1 tracking.figures=false tracking.system_metrics=null"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from blitz.redaction import redact, redact_command
-from blitz.tracking import git
+from blitz.run_folder import git
 from blitz.version import __version__
 
 T = TypeVar("T")

@@ -1,26 +1,25 @@
-"""What a run is, as MLflow files it: `mlflow.json` in the run's folder, and what of it MLflow has: `sent.json`."""
+"""What a run is, as MLflow files it: `mlflow.json` in the run's folder."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from blitz.errors import BadInput
-from blitz.tracking.folder import write_whole
+from blitz.run_folder.files import write_whole
 
 logger = logging.getLogger("blitz")
 
-ABOUT, SENT = "mlflow.json", "sent.json"
+ABOUT = "mlflow.json"
 PARAM_LENGTH = 6000  # characters; MLflow cuts longer ones without a word
 TAG_LENGTH = 8000  # likewise
 DIGEST_LENGTH = 12  # characters of a data set's fingerprint, of which MLflow takes 36 and its UI shows fewer
@@ -82,35 +81,6 @@ class About:
         return replace(self, status=RUNNING, ended_at=None, tags={**kept, **tags}, **this_process())
 
 
-@dataclass
-class Sent:
-    """How much of a run a store has. Losing it costs a repetition, which MLflow drops."""
-
-    record: str = ""
-    store: str = ""
-    run_id: str | None = None
-    journal: int = 0  # bytes of the journal
-    parts: dict[str, str] = field(default_factory=dict)  # params, tags, dataset, sweep -> digest of what was sent
-    files: dict[str, list[int]] = field(default_factory=dict)  # path -> size and time of change
-    model: list[int] = field(default_factory=list)  # size and time of change
-    status: str = RUNNING
-
-    @classmethod
-    def load(cls, folder: Path, record: str, store: str) -> Sent:
-        """What this store has of this run: nothing, where the file tells of another one."""
-        try:
-            found = cls(**json.loads((folder / SENT).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return cls(record, store)
-        return found if (found.record, found.store) == (record, store) else cls(record, store)
-
-    def save(self, folder: Path) -> None:
-        try:
-            write_whole(folder / SENT, json.dumps(asdict(self)) + "\n", synced=False)
-        except OSError as error:  # a full disk, say: what was sent is sent all the same
-            logger.debug("%s: %s", folder / SENT, error)
-
-
 def newest(folders: Iterable[Path], is_wanted: Callable[[About], bool] = lambda about: True) -> Path | None:
     """Of the runs that are wanted the folder of the one that was begun last; a damaged record is passed over."""
     begun: dict[Path, int] = {}
@@ -136,10 +106,6 @@ def process_tags() -> dict[str, str]:
         "pid": str(process["pid"]),
         "pid.started_at": f"{process['pid_started_at']:.2f}",
     }
-
-
-def digest(part: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
