@@ -78,10 +78,10 @@ class Record:
         """Record the losses of a report's steps; returns them, read from the device."""
         losses: list[float] = report.losses.tolist()
         if self._windows is not None:
-            figures = {"train/step_loss": losses}
+            metrics = {"train/step_loss": losses}
             if report.grad_norms is not None:
-                figures["train/grad_norm"] = report.grad_norms.tolist()
-            self.recorder.log_all(self._windows.add(report.step, figures))
+                metrics["train/grad_norm"] = report.grad_norms.tolist()
+            self.recorder.log_all(self._windows.add(report.step, metrics))
         return losses
 
     def epoch(self, result: EpochResult, selection: Selection, best: bool) -> None:
@@ -155,20 +155,20 @@ class Record:
             logger.warning("tracking.log_model=true: %s; checkpoints/best.pt holds its weights", error)
 
     def _save_figures(self, test: Evaluation) -> None:
-        from blitz.tracking import figures  # matplotlib takes most of a second
+        from blitz.figures import canvas, one_run  # matplotlib takes most of a second
 
         classes, counts = self.job.dataset.classes, test.confusion.numpy()
         split = self.job.splits.test
         pictures = {
-            "curves": figures.curves(self.history),
-            "confusion": figures.confusion(counts, classes),
-            "per_class_accuracy": figures.per_class_accuracy(counts, classes),
-            "worst_mistakes": figures.worst_mistakes(
+            "curves": one_run.curves(self.history),
+            "confusion": one_run.confusion(counts, classes),
+            "per_class_accuracy": one_run.per_class_accuracy(counts, classes),
+            "worst_mistakes": one_run.worst_mistakes(
                 split.images.numpy(), split.labels.numpy(), test.predicted.numpy(), test.confidence.numpy(), classes
             ),
         }
         for name, figure in pictures.items():
-            figures.save(figure, self.folder / "figures" / f"{name}.png")
+            canvas.save(figure, self.folder / "figures" / f"{name}.png")
 
 
 @contextmanager

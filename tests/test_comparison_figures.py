@@ -17,9 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats
 
-from blitz.tracking import comparison_figures, curve_panel, objective_panels, panel_style
-from blitz.tracking.comparison_figures import Trial, figures, overview
-from blitz.tracking.figures import BARS, save
+from blitz.figures import curves, many_runs, objective, style
+from blitz.figures.canvas import BARS, save
+from blitz.figures.many_runs import Trial, figures, overview
 
 NAN = math.nan
 LABEL = "Validation accuracy"
@@ -191,7 +191,7 @@ def test_each_run_is_a_dot_of_its_lines_colour_and_a_single_one_is_its_own_mean(
     assert dots(axes) == [(0.001, 50), (0.001, 50), (0.01, 55), (0.01, 65),
                           (0.1, 15), (0.1, 25), (0.1, 28), (0.1, 31), (0.1, 34)]  # fmt: skip
     faint = {to_hex(line.get_color()) for line in axes.lines if line.get_alpha() is not None}
-    assert faint == {colour.lower() for colour in panel_style.COLOURS[:2]}
+    assert faint == {colour.lower() for colour in style.COLOURS[:2]}
 
 
 def test_all_runs_are_in_sight_and_intervals_to_the_ends_of_the_scale() -> None:
@@ -223,7 +223,7 @@ def test_more_lines_than_colours_are_drawn_pale_and_counted() -> None:
     assert len(named) == 8
     assert len({bar.lines[0].get_color() for bar in named}) == 8
     assert len({bar.lines[0].get_marker() for bar in named}) == 8
-    assert others.lines[0].get_color() == panel_style.PALE
+    assert others.lines[0].get_color() == style.PALE
     drawn = [point for bar in bars(axes) for point in means(bar) if not math.isnan(point[1])]
     assert sorted(y for _, y in drawn) == pytest.approx(sorted(100 * one.score for one in trials))
     gaps = [n for n, point in enumerate(means(others)) if math.isnan(point[1])]
@@ -382,7 +382,7 @@ def test_random_samples_of_two_numbers_are_coloured_points() -> None:
     ],
 )
 def test_what_is_a_grid(places: list[tuple[float, float]], expected: bool) -> None:
-    assert objective_panels.is_grid(places) is expected
+    assert objective.is_grid(places) is expected
 
 
 # ---- learning curves
@@ -423,7 +423,7 @@ def test_up_to_ten_combinations_are_told_apart() -> None:
 
 def test_of_more_combinations_the_best_are_named_and_the_others_get_paler_with_their_rank() -> None:
     axes = axes_of(product({"lr": range(1, 31), "model": "ab"}), "learning_curves")
-    num_others = 60 - curve_panel.LEADERS
+    num_others = 60 - curves.LEADERS
     names = [f"lr={lr} model={model}" for lr, model in [(30, "b"), (30, "a"), (29, "b"), (29, "a"), (28, "b")]]
     others = f"{num_others} others, the better the darker"
     assert legend(axes) == [*names, others, "best with 98.36 %: lr=30 model=b seed=0"]
@@ -431,7 +431,7 @@ def test_of_more_combinations_the_best_are_named_and_the_others_get_paler_with_t
     assert greys == sorted(greys, reverse=True)
     assert len(set(greys)) == num_others
     colours = [line.get_color() for line in curve_lines(axes)[num_others:]]
-    assert colours == list(panel_style.COLOURS[: curve_panel.LEADERS])
+    assert colours == list(style.COLOURS[: curves.LEADERS])
 
 
 def test_seeds_alone_and_curves_of_one_point() -> None:
@@ -535,5 +535,5 @@ def test_the_overview_has_all_panels_in_one_figure() -> None:
 def test_an_overview_of_too_many_panels_says_so() -> None:
     figure = overview(product({key: [1, 2] for key in "abcdefg"}), LABEL)  # 7 numbers, 3 pairs, the curves
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    assert len(panels) == comparison_figures.PANELS
+    assert len(panels) == many_runs.PANELS
     assert figure.get_suptitle().endswith("; 3 figures more not drawn here")

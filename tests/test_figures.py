@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from blitz.tracking import figures
-from blitz.tracking.figures import blank, confusion, curves, labels, per_class_accuracy, save, worst_mistakes
+from blitz.figures import canvas
+from blitz.figures.canvas import blank, labels, save
+from blitz.figures.one_run import confusion, curves, per_class_accuracy, worst_mistakes
 
 CLASSES = ["cat", "dog", "a$b$c"]
 COUNTS = np.array([[6, 3, 1], [0, 20, 0], [0, 0, 0]])
@@ -207,7 +208,7 @@ def expect_png(figure: Figure, path: Path) -> None:
     with Image.open(path) as image:
         image.load()
         assert image.format == "PNG"
-        width, height = figure.get_size_inches() * figures.DPI
+        width, height = figure.get_size_inches() * canvas.DPI
         assert image.size == (int(width), int(height))
         assert len(image.convert("L").getcolors() or []) > 5
 

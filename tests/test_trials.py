@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from blitz.figures.trials import Combination, Sweep, Trial, Value, best_of, is_logarithmic, shown
 from blitz.terminal.names import short_names
-from blitz.tracking.trials import Combination, Sweep, Trial, Value, best_of, is_logarithmic, shown
 
 
 def runs(*values: dict[str, str]) -> Sweep:

@@ -24,7 +24,7 @@ def refuse(file: str) -> None:
 
 def save(comparison: Comparison, file: str, uri: str | None) -> None:
     """Draw the first metric by what differs, and its course. Raises BadInput where that is no share of images."""
-    from blitz.tracking.comparison_figures import Trial, overview  # matplotlib takes a second
+    from blitz.figures.many_runs import Trial, overview  # matplotlib takes a second
 
     metric = comparison.metrics[0]
     if not is_share(metric):

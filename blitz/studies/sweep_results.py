@@ -74,15 +74,18 @@ class Results:
 
     def save_figures(self, folder: Path, uri: str | None) -> None:
         """The objective by what was swept, and the course of each job. Raises OSError."""
-        from blitz.tracking import comparison_figures, figures  # matplotlib takes a second
+        from blitz.figures import (
+            canvas,  # matplotlib takes a second
+            many_runs,
+        )
 
         trials = [
-            comparison_figures.Trial(job.label, _without_seed(job), outcome.objective, _curve(job, outcome, uri))
+            many_runs.Trial(job.label, _without_seed(job), outcome.objective, _curve(job, outcome, uri))
             for job, outcome in self.finished
             if outcome.objective is not None
         ]
-        for stem, figure in comparison_figures.figures(trials, f"{self._accuracy.capitalize()} accuracy").items():
-            figures.save(figure, folder / "figures" / f"{stem}.png")
+        for stem, figure in many_runs.figures(trials, f"{self._accuracy.capitalize()} accuracy").items():
+            canvas.save(figure, folder / "figures" / f"{stem}.png")
 
     def tags(self) -> dict[str, str]:
         """The best job's values, for the sweep's own run."""

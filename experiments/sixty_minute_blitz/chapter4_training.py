@@ -28,13 +28,13 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from blitz.errors import BadInput, RunFailed
+from blitz.figures import canvas, one_run
 from blitz.job import Job, build
 from blitz.parts.datasets import DATASETS
 from blitz.parts.models import MODELS
 from blitz.run_folder import journal
 from blitz.run_folder.journal import JOURNAL
 from blitz.settings import Settings
-from blitz.tracking import figures
 from blitz.training.loop import Progress, fit
 
 RECIPE = ("experiment=tutorial",)
@@ -139,8 +139,8 @@ def batches(lesson: Lesson, job: Job, device: torch.device, folder: Path) -> Non
     lesson.does(f"The first ones, in a picture: {folder / 'training_images.png'}", statements=4)
     first = slice(12)
     names = [job.dataset.classes[label] for label in job.splits.train.labels[first]]
-    grid = figures.image_grid(job.splits.train.images[first].numpy(), names, "Training images")
-    figures.save(grid, folder / "training_images.png")
+    grid = one_run.image_grid(job.splits.train.images[first].numpy(), names, "Training images")
+    canvas.save(grid, folder / "training_images.png")
 
 
 def training(lesson: Lesson, job: Job, device: torch.device) -> ByHand:
@@ -194,8 +194,8 @@ def testing(lesson: Lesson, job: Job, by_hand: ByHand, folder: Path) -> None:
     lesson.does(f"What it makes of the first ones, in a picture: {folder / 'predictions.png'}", statements=4)
     first = slice(12)
     captions = [f"{classes[t]} → {classes[p]}" for t, p in zip(truth[first], predictions[first], strict=True)]
-    grid = figures.image_grid(job.splits.test.images[first].numpy(), captions, "Test images: true → predicted")
-    figures.save(grid, folder / "predictions.png")
+    grid = one_run.image_grid(job.splits.test.images[first].numpy(), captions, "Test images: true → predicted")
+    canvas.save(grid, folder / "predictions.png")
     by_hand.accuracy, by_hand.per_class = accuracy, right
 
 

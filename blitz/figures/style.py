@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from blitz.tracking.figures import labels
-from blitz.tracking.trials import Combination, Sweep, Value, is_logarithmic, shown, top
+from blitz.figures.canvas import labels
+from blitz.figures.trials import Combination, Sweep, Value, is_logarithmic, shown, top
 
 # Okabe and Ito's, those that stand out on white first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

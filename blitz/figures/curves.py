@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from blitz.tracking.figures import VAL, labels
-from blitz.tracking.panel_style import Style, counted, finish, legend, style
-from blitz.tracking.trials import Combination, Sweep, Trial, best_of, top
+from blitz.figures.canvas import VAL, labels
+from blitz.figures.style import Style, counted, finish, legend, style
+from blitz.figures.trials import Combination, Sweep, Trial, best_of, top
 
 NAMED = 10  # combinations up to which each has a colour, ...
 LEADERS = 5  # ... and of more, those that have

@@ -15,19 +15,11 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from blitz.tracking.curve_panel import curves, points
-from blitz.tracking.figures import blank
-from blitz.tracking.objective_panels import (
-    HEIGHT,
-    Pair,
-    by_category,
-    by_number,
-    by_pair,
-    category_height,
-    pair_height,
-)
-from blitz.tracking.panel_style import counted, told
-from blitz.tracking.trials import Sweep, Trial, best_of
+from blitz.figures.canvas import blank
+from blitz.figures.curves import curves, points
+from blitz.figures.objective import HEIGHT, Pair, by_category, by_number, by_pair, category_height, pair_height
+from blitz.figures.style import counted, told
+from blitz.figures.trials import Sweep, Trial, best_of
 
 __all__ = ["Trial", "figures", "overview"]
 

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from blitz.tracking.figures import BARS, TICKS, VAL, labels
-from blitz.tracking.panel_style import (
+from blitz.figures.canvas import BARS, TICKS, VAL, labels
+from blitz.figures.style import (
     ACROSS,
     COLOURS,
     SMALL,
@@ -31,7 +31,7 @@ from blitz.tracking.panel_style import (
     styles_of,
     told,
 )
-from blitz.tracking.trials import Combination, Sweep, Value, at, shown, top
+from blitz.figures.trials import Combination, Sweep, Value, at, shown, top
 
 HEIGHT = 4.6  # inches of most panels
 FEW = 6  # values of another number up to which each gets a line of its own
