@@ -80,12 +80,13 @@ def evaluate(run: str, overrides: tuple[str, ...], data: str | None, part: str, 
     RUN is a run's id, the start of one, "last" or a run's folder. data.OPTION=VALUE changes an option of the data;
     paths and addresses, such as data.root=DIR, are never taken from the record.
     """
-    from blitz.studies import evaluation, evaluation_report
+    from blitz.evaluation import evaluate as evaluation
+    from blitz.evaluation.report import print_json, print_tables
     from blitz.terminal.progress import Display
 
     with Display(stderr=True):
         report = evaluation.evaluate(run, overrides, data=data, part=part, uri=uri)
-    printed = {"table": evaluation_report.print_tables, "json": evaluation_report.print_json}
+    printed = {"table": print_tables, "json": print_json}
     printed[form](report)
 
 
@@ -100,7 +101,7 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
 
     RUN is a run's id, the start of one, "last" or a run's folder. Images of another size than the model's are resized.
     """
-    from blitz.studies import prediction
+    from blitz.evaluation import predict as prediction
     from blitz.terminal.progress import Display
 
     with Display(stderr=True):
@@ -125,7 +126,7 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
 )
 @click.option("--all", "everything", is_flag=True, help="every run by itself, with all parameters and metrics")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True)
-@click.option("--plot", default=None, metavar="FILE", help="draw it as well, into a .png, .svg or .pdf")
+@click.option("--plot", "picture", default=None, metavar="FILE", help="draw it as well, into a .png, .svg or .pdf")
 @STORE
 def compare(
     runs: tuple[str, ...],
@@ -135,7 +136,7 @@ def compare(
     metrics: tuple[str, ...],
     everything: bool,
     form: str,
-    plot: str | None,
+    picture: str | None,
     uri: str | None,
 ) -> None:
     """Put runs side by side: named ones, those of a sweep or the newest of an experiment; else the newest 20.
@@ -145,20 +146,20 @@ def compare(
     best is better by more than noise. A metric is a run's last value; "objective" is the best epoch's accuracy.
     """
     with _no_collections():
-        from blitz.studies import comparison_plot, comparison_report
-        from blitz.studies.compare import compare_runs
+        from blitz.comparison import plot, report
+        from blitz.comparison.select import compare_runs
 
-        if plot is not None:
-            comparison_plot.refuse(plot)
+        if picture is not None:
+            plot.refuse(picture)
         found = compare_runs(
             runs, sweep=sweep, experiment=experiment, metrics=metrics, everything=everything, limit=limit, uri=uri
         )
-        if plot is not None:
-            comparison_plot.save(found, plot, uri)
+        if picture is not None:
+            plot.save(found, picture, uri)
         if form == "table":
-            comparison_report.print_table(found)
+            report.print_table(found)
         else:
-            print(comparison_report.TEXTS[form](found), end="")
+            print(report.TEXTS[form](found), end="")
 
 
 @contextmanager
@@ -198,8 +199,8 @@ def reproduce(run: str, overrides: tuple[str, ...], check: bool, epochs: int | N
     data.root=DIR, are never taken from the record. Ends with 0 where it is identical or equal within noise, with 1
     where it is different (with --check: where anything differs).
     """
-    from blitz.studies import reproduce as study
-    from blitz.studies.reproduction import lines
+    from blitz.reproduction import reproduce as study
+    from blitz.reproduction.report import lines
 
     if check:
         return 1 if study.check_provenance(run, overrides, uri=uri) else 0

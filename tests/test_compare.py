@@ -22,8 +22,8 @@ from recorded import client
 from shell import blitz as command
 from shell import refused
 
+from blitz.comparison.select import _title
 from blitz.run_folder.run_info import TAG_LENGTH
-from blitz.studies.compare import _title
 from blitz.studies.sweep_record import skipped_tags
 from blitz.tracking import store
 from blitz.tracking.store import OF_A_SWEEP, SKIPPED

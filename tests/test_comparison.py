@@ -21,10 +21,10 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
-from blitz.studies import comparison_report, noise
-from blitz.studies.comparison import Comparison, Entry, Estimate, Row, compare, name_of, sign
-from blitz.studies.comparison_report import as_csv, as_json, as_markdown
-from blitz.studies.noise import sentences
+from blitz.comparison import noise, report
+from blitz.comparison.noise import sentences
+from blitz.comparison.report import as_csv, as_json, as_markdown
+from blitz.comparison.rows import Comparison, Entry, Estimate, Row, compare, name_of, sign
 
 CHANCE = random.Random(7)
 SAMPLES = [
@@ -52,7 +52,7 @@ def table(comparison: Comparison) -> str:
     """As it is printed where the output is no terminal."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        comparison_report.print_table(comparison)
+        report.print_table(comparison)
     return output.getvalue()
 
 
@@ -406,7 +406,7 @@ def test_the_table_shows_texts_as_they_are() -> None:
 def test_the_best_is_bold_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(
-        comparison_report, "Screen",
+        report, "Screen",
         lambda width: Console(width=width, force_terminal=True, color_system="standard", legacy_windows=False),
     )  # fmt: skip
     shown = table(compare([*seeds({"lr": "1"}, [0.5]), *seeds({"lr": "2"}, [0.25])], ["objective"])).splitlines()
@@ -460,9 +460,7 @@ def test_a_row_with_a_long_description_is_called_by_the_run_that_the_table_shows
 
 def on_a_terminal(columns: int, comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(
-        comparison_report, "Screen", lambda width: Console(width=width, force_terminal=True, no_color=True)
-    )
+    monkeypatch.setattr(report, "Screen", lambda width: Console(width=width, force_terminal=True, no_color=True))
     return re.sub(r"\x1b\[\d*m", "", table(comparison)).splitlines()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 
+from blitz.reproduction.report import rows
 from blitz.run_folder import provenance
 from blitz.run_folder.differences import Difference, differences
-from blitz.studies.reproduction import rows
 
 
 def test_two_looks_at_the_same_surroundings_do_not_differ() -> None:

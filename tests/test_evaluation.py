@@ -20,9 +20,9 @@ from shell import blitz as command
 from shell import refused
 
 import blitz
+from blitz.evaluation.evaluate import FIGURES, evaluate
 from blitz.parts.datasets import DATASETS, split
 from blitz.runner import Result
-from blitz.studies.evaluation import FIGURES, evaluate
 from blitz.training import checkpoint
 
 SMALL = ["data=digits", "data.limit=300", "batch_size=32", "epochs=3", "optimizer.lr=0.1", "device.threads=1"]

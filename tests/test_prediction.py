@@ -18,10 +18,10 @@ from shell import refused
 from torch import Tensor
 
 import blitz
+from blitz.evaluation.evaluate import evaluate
+from blitz.evaluation.predict import predict
 from blitz.parts.datasets import pictures
 from blitz.runner import Result
-from blitz.studies.evaluation import evaluate
-from blitz.studies.prediction import predict
 
 ASKED = [
     "data=folder", "batch_size=16", "epochs=6", "optimizer.lr=0.05", "device.threads=1", "ema=0.5", "eval_flip=true",

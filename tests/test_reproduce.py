@@ -23,8 +23,8 @@ from test_resuming import TINY, stopped
 
 import blitz
 from blitz import runner
+from blitz.reproduction.verdict import DIFFERENT, EQUAL, IDENTICAL
 from blitz.resuming import folder_of
-from blitz.studies.verdict import DIFFERENT, EQUAL, IDENTICAL
 from blitz.training import checkpoint
 
 LIVELY = [*TINY, "optimizer.lr=0.01"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from blitz.studies.verdict import DIFFERENT, EQUAL, IDENTICAL, Tolerance, Verdict, compare, from_images, from_seeds
+from blitz.reproduction.verdict import DIFFERENT, EQUAL, IDENTICAL, Tolerance, Verdict, compare, from_images, from_seeds
 
 THEN: dict[str, dict[int, float]] = {
     "train/step_loss": {5: 2.0, 10: 1.5, 15: 1.2, 20: 1.0},

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from blitz.comparison import report
+from blitz.comparison.rows import Comparison, Entry, compare
 from blitz.redaction import redact, redact_values
 from blitz.run_folder import journal
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.settings import Settings
-from blitz.studies import comparison_report
-from blitz.studies.comparison import Comparison, Entry, compare
 from blitz.studies.jobs import SweepJob
 from blitz.tracking import health
 from blitz.tracking.sweep_folder import FAILED, FINISHED, NOT_STARTED, Outcome
@@ -64,20 +64,17 @@ class Results:
 
     def as_markdown(self) -> str:
         """The table, where anything came out."""
-        return comparison_report.as_markdown(self.comparison) if self.finished else ""
+        return report.as_markdown(self.comparison) if self.finished else ""
 
     def save_tables(self, folder: Path) -> None:
         """The same table as `tell` prints. Raises OSError."""
         if self.finished:
             write_whole(folder / "results.md", self.as_markdown())
-            write_whole(folder / "results.csv", comparison_report.as_csv(self.comparison))
+            write_whole(folder / "results.csv", report.as_csv(self.comparison))
 
     def save_figures(self, folder: Path, uri: str | None) -> None:
         """The objective by what was swept, and the course of each job. Raises OSError."""
-        from blitz.figures import (
-            canvas,  # matplotlib takes a second
-            many_runs,
-        )
+        from blitz.figures import canvas, many_runs  # matplotlib takes a second
 
         trials = [
             many_runs.Trial(job.label, _without_seed(job), outcome.objective, _curve(job, outcome, uri))
@@ -105,7 +102,7 @@ class Results:
         for job, outcome in self.failed:
             print(f"blitz: {job.title} failed: {redact(outcome.why)}", file=sys.stderr)
         if self.finished and len(self.jobs) > 1:
-            comparison_report.print_table(self.comparison)
+            report.print_table(self.comparison)
         if self.best is not None:
             job, outcome = self.best
             again = f"; blitz reproduce {outcome.run_id}" if outcome.run_id else ""

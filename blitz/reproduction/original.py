@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from blitz.errors import BadInput
 from blitz.parts.models import is_path
 from blitz.recorded import Provenance, change, read_config, read_provenance, refuse_missing_place, without_places
+from blitz.reproduction.verdict import Results
 from blitz.run_folder.files import read_overrides
 from blitz.run_folder.run_info import RUNNING
 from blitz.settings import Settings, check
-from blitz.studies.verdict import Results
 from blitz.tracking import health, store
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from blitz.studies.evaluation import Report
+from blitz.evaluation.evaluate import Report
 from blitz.terminal.progress import MANY_CLASSES
 from blitz.terminal.text import print_table
 

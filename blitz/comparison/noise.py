@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
+from blitz.comparison.rows import Comparison, Estimate, Row, is_share, name_of, sign
 from blitz.intervals import CONFIDENCE
-from blitz.studies.comparison import Comparison, Estimate, Row, is_share, name_of, sign
 
 TOLD = 5  # differences at most
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from blitz.comparison.rows import TITLE, Comparison, Entry, is_measured, is_share
 from blitz.errors import BadInput
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.studies.comparison import TITLE, Comparison, Entry, is_measured, is_share
 from blitz.tracking import health
 
 SUFFIXES = (".png", ".svg", ".pdf")

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from blitz.comparison.packages import DIGEST, packages_that_differ
+from blitz.comparison.rows import ID_LENGTH, Comparison, Entry, compare
 from blitz.errors import BadInput, did_you_mean
 from blitz.redaction import redact, redact_values
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.studies.comparison import ID_LENGTH, Comparison, Entry, compare
-from blitz.studies.packages import DIGEST, packages_that_differ
 from blitz.tracking import health, store
 
 if TYPE_CHECKING:

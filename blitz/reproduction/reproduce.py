@@ -13,15 +13,15 @@ from blitz.opening import surroundings
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.record import Record
 from blitz.redaction import redact
+from blitz.reproduction import report
+from blitz.reproduction.original import Original
+from blitz.reproduction.report import Reproduction
+from blitz.reproduction.verdict import Tolerance, compare, from_images, from_seeds
 from blitz.run_folder import git, journal
 from blitz.run_folder.differences import Difference, differences
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.run_folder.provenance import PACKAGE
 from blitz.settings import Settings
-from blitz.studies import reproduction
-from blitz.studies.original import Original
-from blitz.studies.reproduction import Reproduction
-from blitz.studies.verdict import Tolerance, compare, from_images, from_seeds
 from blitz.terminal.progress import Display
 from blitz.terminal.text import print_table, printable
 from blitz.tracking import sending, store
@@ -80,7 +80,7 @@ def told(original: Original, changes: Sequence[Difference]) -> None:
     info = original.run.info
     print(printable(f"run      {info.run_id} ({info.run_name}), {info.status}"))
     if changes:
-        print_table(reproduction.HEADINGS, reproduction.rows(changes), texts=(0, 1, 2))
+        print_table(report.HEADINGS, report.rows(changes), texts=(0, 1, 2))
     else:
         print("         nothing differs in code, packages, machine, device and data")
     for resumed in original.provenance.resumed:
@@ -170,7 +170,7 @@ def _noise(original: Original, epoch: int | None) -> dict[str, Tolerance]:
 def _record(original: Original, found: Reproduction) -> None:
     """Put the verdict into the new run's record, and link the two."""
     client = original.client
-    reproduction.write(found)
+    report.write(found)
     if found.run_id is None:
         return  # the run itself has told why
     try:

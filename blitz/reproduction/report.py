@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from blitz.comparison.packages import OF_CONSEQUENCE
+from blitz.reproduction.verdict import DIFFERENT, IDENTICAL, Verdict
 from blitz.run_folder.differences import Difference
 from blitz.run_folder.files import write_whole
-from blitz.studies.packages import OF_CONSEQUENCE
-from blitz.studies.verdict import DIFFERENT, IDENTICAL, Verdict
 from blitz.terminal.text import printable
 
 HEADINGS = ("what differs", "then", "now")

@@ -1,0 +1,1 @@
+"""The best weights of a run, on a split or on images."""

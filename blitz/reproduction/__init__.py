@@ -1,0 +1,1 @@
+"""A run again, and a verdict."""
