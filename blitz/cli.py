@@ -187,9 +187,9 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
 
 def _job_of_a_sweep(values: dict[str, Any], overrides: list[str]) -> float | None:
     """The objective. What failed is told at once, and again at the sweep's end."""
-    from blitz.studies.sweep_job import train
+    from blitz.sweeps.folder import FAILED
+    from blitz.sweeps.run_job import train
     from blitz.terminal.names import title_of_job
-    from blitz.tracking.sweep_folder import FAILED
 
     outcome = train(values, overrides)
     if outcome.status == FAILED:

@@ -21,8 +21,8 @@ from blitz.run_folder import journal
 from blitz.run_folder.files import add_result, log_file
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.run_folder.run_info import TAG_LENGTH, shortened
+from blitz.sweeps import folder
 from blitz.terminal.progress import lines_of_test
-from blitz.tracking import sweep_folder
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.system import Sampler
 from blitz.training import checkpoint
@@ -271,6 +271,6 @@ def _kept(record: Record) -> str:
     if settings.sweep.id is None:
         return "all"
     assert record.tested_epoch is not None  # it has finished
-    sweep = sweep_folder.folder_of(settings.runs_dir, settings.sweep.id)
-    is_kept = sweep_folder.is_among_the_best(sweep, settings.group_hash(""), record.tested_epoch.accuracy)
+    sweep = folder.folder_of(settings.runs_dir, settings.sweep.id)
+    is_kept = folder.is_among_the_best(sweep, settings.group_hash(""), record.tested_epoch.accuracy)
     return "best" if is_kept else "none"

@@ -1,4 +1,4 @@
-"""Hydra looks for sweepers under `hydra_plugins` and nowhere else; the work is in `blitz/studies/sweeper.py`."""
+"""Hydra looks for sweepers under `hydra_plugins` and nowhere else; the work is in `blitz/sweeps/sweeper.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BlitzSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from blitz.config import as_typed  # Hydra imports this file at every start
-        from blitz.studies.sweeper import Asked, sweep
+        from blitz.sweeps.sweeper import Asked, sweep
 
         return sweep(Asked(self.hydra_context, self.task_function, self.config, as_typed(arguments)))
 

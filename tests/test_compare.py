@@ -24,7 +24,7 @@ from shell import refused
 
 from blitz.comparison.select import _title
 from blitz.run_folder.run_info import TAG_LENGTH
-from blitz.studies.sweep_record import skipped_tags
+from blitz.sweeps.record import skipped_tags
 from blitz.tracking import store
 from blitz.tracking.store import OF_A_SWEEP, SKIPPED
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from blitz.composing_errors import COMPOSING_ERRORS
 from blitz.config import CONF
-from blitz.studies.composing import Composer
+from blitz.sweeps.composer import Composer
 
 OF_HYDRA = ["hydra.sweep.subdir=some", "hydra.job.config.override_dirname.item_sep=' '"]
 

@@ -18,12 +18,12 @@ from blitz.parts import devices
 from blitz.recorded import RecordedDevice
 from blitz.run_folder.run_info import About
 from blitz.settings import Settings
-from blitz.studies import launching
-from blitz.studies.combinations import Combination
-from blitz.studies.going_on import PLAN, Plan
-from blitz.studies.jobs import SweepJob
-from blitz.studies.sweep_job import _with_a_gpu
-from blitz.tracking.sweep_folder import FAILED, INTERRUPT, KILLED, STOP, Outcome, begin, write_outcome
+from blitz.sweeps import launch
+from blitz.sweeps.combinations import Combination
+from blitz.sweeps.folder import FAILED, INTERRUPT, KILLED, STOP, Outcome, begin, write_outcome
+from blitz.sweeps.jobs import SweepJob
+from blitz.sweeps.plan import PLAN, Plan
+from blitz.sweeps.run_job import _with_a_gpu
 
 
 def launcher(name: str, **options: Any) -> DictConfig:
@@ -45,8 +45,8 @@ def launcher(name: str, **options: Any) -> DictConfig:
     ],
 )
 def test_jobs_side_by_side(monkeypatch: pytest.MonkeyPatch, config: DictConfig, expected: int) -> None:
-    monkeypatch.setattr(launching, "usable_cores", lambda: 8)
-    assert launching.at_once(config, 10) == expected
+    monkeypatch.setattr(launch, "usable_cores", lambda: 8)
+    assert launch.at_once(config, 10) == expected
 
 
 def settings(*overrides: str, **sweep: Any) -> Settings:
@@ -94,10 +94,10 @@ def job(number: int, *overrides: str) -> SweepJob:
 
 def test_jobs_get_the_configs_that_were_checked_and_rows_of_successive_numbers() -> None:
     jobs = [job(number, f"optimizer.lr={number}") for number in (0, 1, 3, 4, 5, 9)]
-    frozen = launching.Frozen.of(jobs)
+    frozen = launch.Frozen.of(jobs)
     jobs[3].config.optimizer.lr = 77  # whatever becomes of them later
     assert frozen.load_sweep_config(OmegaConf.create({}), ["optimizer.lr=4"]).optimizer.lr == 4
-    rows = [[one.number for one in row] for row in launching._in_rows(jobs, 2)]
+    rows = [[one.number for one in row] for row in launch._in_rows(jobs, 2)]
     assert rows == [[0, 1], [3, 4], [5], [9]]
 
 
@@ -113,16 +113,16 @@ def test_a_job_that_once_saved_itself_is_not_launched_for_ever(
             write_outcome(tmp_path, 0, Outcome(KILLED))
         return "no machine is free"
 
-    monkeypatch.setattr(launching, "_launched", saves_once)
+    monkeypatch.setattr(launch, "_launched", saves_once)
     config = OmegaConf.create({"hydra": {"sweep": {"dir": ""}}})
     nothing: Any = None
-    outcomes, _ = launching.launch(nothing, nothing, config, [job(0, "seed=0")], tmp_path)
+    outcomes, _ = launch.launch(nothing, nothing, config, [job(0, "seed=0")], tmp_path)
     assert outcomes == {0: Outcome(FAILED, "no machine is free")}
     assert len(launched) == 2
 
 
 def test_jobs_hear_of_an_interrupt_in_the_last_moment_too(tmp_path: Path) -> None:
-    with launching._interruptible(tmp_path) as interrupt:
+    with launch._interruptible(tmp_path) as interrupt:
         interrupt.request(signal.SIGTERM)
     assert (tmp_path / STOP).exists()
     assert (tmp_path / INTERRUPT).exists()

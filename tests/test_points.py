@@ -10,7 +10,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from blitz.errors import BadInput
-from blitz.studies.points import Point, draw, read
+from blitz.sweeps.points import Point, draw, read
 
 
 def written(folder: Path, name: str, text: str) -> str:

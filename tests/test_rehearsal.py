@@ -1,4 +1,4 @@
-"""blitz.studies.rehearsal: what a run would be refused for, found without training, each part built once."""
+"""blitz.sweeps.rehearsal: what a run would be refused for, found without training, each part built once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from blitz import job
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS
 from blitz.settings import Settings
-from blitz.studies.combinations import Combination
-from blitz.studies.jobs import SweepJob
-from blitz.studies.launching import runs_here
-from blitz.studies.rehearsal import rehearse
+from blitz.sweeps.combinations import Combination
+from blitz.sweeps.jobs import SweepJob
+from blitz.sweeps.launch import runs_here
+from blitz.sweeps.rehearsal import rehearse
 
 
 def jobs(*asked: str) -> list[SweepJob]:

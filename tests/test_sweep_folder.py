@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from blitz.run_folder.run_info import About
-from blitz.tracking import sweep_folder
-from blitz.tracking.sweep_folder import FAILED, FINISHED, INTERRUPT, KILLED, NOT_STARTED, STOP, Outcome
+from blitz.sweeps import folder
+from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, KILLED, NOT_STARTED, STOP, Outcome
 
 HOLDS = """
 import sys
@@ -43,14 +43,14 @@ def killed(process: subprocess.Popen[str]) -> None:
 def test_a_job_has_one_process_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
     process, told = holder(tmp_path)
     assert told == "True 0"
-    assert sweep_folder.is_any_trained(tmp_path)
-    with sweep_folder.sole_job(tmp_path, 3) as is_ours:
+    assert folder.is_any_trained(tmp_path)
+    with folder.sole_job(tmp_path, 3) as is_ours:
         assert not is_ours
-    with sweep_folder.sole_job(tmp_path, 4) as is_ours:
+    with folder.sole_job(tmp_path, 4) as is_ours:
         assert is_ours
     killed(process)
-    assert not sweep_folder.is_any_trained(tmp_path)
-    with sweep_folder.sole_job(tmp_path, 3) as is_ours:
+    assert not folder.is_any_trained(tmp_path)
+    with folder.sole_job(tmp_path, 3) as is_ours:
         assert is_ours
 
 
@@ -71,64 +71,64 @@ def test_places_are_taken_in_turn_and_given_back(tmp_path: Path) -> None:
 
 
 def test_jobs_are_counted_as_they_begin_until_none_may(tmp_path: Path) -> None:
-    assert [sweep_folder.begin(tmp_path, number) for number in (0, 1, 1)] == [True, True, True]
-    assert sweep_folder.times_begun(tmp_path) == {0: 1, 1: 2}
+    assert [folder.begin(tmp_path, number) for number in (0, 1, 1)] == [True, True, True]
+    assert folder.times_begun(tmp_path) == {0: 1, 1: 2}
     (tmp_path / STOP).touch()
-    assert not sweep_folder.begin(tmp_path, 2)
-    assert sweep_folder.times_begun(tmp_path) == {0: 1, 1: 2}
-    assert sweep_folder.read_outcomes(tmp_path) == {2: Outcome(NOT_STARTED)}
-    sweep_folder.clear_outcomes(tmp_path)
-    assert sweep_folder.begin(tmp_path, 2)
-    assert sweep_folder.times_begun(tmp_path) == {2: 1}
+    assert not folder.begin(tmp_path, 2)
+    assert folder.times_begun(tmp_path) == {0: 1, 1: 2}
+    assert folder.read_outcomes(tmp_path) == {2: Outcome(NOT_STARTED)}
+    folder.clear_outcomes(tmp_path)
+    assert folder.begin(tmp_path, 2)
+    assert folder.times_begun(tmp_path) == {2: 1}
 
 
 def test_outcomes_come_back_as_they_were_and_other_files_are_none(tmp_path: Path) -> None:
     outcomes = {0: Outcome(FINISHED, "", 0.25, 1.5, "runs/x", "ab"), 12: Outcome(FAILED, "why")}
     for number, outcome in outcomes.items():
-        sweep_folder.write_outcome(tmp_path, number, outcome)
+        folder.write_outcome(tmp_path, number, outcome)
     (tmp_path / "sweep.json").write_text("{}")
     (tmp_path / "mlflow.json").write_text("{}")
-    assert sweep_folder.read_outcomes(tmp_path) == outcomes
+    assert folder.read_outcomes(tmp_path) == outcomes
 
 
 def test_the_best_are_the_best_of_their_seeds_and_as_good_as_other_groups_on_average(tmp_path: Path) -> None:
     def are_kept(group: str) -> list[float]:
-        return [found for found in (0.4, 0.5, 0.6, 0.7, 0.9) if sweep_folder.is_among_the_best(tmp_path, group, found)]
+        return [found for found in (0.4, 0.5, 0.6, 0.7, 0.9) if folder.is_among_the_best(tmp_path, group, found)]
 
     assert are_kept("a") == [0.4, 0.5, 0.6, 0.7, 0.9]
-    sweep_folder.write_outcome(tmp_path, 0, Outcome(FINISHED, objective=0.9, group="a"))
-    sweep_folder.write_outcome(tmp_path, 1, Outcome(FAILED, "diverged"))
+    folder.write_outcome(tmp_path, 0, Outcome(FINISHED, objective=0.9, group="a"))
+    folder.write_outcome(tmp_path, 1, Outcome(FAILED, "diverged"))
     assert are_kept("a") == are_kept("b") == [0.9]
-    sweep_folder.write_outcome(tmp_path, 2, Outcome(FINISHED, objective=0.1, group="a"))
+    folder.write_outcome(tmp_path, 2, Outcome(FINISHED, objective=0.1, group="a"))
     assert (are_kept("a"), are_kept("b")) == ([0.9], [0.5, 0.6, 0.7, 0.9])
-    sweep_folder.write_outcome(tmp_path, 3, Outcome(FINISHED, objective=0.6, group="b"))
+    folder.write_outcome(tmp_path, 3, Outcome(FINISHED, objective=0.6, group="b"))
     assert (are_kept("a"), are_kept("b")) == ([0.9], [0.6, 0.7, 0.9])
     assert are_kept("c") == [0.6, 0.7, 0.9]
 
 
 def test_a_job_that_begins_again_has_no_end_yet(tmp_path: Path) -> None:
-    assert sweep_folder.begin(tmp_path, 0)
-    sweep_folder.write_outcome(tmp_path, 0, Outcome(KILLED))
-    assert sweep_folder.begin(tmp_path, 0)
-    assert sweep_folder.read_outcomes(tmp_path) == {}
-    assert sweep_folder.times_begun(tmp_path) == {0: 2}
+    assert folder.begin(tmp_path, 0)
+    folder.write_outcome(tmp_path, 0, Outcome(KILLED))
+    assert folder.begin(tmp_path, 0)
+    assert folder.read_outcomes(tmp_path) == {}
+    assert folder.times_begun(tmp_path) == {0: 2}
 
 
 def test_an_interrupt_is_passed_on_to_jobs_that_run_and_only_then(tmp_path: Path) -> None:
     requested = threading.Event()
-    with sweep_folder.calling_when_interrupted(tmp_path, requested.set):
+    with folder.calling_when_interrupted(tmp_path, requested.set):
         (tmp_path / STOP).touch()
-        assert not requested.wait(3 * sweep_folder.LOOK_EVERY)
+        assert not requested.wait(3 * folder.LOOK_EVERY)
         (tmp_path / INTERRUPT).touch()
         assert requested.wait(60)
 
 
 def test_a_sweep_is_abandoned_where_its_process_here_is_gone(tmp_path: Path) -> None:
-    assert not sweep_folder.is_abandoned(tmp_path)  # nothing is known of it
+    assert not folder.is_abandoned(tmp_path)  # nothing is known of it
 
     def is_abandoned(host: str, pid_started_at: float) -> bool:
         About("s", None, "e", "s", 0, host, os.getpid(), pid_started_at, {}, {}, {}).save(tmp_path)
-        return sweep_folder.is_abandoned(tmp_path)
+        return folder.is_abandoned(tmp_path)
 
     began = psutil.Process().create_time()
     assert not is_abandoned(platform.node(), began)
@@ -151,4 +151,4 @@ def test_a_job_goes_on_with_the_newest_of_its_runs_that_has_no_end(tmp_path: Pat
     run("e", "other", 2, "KILLED", 1)
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "mlflow.json").write_text(json.dumps({"half": 1}))
-    assert sweep_folder.unfinished_runs(str(tmp_path), "s") == {0: tmp_path / "b"}
+    assert folder.unfinished_runs(str(tmp_path), "s") == {0: tmp_path / "b"}

@@ -37,11 +37,11 @@ from blitz import runner
 from blitz.recorded import read_config
 from blitz.run_folder.run_info import About
 from blitz.settings import Settings
-from blitz.studies import sweeper
-from blitz.studies.combinations import Combination
-from blitz.studies.jobs import SweepJob
-from blitz.studies.sweep_results import Results
-from blitz.tracking.sweep_folder import FAILED, FINISHED, INTERRUPT, Outcome
+from blitz.sweeps import sweeper
+from blitz.sweeps.combinations import Combination
+from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, Outcome
+from blitz.sweeps.jobs import SweepJob
+from blitz.sweeps.results import Results
 
 SHORT = [*QUICK, "data.limit=100", "epochs=1", "tracking.system_metrics=null"]
 

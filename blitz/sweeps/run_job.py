@@ -12,9 +12,9 @@ from typing import Any
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
 from blitz.settings import Settings, check
+from blitz.sweeps import folder
+from blitz.sweeps.folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
 from blitz.terminal.signals import graceful
-from blitz.tracking import sweep_folder
-from blitz.tracking.sweep_folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
 
 
 def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
@@ -24,16 +24,16 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
     """
     from blitz import runner  # whose imports are not the time of a process's first job
 
-    sweep = sweep_folder.folder_of(values["runs_dir"], values["sweep"]["id"])
+    sweep = folder.folder_of(values["runs_dir"], values["sweep"]["id"])
     number = values["sweep"]["job"]
     _leave_if_abandoned(sweep)
-    with sweep_folder.sole_job(sweep, number, patience=1.0) as is_ours, graceful() as interrupt:
-        if not is_ours or interrupt.requested or not sweep_folder.begin(sweep, number):
+    with folder.sole_job(sweep, number, patience=1.0) as is_ours, graceful() as interrupt:
+        if not is_ours or interrupt.requested or not folder.begin(sweep, number):
             return Outcome(NOT_STARTED)
         outcome = Outcome(KILLED)
         print(f"{'job':8} {number}  {values['sweep']['label']}".rstrip())
         try:
-            with sweep_folder.calling_when_interrupted(sweep, interrupt.request):
+            with folder.calling_when_interrupted(sweep, interrupt.request):
                 with _with_a_gpu(check(values), sweep) as settings:
                     if settings.sweep.go_on is not None:
                         gone_on = Path(settings.sweep.go_on)
@@ -50,14 +50,14 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
             outcome = Outcome(FAILED, redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())])))
             if values["sweep"]["on_failure"] == "stop":
                 (sweep / STOP).touch()
-        sweep_folder.write_outcome(sweep, number, outcome)
+        folder.write_outcome(sweep, number, outcome)
         _leave_if_abandoned(sweep)
         return outcome
 
 
 def _leave_if_abandoned(sweep: Path) -> None:
     """A launcher's worker outlives a sweep that was killed, and would begin jobs that `sweep.resume` begins as well."""
-    if sweep_folder.is_abandoned(sweep):
+    if folder.is_abandoned(sweep):
         os._exit(1)  # there is nobody left to answer to
 
 
@@ -70,6 +70,6 @@ def _with_a_gpu(settings: Settings, sweep: Path) -> Iterator[Settings]:
     if number < 2:
         yield settings
         return
-    with sweep_folder.place(sweep, number) as gpu:
+    with folder.place(sweep, number) as gpu:
         options = settings.sweep.model_copy(update={"gpu": gpu})
         yield settings.model_copy(update={"sweep": options})

@@ -13,7 +13,7 @@ from blitz.errors import BadInput
 from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.settings import Settings
-from blitz.studies.jobs import SweepJob, each_told
+from blitz.sweeps.jobs import SweepJob, each_told
 
 Part = TypeVar("Part")
 

@@ -16,7 +16,7 @@ from blitz.config import opened
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.settings import Sweep
-from blitz.studies import points
+from blitz.sweeps import points
 from blitz.terminal.names import briefly
 from blitz.terminal.text import in_a_line
 

@@ -19,24 +19,18 @@ from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
 from blitz.runner import tracking_store
 from blitz.settings import Settings
-from blitz.studies import jobs as planning
-from blitz.studies.combinations import combinations
-from blitz.studies.going_on import Plan, finished
-from blitz.studies.jobs import SweepJob
-from blitz.studies.launching import at_once, go_on, launch, runs_here
-from blitz.studies.rehearsal import rehearse
-from blitz.studies.sweep_record import SweepRecord
-from blitz.studies.sweep_results import Results, command_to_go_on
+from blitz.sweeps import jobs as planning
+from blitz.sweeps.combinations import combinations
+from blitz.sweeps.finished import finished
+from blitz.sweeps.folder import Outcome, clear_outcomes, folder_of, is_any_trained, read_outcomes, write_outcome
+from blitz.sweeps.jobs import SweepJob
+from blitz.sweeps.launch import at_once, go_on, launch, runs_here
+from blitz.sweeps.plan import Plan
+from blitz.sweeps.record import SweepRecord
+from blitz.sweeps.rehearsal import rehearse
+from blitz.sweeps.results import Results, command_to_go_on
 from blitz.terminal.text import Unbroken, print_table
 from blitz.tracking import store
-from blitz.tracking.sweep_folder import (
-    Outcome,
-    clear_outcomes,
-    folder_of,
-    is_any_trained,
-    read_outcomes,
-    write_outcome,
-)
 from blitz.tracking.writer import Writer
 
 

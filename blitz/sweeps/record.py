@@ -19,13 +19,13 @@ from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import OBJECTIVE
 from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, About, process_tags, shortened, texts, this_process
 from blitz.settings import Settings
-from blitz.studies.going_on import Plan
-from blitz.studies.jobs import SweepJob
-from blitz.studies.sweep_results import Results
+from blitz.sweeps.folder import Outcome
+from blitz.sweeps.jobs import SweepJob
+from blitz.sweeps.plan import Plan
+from blitz.sweeps.results import Results
 from blitz.terminal.names import briefly
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.store import OF_A_SWEEP, SKIPPED
-from blitz.tracking.sweep_folder import Outcome
 
 IDS_OF_A_TAG = TAG_LENGTH // 33  # 32 digits and a space
 

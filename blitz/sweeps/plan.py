@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blitz.description import is_unnamed
 from blitz.errors import BadInput, did_you_mean
-from blitz.opening import surroundings
-from blitz.parts.datasets import DATASETS
 from blitz.redaction import HIDDEN, redact, redact_command
-from blitz.run_folder import provenance
 from blitz.run_folder.files import write_whole
-from blitz.run_folder.journal import OBJECTIVE
 from blitz.run_folder.run_info import newest
-from blitz.studies.combinations import Combination
-from blitz.studies.jobs import SweepJob
+from blitz.sweeps.combinations import Combination
+from blitz.sweeps.finished import _exists
+from blitz.sweeps.jobs import SweepJob
 from blitz.tracking import health, store
-from blitz.tracking.sweep_folder import FINISHED, Outcome, read_outcomes
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    pass
 
 PLAN = "sweep.json"  # in a sweep's folder, and an artifact of its run
-OF_THE_CODE = ("git.commit", "git.diff")
 OF_THE_JOBS = ("sweep.points", "sweep.samples", "sweep.seed")  # which a sweep that goes on has already
 
 
@@ -145,70 +139,3 @@ class Plan:
                 "sweep.skip_finished=true"
             )
         return numbered
-
-
-def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> dict[int, Outcome]:
-    """Jobs whose config has finished already, by its hash in the store; without a store, by the sweep's folder.
-
-    Raises BadInput where the data, whose fingerprint is a part of it, is not here.
-    """
-    if uri is None:
-        outcomes = read_outcomes(folder) if folder is not None else {}
-        return {number: outcome for number, outcome in outcomes.items() if outcome.status == FINISHED}
-    if not _exists(uri):
-        return {}
-    fingerprints: dict[str, str] = {}
-    hashes: dict[int, tuple[str, str]] = {}
-    for job in jobs:
-        data = json.dumps(job.settings.data, sort_keys=True)
-        if data not in fingerprints:
-            fingerprints[data] = DATASETS.build(job.settings.data).fingerprint
-        fingerprint = fingerprints[data]
-        hashes[job.number] = (job.settings.config_hash(fingerprint), job.settings.group_hash(fingerprint))
-    sweep = folder.name if folder is not None else None
-    found = store.finished_runs(health.connect(uri), dict(hashes.values()), sweep)
-    runs = _each_its_own({number: found.get(config_hash, []) for number, (config_hash, _) in hashes.items()}, sweep)
-    _tell_other_code(runs.values(), len(jobs))
-    groups = {job.number: job.settings.group_hash("") for job in jobs}
-    return {number: _outcome(run, groups[number]) for number, run in runs.items()}
-
-
-def _tell_other_code(runs: Iterable[Run], number: int) -> None:
-    """Runs are found by their configs, which know nothing of the code that trained them."""
-    here = provenance.tags(surroundings()[0])
-    others = sum(any(run.data.tags.get(tag) != here[tag] for tag in OF_THE_CODE) for run in runs)
-    if others:
-        told = f"{others} of {number} jobs have finished already by other code than there is now"
-        print(f"blitz: {told} (the tags {' and '.join(OF_THE_CODE)})", file=sys.stderr)
-
-
-def _each_its_own(candidates: Mapping[int, Sequence[Run]], sweep: str | None) -> dict[int, Run]:
-    """A run for each job that has one: that of this very job, else one that no other job has.
-
-    Jobs may differ in what changes no result, such as a tag, and then have the same config hash.
-    """
-    runs: dict[int, Run] = {}
-    for number, found in candidates.items():
-        own = [
-            run for run in found if (run.data.tags.get("sweep"), run.data.tags.get("sweep.job")) == (sweep, str(number))
-        ]
-        if own:
-            runs[number] = own[0]
-    taken = {run.info.run_id for run in runs.values()}
-    for number, found in candidates.items():
-        others = (run for run in found if sweep is None or run.data.tags.get("sweep") != sweep)
-        free = next((run for run in others if run.info.run_id not in taken), None)
-        if number not in runs and free is not None:
-            runs[number] = free
-            taken.add(free.info.run_id)
-    return runs
-
-
-def _exists(uri: str) -> bool:
-    path = store.sqlite_path(uri)
-    return path is None or path.exists()
-
-
-def _outcome(run: Run, group: str) -> Outcome:
-    tags, objective = run.data.tags, run.data.metrics.get(OBJECTIVE)
-    return Outcome(FINISHED, "", objective, store.seconds(run), tags.get("folder"), run.info.run_id, group)

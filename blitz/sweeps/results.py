@@ -17,9 +17,9 @@ from blitz.run_folder import journal
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.settings import Settings
-from blitz.studies.jobs import SweepJob
+from blitz.sweeps.folder import FAILED, FINISHED, NOT_STARTED, Outcome
+from blitz.sweeps.jobs import SweepJob
 from blitz.tracking import health
-from blitz.tracking.sweep_folder import FAILED, FINISHED, NOT_STARTED, Outcome
 
 
 @dataclass(frozen=True)

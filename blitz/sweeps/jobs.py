@@ -18,8 +18,8 @@ from blitz.loading import pinned
 from blitz.parts.models import is_path
 from blitz.redaction import redact
 from blitz.settings import Settings, Sweep, check
-from blitz.studies.combinations import Combination, is_listed, parsed
-from blitz.studies.composing import Composer
+from blitz.sweeps.combinations import Combination, is_listed, parsed
+from blitz.sweeps.composer import Composer
 from blitz.terminal.names import title_of_job
 
 MOST_TOLD = 20  # mistakes

@@ -19,9 +19,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from blitz.errors import BadInput, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
-from blitz.studies.jobs import SweepJob
-from blitz.terminal.signals import Interrupt, graceful
-from blitz.tracking.sweep_folder import (
+from blitz.sweeps.folder import (
     FAILED,
     INTERRUPT,
     KILLED,
@@ -33,6 +31,8 @@ from blitz.tracking.sweep_folder import (
     times_begun,
     unfinished_runs,
 )
+from blitz.sweeps.jobs import SweepJob
+from blitz.terminal.signals import Interrupt, graceful
 
 HERE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")  # which run jobs on this machine
 ATTEMPTS = 3  # that a job may begin: after that, what kills it is taken to be the job

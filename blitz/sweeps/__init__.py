@@ -1,0 +1,1 @@
+"""Many jobs: which they are, how they are run, what came out."""
