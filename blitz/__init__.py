@@ -16,7 +16,6 @@ from blitz.version import __version__
 if TYPE_CHECKING:
     from blitz.config import compose as compose
     from blitz.errors import BadInput as BadInput
-    from blitz.loading import load_model as load_model
     from blitz.parts.augmentations import AUGMENTATIONS as AUGMENTATIONS
     from blitz.parts.datasets import DATASETS as DATASETS
     from blitz.parts.devices import DEVICES as DEVICES
@@ -25,12 +24,13 @@ if TYPE_CHECKING:
     from blitz.parts.models import MODELS as MODELS
     from blitz.parts.optimizers import OPTIMIZERS as OPTIMIZERS
     from blitz.parts.schedules import SCHEDULES as SCHEDULES
-    from blitz.runner import run as run
+    from blitz.runner.load import load_model as load_model
+    from blitz.runner.run import run as run
 
 _HOMES = {
     "compose": "blitz.config",
-    "run": "blitz.runner",
-    "load_model": "blitz.loading",
+    "run": "blitz.runner.run",
+    "load_model": "blitz.runner.load",
     "BadInput": "blitz.errors",
     "MODELS": "blitz.parts.models",
     "OPTIMIZERS": "blitz.parts.optimizers",

@@ -174,7 +174,7 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
         if values["sweep"]["id"] is not None:
             return _job_of_a_sweep(values, overrides), 0
         settings = check(values)
-        from blitz.runner import run
+        from blitz.runner.run import run
 
         return run(settings, overrides).objective, 0
     except BadInput as error:

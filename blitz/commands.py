@@ -179,8 +179,8 @@ def _no_collections() -> Iterator[None]:
 @STORE
 def resume(run: str, overrides: tuple[str, ...], uri: str | None) -> None:
     """Go on with RUN (an id, the start of one, last, or its folder) from its last checkpoint; epochs=N extends it."""
-    from blitz.resuming import folder_of
-    from blitz.runner import resume as go_on
+    from blitz.runner.find import folder_of
+    from blitz.runner.run import resume as go_on
 
     with _failures():
         go_on(folder_of(run, uri), overrides, uri)

@@ -237,7 +237,7 @@ def test_ctrl_c_and_sigterm_in_a_run(run, monkeypatch, error, code):
     def interrupted(*unused: object) -> None:
         raise error
 
-    monkeypatch.setattr(blitz.runner, "run", interrupted)
+    monkeypatch.setattr(blitz.runner.run, "run", interrupted)
     assert run("data=digits") == (code, "", "")
 
 
@@ -245,7 +245,7 @@ def test_a_run_that_fails_is_told_in_one_line(run, monkeypatch):
     def failing(*unused: object) -> None:
         raise RuntimeError("no more memory")
 
-    monkeypatch.setattr(blitz.runner, "run", failing)
+    monkeypatch.setattr(blitz.runner.run, "run", failing)
     assert run("data=digits") == (1, "", "blitz: the run failed: RuntimeError: no more memory\n")
 
 
@@ -254,9 +254,9 @@ def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monke
 
     def recorded(*arguments: Any) -> Any:
         calls.append(arguments)
-        return blitz.runner.Result(0.5, 1, [], None, (), Path(), None)  # type: ignore[arg-type]
+        return blitz.runner.run.Result(0.5, 1, [], None, (), Path(), None)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(blitz.runner, "run", recorded)
+    monkeypatch.setattr(blitz.runner.run, "run", recorded)
     best = "best     seed=1: 50.00% on the validation images\n"
     code, output, errors = run("epochs=3 -m data=digits tracking=none seed=1,2 --config-dir .")
     assert (code, errors) == (0, "")
@@ -313,7 +313,7 @@ def test_an_unknown_attribute():
 
 
 def test_run_stays_a_function_after_its_module_was_imported():
-    assert blitz.run is blitz.runner.run
+    assert blitz.run is blitz.runner.run.run
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import blitz
-from blitz import description
-from blitz.job import Job, build
 from blitz.run_folder import provenance
+from blitz.runner import description
+from blitz.runner.build import Job, build
 from blitz.settings import UNSAID, check
 
 SMALL = ["data=digits", "data.limit=100", "batch_size=25", "device.threads=1"]

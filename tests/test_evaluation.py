@@ -22,7 +22,7 @@ from shell import refused
 import blitz
 from blitz.evaluation.evaluate import FIGURES, evaluate
 from blitz.parts.datasets import DATASETS, split
-from blitz.runner import Result
+from blitz.runner.run import Result
 from blitz.training import checkpoint
 
 SMALL = ["data=digits", "data.limit=300", "batch_size=32", "epochs=3", "optimizer.lr=0.1", "device.threads=1"]

@@ -23,7 +23,7 @@ AT_EVERY_TOUCH = """
 import os, signal, sys, traceback
 from pathlib import Path
 import blitz
-from blitz import runner
+from blitz.runner import run as runner
 
 asked = [
     "data=synthetic", "data.train_size=60", "data.test_size=20", "data.image_size=16", "data.validation=0.2",

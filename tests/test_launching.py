@@ -13,10 +13,10 @@ from recorded import client
 
 from blitz.config import compose
 from blitz.errors import BadInput
-from blitz.job import device_of
 from blitz.parts import devices
 from blitz.recorded import RecordedDevice
 from blitz.run_folder.run_info import About
+from blitz.runner.build import device_of
 from blitz.settings import Settings
 from blitz.sweeps import launch
 from blitz.sweeps.combinations import Combination

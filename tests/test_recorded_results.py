@@ -21,7 +21,7 @@ from processes import finished
 
 import blitz
 from blitz.run_folder.journal import is_result
-from blitz.runner import resume
+from blitz.runner.run import resume
 
 RECORDED = Path(__file__).with_name("recorded_results.json")
 COMMON = [

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 import blitz
-from blitz import job
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS
+from blitz.runner import build
 from blitz.settings import Settings
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.jobs import SweepJob
@@ -32,13 +32,13 @@ def test_each_part_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     built: Counter[str] = Counter()
 
     def counted(name: str) -> None:
-        make = getattr(job, name)
+        make = getattr(build, name)
 
         def count(settings: Settings, *arguments: object) -> object:
             built[name] += 1
             return make(settings, *arguments)
 
-        monkeypatch.setattr(job, name, count)
+        monkeypatch.setattr(build, name, count)
 
     names = ("device_of", "data_of", "model_of", "schedule_of", "loss_and_mix_of")
     for name in names:

@@ -22,9 +22,9 @@ from shell import refused
 from test_resuming import TINY, stopped
 
 import blitz
-from blitz import runner
 from blitz.reproduction.verdict import DIFFERENT, EQUAL, IDENTICAL
-from blitz.resuming import folder_of
+from blitz.runner import run as runner
+from blitz.runner.find import folder_of
 from blitz.training import checkpoint
 
 LIVELY = [*TINY, "optimizer.lr=0.01"]
@@ -448,7 +448,7 @@ def test_the_commands_that_check_prints_bring_the_recorded_code_back(
 
 def test_a_run_from_before_there_was_an_objective_reproduces(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as before:
-        before.setattr("blitz.record.OBJECTIVE", "time/objective")  # any name that no repetition looks at
+        before.setattr("blitz.runner.record.OBJECTIVE", "time/objective")  # any name that no repetition looks at
         trained()
     assert "verdict  identical" in command("reproduce", "last").output
     assert "objective" in latest().data.metrics

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from recorded import artifacts, assert_the_store_has_all_of, client, journal, runs
 
 import blitz
-from blitz.job import build
 from blitz.run_folder.run_info import About
-from blitz.runner import Result
+from blitz.runner.build import build
+from blitz.runner.run import Result
 from blitz.settings import check
 from blitz.terminal.progress import Display
 from blitz.tracking import model, store

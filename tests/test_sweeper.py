@@ -33,9 +33,9 @@ from shell import blitz as command
 from shell import refused
 
 import blitz
-from blitz import runner
 from blitz.recorded import read_config
 from blitz.run_folder.run_info import About
+from blitz.runner import run as runner
 from blitz.settings import Settings
 from blitz.sweeps import sweeper
 from blitz.sweeps.combinations import Combination

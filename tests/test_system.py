@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from blitz.tracking import system
-from blitz.tracking.system import Sampler, SystemMetrics
+from blitz.runner import system_metrics
+from blitz.runner.system_metrics import Sampler, SystemMetrics
 
 SOON = 20.0  # seconds in which a thread on a busy machine must have done its work
 OWN = {"system/process_memory_megabytes", "system/process_cpu_percentage"}
@@ -61,13 +61,13 @@ class Nvml(ModuleType):
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it raises ImportError
-    monkeypatch.setattr(system, "NVIDIA", tmp_path / "no driver")
+    monkeypatch.setattr(system_metrics, "NVIDIA", tmp_path / "no driver")
 
 
 @pytest.fixture(autouse=True)
 def _no_sample_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a block that is over at once, however slow the machine; other tests set what they wait for."""
-    monkeypatch.setattr(system, "FIRST", SOON)
+    monkeypatch.setattr(system_metrics, "FIRST", SOON)
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_one_of_two_gpus_fails(
 @pytest.mark.parametrize("driver", [True, False])
 def test_nvml_without_an_answer(driver: bool, nvml: Nvml, tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
     if driver:
-        system.NVIDIA.mkdir()
+        system_metrics.NVIDIA.mkdir()
     nvml.failing.add(("nvmlInit", None))
     assert gpu_metrics(SystemMetrics()) == set()
     assert told.messages == ["system metrics: none of a GPU (NVMLError: Not Supported)"] * driver
@@ -231,7 +231,7 @@ def test_nvml_without_an_answer(driver: bool, nvml: Nvml, tmp_path: Path, told: 
 @pytest.mark.parametrize("driver", [True, False])
 def test_without_nvml(driver: bool, told: pytest.LogCaptureFixture) -> None:
     if driver:
-        system.NVIDIA.mkdir()
+        system_metrics.NVIDIA.mkdir()
     assert gpu_metrics(SystemMetrics()) == set()
     assert told.messages == ["system metrics: none of a GPU (pip install 'blitz[gpu]' brings what reads them)"] * driver
 
@@ -276,8 +276,8 @@ def test_a_sample_every_so_often() -> None:
 
 
 def test_the_first_sample_comes_soon_and_the_last_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "FIRST", 0.05)
-    monkeypatch.setattr(system, "APART", 0.0)
+    monkeypatch.setattr(system_metrics, "FIRST", 0.05)
+    monkeypatch.setattr(system_metrics, "APART", 0.0)
     samples = Samples(1)
     with Sampler(samples, every=3600):
         assert samples.enough.wait(SOON)
@@ -290,14 +290,14 @@ def test_a_run_that_is_over_at_once_has_a_sample_and_waits_for_nothing() -> None
     began = time.monotonic()
     with Sampler(samples, every=3600):
         pass
-    assert time.monotonic() - began < system.FIRST
+    assert time.monotonic() - began < system_metrics.FIRST
     assert samples.steps == [0]
     assert len(samples.values[0]) >= 8
 
 
 def test_no_last_sample_right_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "FIRST", 0.01)
-    monkeypatch.setattr(system, "APART", SOON)
+    monkeypatch.setattr(system_metrics, "FIRST", 0.01)
+    monkeypatch.setattr(system_metrics, "APART", SOON)
     samples = Samples()
     with Sampler(samples, every=3600):
         assert samples.enough.wait(SOON)
@@ -350,7 +350,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, told: pytest.LogCa
 def test_a_sample_that_hangs_does_not_hold_up_the_end(
     monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(system, "PATIENCE", 0.05)
+    monkeypatch.setattr(system_metrics, "PATIENCE", 0.05)
     hanging, released = threading.Event(), threading.Event()
 
     def log(metrics: Mapping[str, float], step: int) -> None:
@@ -368,5 +368,5 @@ def test_a_sample_that_hangs_does_not_hold_up_the_end(
 
 
 def test_the_import_is_light() -> None:
-    code = "import sys, blitz.tracking.system; print({'torch', 'hydra', 'mlflow', 'pynvml'} & set(sys.modules))"
+    code = "import sys, blitz.runner.system_metrics; print({'torch', 'hydra', 'mlflow', 'pynvml'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -6,12 +6,8 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from blitz import description, runner
 from blitz.errors import BadInput
-from blitz.job import device_of
-from blitz.opening import surroundings
 from blitz.parts.datasets import DATASETS, Dataset, split
-from blitz.record import Record
 from blitz.redaction import redact
 from blitz.reproduction import report
 from blitz.reproduction.original import Original
@@ -21,6 +17,11 @@ from blitz.run_folder import git, journal
 from blitz.run_folder.differences import Difference, differences
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.run_folder.provenance import PACKAGE
+from blitz.runner import description
+from blitz.runner import run as runner
+from blitz.runner.build import device_of
+from blitz.runner.record import Record
+from blitz.runner.start import surroundings
 from blitz.settings import Settings
 from blitz.terminal.progress import Display
 from blitz.terminal.text import print_table, printable

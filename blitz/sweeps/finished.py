@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blitz.opening import surroundings
 from blitz.parts.datasets import DATASETS
 from blitz.run_folder import provenance
 from blitz.run_folder.journal import OBJECTIVE
+from blitz.runner.start import surroundings
 from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
 from blitz.sweeps.jobs import SweepJob
 from blitz.tracking import health, store

@@ -14,9 +14,8 @@ from omegaconf import DictConfig, open_dict
 from blitz.composing_errors import COMPOSING_ERRORS
 from blitz.config import explained, plain, with_id_as_text
 from blitz.errors import BadInput
-from blitz.loading import pinned
-from blitz.parts.models import is_path
 from blitz.redaction import redact
+from blitz.runner.find import is_path, pinned
 from blitz.settings import Settings, Sweep, check
 from blitz.sweeps.combinations import Combination, is_listed, parsed
 from blitz.sweeps.composer import Composer

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blitz.description import is_unnamed
 from blitz.errors import BadInput, did_you_mean
 from blitz.redaction import HIDDEN, redact, redact_command
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.run_info import newest
+from blitz.runner.description import is_unnamed
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.finished import _exists
 from blitz.sweeps.jobs import SweepJob

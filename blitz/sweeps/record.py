@@ -11,13 +11,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from blitz import description, opening
 from blitz.errors import BadInput
 from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import provenance
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import OBJECTIVE
 from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, About, process_tags, shortened, texts, this_process
+from blitz.runner import description, start
 from blitz.settings import Settings
 from blitz.sweeps.folder import Outcome
 from blitz.sweeps.jobs import SweepJob
@@ -73,7 +73,7 @@ def _about(
     folder: Path, plan: Plan, jobs: Sequence[SweepJob], uri: str | None, command: str, skipped: Mapping[str, str]
 ) -> About:
     first = jobs[0].settings
-    facts, diff = opening.surroundings()
+    facts, diff = start.surroundings()
     write_whole(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(redact_command(plan.arguments))))
     write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
     write_whole(folder / "git.diff", diff)

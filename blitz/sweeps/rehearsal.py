@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
-from blitz import job
 from blitz.errors import BadInput
 from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.optimizers import OPTIMIZERS
+from blitz.runner import build
 from blitz.settings import Settings
 from blitz.sweeps.jobs import SweepJob, each_told
 
@@ -55,11 +55,11 @@ class _Rehearsal:
         batch = [settings.batch_size, settings.micro_batch_size]
         steps = [settings.batch_size, settings.epochs]
         once = self._once
-        once(lambda: job.device_of(settings), "device", settings.device, batch)
+        once(lambda: build.device_of(settings), "device", settings.device, batch)
         images = once(lambda: _images(settings), "data", data)
-        once(lambda: job.schedule_of(settings, images.num_training), "schedule", settings.schedule, data, steps)
+        once(lambda: build.schedule_of(settings, images.num_training), "schedule", settings.schedule, data, steps)
         model = once(lambda: _model(settings, images), "model", shape)
-        once(lambda: job.loss_and_mix_of(settings, images.num_classes), "loss", settings.loss, settings.mix, data)
+        once(lambda: build.loss_and_mix_of(settings, images.num_classes), "loss", settings.loss, settings.mix, data)
         once(lambda: OPTIMIZERS.build(settings.optimizer, model.parameters()), "optimizer", settings.optimizer, shape)
         once(lambda: AUGMENTATIONS.build(settings.augment, images.mean), "augment", settings.augment, data)
 
@@ -78,10 +78,10 @@ class _Rehearsal:
 
 
 def _images(settings: Settings) -> _Images:
-    dataset, splits = job.data_of(settings)
+    dataset, splits = build.data_of(settings)
     return _Images(len(splits.train), tuple(splits.train.images.shape[1:]), splits.mean, len(dataset.classes))
 
 
 def _model(settings: Settings, images: _Images) -> nn.Module:
     """Without the memory of its weights."""
-    return job.model_of(settings, images.num_classes, images.shape).to("meta")
+    return build.model_of(settings, images.num_classes, images.shape).to("meta")

@@ -22,7 +22,7 @@ def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
 
     Nothing is raised: what fails is this job's alone, and what stops it stops the sweep by itself.
     """
-    from blitz import runner  # whose imports are not the time of a process's first job
+    from blitz.runner import run as runner  # whose imports are not the time of a process's first job
 
     sweep = folder.folder_of(values["runs_dir"], values["sweep"]["id"])
     number = values["sweep"]["job"]

@@ -17,7 +17,7 @@ from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
-from blitz.runner import tracking_store
+from blitz.runner.run import tracking_store
 from blitz.settings import Settings
 from blitz.sweeps import jobs as planning
 from blitz.sweeps.combinations import combinations

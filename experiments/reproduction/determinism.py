@@ -14,7 +14,7 @@ import statistics
 import time
 
 import blitz
-from blitz.job import Job, build, device_of
+from blitz.runner.build import Job, build, device_of
 from blitz.training.checkpoint import fingerprint
 from blitz.training.loop import Progress, fit
 

@@ -9,7 +9,7 @@ import torch
 from lesson import Lesson, Near, chapter
 from torch import Tensor, nn
 
-from blitz.job import build
+from blitz.runner.build import build
 
 
 def tell(lesson: Lesson) -> None:

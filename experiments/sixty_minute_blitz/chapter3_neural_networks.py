@@ -13,9 +13,9 @@ from lesson import Lesson, Near, chapter
 from torch import nn
 
 from blitz.errors import BadInput
-from blitz.job import Job, build
 from blitz.parts.models import MODELS
 from blitz.parts.models.net import Net
+from blitz.runner.build import Job, build
 
 # It looks inside of Net, whose graph another loss, precision or layout would change.
 KNOWN = ("data.", "device.name", "device.index", "device.threads", "device.deterministic", "batch_size",

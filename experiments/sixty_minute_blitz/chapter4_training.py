@@ -29,11 +29,11 @@ from torchvision.transforms import v2
 
 from blitz.errors import BadInput, RunFailed
 from blitz.figures import canvas, one_run
-from blitz.job import Job, build
 from blitz.parts.datasets import DATASETS
 from blitz.parts.models import MODELS
 from blitz.run_folder import journal
 from blitz.run_folder.journal import JOURNAL
+from blitz.runner.build import Job, build
 from blitz.settings import Settings
 from blitz.training.loop import Progress, fit
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import blitz
-from blitz.job import Job, build
+from blitz.runner.build import Job, build
 from blitz.training.batches import stream
 from blitz.training.loop import Progress, fit
 

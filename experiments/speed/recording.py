@@ -23,9 +23,9 @@ from pathlib import Path
 import psutil
 
 import blitz
-from blitz.job import Job, build
 from blitz.run_folder.journal import JOURNAL, Journal
 from blitz.run_folder.run_info import FINISHED, About
+from blitz.runner.build import Job, build
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.sending import Delivery
 from blitz.training.loop import Progress, fit

@@ -12,21 +12,14 @@ from blitz.errors import BadInput
 from blitz.state_files import Unreadable, misfits, read
 
 
-def starting_weights(model: nn.Module, of_run: Callable[[str], Path], *, weights: str | None = None) -> None:
-    """Give a fresh model the weights that its `weights` option names; `of_run` finds those of a run by its id.
+def starting_weights(model: nn.Module, find: Callable[[str], Path], *, weights: str | None = None) -> None:
+    """Give a fresh model the weights that its `weights` option names; `find` finds their file.
 
     Args:
         weights: path of a weights file or checkpoint, or a run id, to start from; null: fresh
     """
-    if weights is None:
-        return
-    load_weights(model, Path(weights).expanduser() if is_path(weights) else of_run(weights))
-
-
-def is_path(weights: str) -> bool:
-    """Whether it names a file and no run: what looks like a path, so that a mistyped one is not told to be no run."""
-    path = Path(weights).expanduser()
-    return path.exists() or bool(path.suffix) or len(path.parts) > 1
+    if weights is not None:
+        load_weights(model, find(weights))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

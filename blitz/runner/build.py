@@ -15,7 +15,6 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from blitz.errors import BadInput
-from blitz.loading import weights_file
 from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.datasets import DATASETS, Dataset, Split, Splits, split
 from blitz.parts.devices import DEVICES, Device, available, prepare
@@ -25,6 +24,7 @@ from blitz.parts.models import MODELS, starting_weights
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.parts.schedules import SCHEDULES
 from blitz.recorded import RecordedDevice
+from blitz.runner.find import weights_file
 from blitz.settings import Settings
 from blitz.training.batches import Augment, Batches, Mix, stream
 from blitz.training.classifier import Classifier
@@ -106,10 +106,10 @@ def model_of(settings: Settings, num_classes: int, input_shape: tuple[int, ...])
     model: nn.Module = MODELS.build(settings.model, num_classes, input_shape)
     with ExitStack() as fetched:
 
-        def of_run(run: str) -> Path:
-            return fetched.enter_context(weights_file(run, settings.tracking.uri))
+        def find(weights: str) -> Path:
+            return fetched.enter_context(weights_file(weights, settings.tracking.uri))
 
-        starting_weights(model, of_run, **MODELS.shared(settings.model))
+        starting_weights(model, find, **MODELS.shared(settings.model))
     return model
 
 

@@ -1,72 +1,21 @@
-"""A model from a run's record."""
+"""The one lookup of RUN: an id, the start of one, `last` or a folder."""
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from pydantic import BaseModel, ValidationError
+from typing import NamedTuple
 
 from blitz.errors import BadInput
-from blitz.parts.models import MODELS, is_path
+from blitz.redaction import redact
+from blitz.run_folder.run_info import ABOUT, About, newest
 from blitz.settings import Settings
-from blitz.state_files import misfits
 from blitz.tracking import health, store
-from blitz.training import checkpoint
-from blitz.training.classifier import Classifier
 
 BEST, LAST = "checkpoints/best.pt", "checkpoints/last.pt"
-
-
-def load_model(run: str | Path, *, uri: str | None = None) -> Classifier:
-    """The best model of a run, in evaluation mode: uint8 images (B, C, H, W) in, logits (B, K) out.
-
-    `run` is an MLflow run id, a unique prefix of one, `last`, a run's folder or a `best.pt`; `uri` names the store, by
-    default the one that a run would use. Raises BadInput where there is no such run or it kept no weights. Nothing in
-    the record is run as code.
-    """
-    with weights_file(str(run), uri) as path:
-        return restored(path).classifier
-
-
-class Restored(NamedTuple):
-    classifier: Classifier
-    input_shape: tuple[int, int, int]  # (C, H, W)
-
-
-class _About(BaseModel):
-    """What a `best.pt` says of its model."""
-
-    model: dict[str, Any]
-    classes: list[str]
-    input_shape: tuple[int, int, int]
-    mean: list[float]
-    std: list[float]
-
-
-class _Best(BaseModel):
-    """What a `best.pt` must hold to be loaded."""
-
-    about: _About
-    model: dict[str, Any]
-
-
-def restored(path: Path) -> Restored:
-    """What a `best.pt` holds, on the CPU, in evaluation mode. Raises BadInput for one that is anything else."""
-    state = checkpoint.load(path)
-    try:
-        about = _Best.model_validate(state).about
-    except ValidationError:
-        raise BadInput(f"{path}: holds no model of a run (accepted: {BEST} of one)") from None
-    choice = MODELS.check(about.model)
-    model = MODELS.build(choice, len(about.classes), about.input_shape)
-    if told := misfits(model.state_dict(), state["model"]):
-        raise BadInput(f"{path}: holds other weights than model={choice['name']} has: {told}")
-    model.load_state_dict(state["model"])
-    return Restored(Classifier(model, about.mean, about.std, about.classes).eval(), about.input_shape)
 
 
 class RunRecord(NamedTuple):
@@ -114,8 +63,8 @@ def record_of(run: str, uri: str | None = None) -> Iterator[RunRecord]:
 @contextmanager
 def weights_file(source: str, uri: str | None = None) -> Iterator[Path]:
     """The weights that a path, a run's folder or a run id stands for; a file that was fetched is gone afterwards."""
-    if is_path(source) and not Path(source).is_dir():
-        yield Path(source)
+    if is_path(source) and not (path := Path(source).expanduser()).is_dir():
+        yield path
         return
     with record_of(source, uri) as record:
         yield record.file(BEST)
@@ -135,3 +84,49 @@ def pinned(settings: Settings) -> Settings:
         return settings
     client = health.connect(settings.tracking.uri)
     return settings.model_copy(update={"model": {**settings.model, "weights": store.find(client, weights).info.run_id}})
+
+
+def folder_of(wanted: str, uri: str | None = None) -> Path:
+    """The folder of a run: a path to it, or where the run of this id (or prefix, or `last`) says.
+
+    `last` may be one that its store has not heard of: it was killed together with the process that tells the store.
+
+    Raises BadInput where that is not here.
+    """
+    if Path(wanted).is_dir():
+        About.load(Path(wanted))
+        return Path(wanted)
+    if is_path(wanted):
+        raise BadInput(f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
+    newest = _newest_here(uri) if wanted == store.LAST else None
+    try:
+        run = store.find(health.connect(uri), wanted)
+    except BadInput:
+        if newest is None:
+            raise
+        return newest
+    if newest is not None and About.load(newest).started_at > run.info.start_time:
+        return newest
+    tags = run.data.tags
+    folder = Path(tags.get("folder", ""))
+    if not (folder / ABOUT).exists() or About.load(folder).record != tags.get("record"):
+        raise BadInput(
+            f"{wanted}: the folder of run {run.info.run_id} with its checkpoints, {folder} on {tags.get('host')}, is "
+            "not here; name a copy of it: blitz resume DIR"
+        )
+    return folder
+
+
+def _newest_here(uri: str | None) -> Path | None:
+    """The folder in ./runs of the newest run that was started on this host, in the store `uri` where that is given."""
+
+    def is_mine(about: About) -> bool:
+        return about.host == platform.node() and (uri is None or about.store == redact(store.resolve(uri)))
+
+    return newest((path.parent for path in Path("runs").glob(f"*/{ABOUT}")), is_mine)
+
+
+def is_path(weights: str) -> bool:
+    """Whether it names a file and no run: what looks like a path, so that a mistyped one is not told to be no run."""
+    path = Path(weights).expanduser()
+    return path.exists() or bool(path.suffix) or len(path.parts) > 1

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import torch
-
-from blitz import description
-from blitz.errors import BadInput, RunFailed
-from blitz.job import Job
-from blitz.loading import BEST, LAST
-from blitz.opening import Opening
 from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.files import add_result, log_file
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.run_folder.run_info import TAG_LENGTH, shortened
+from blitz.runner import description
+from blitz.runner.build import Job
+from blitz.runner.failures import in_our_words
+from blitz.runner.find import BEST, LAST
+from blitz.runner.start import Opening
+from blitz.runner.system_metrics import Sampler
 from blitz.sweeps import folder
 from blitz.terminal.progress import lines_of_test
 from blitz.tracking.recorder import Recorder
-from blitz.tracking.system import Sampler
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress
 from blitz.training.metrics import Evaluation, WindowMeans
 from blitz.training.selection import Best, Selection
 
 logger = logging.getLogger("blitz")
-
-DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
 class Record:
@@ -203,7 +198,7 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
                 "error": shortened(redact(f"{type(error).__name__}: {error}"), 500),
                 "traceback": redact(told)[-TAG_LENGTH:],
             }
-            worded = _in_our_words(error, record)
+            worded = in_our_words(error, job, folder, len(record.history))
             (worded or error).add_note(f"its log: {folder / 'run.log'}")
             if worded is None:
                 raise
@@ -221,37 +216,6 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
             except KeyboardInterrupt:
                 logger.warning("not waiting for MLflow; 'blitz sync %s' sends what it lacks", folder)
                 raise
-
-
-def _in_our_words(error: Exception, record: Record) -> Exception | None:
-    """The same with what the user can do about it, for errors of which that is known."""
-    job = record.job
-    size = job.settings.batch_size
-    if isinstance(error, torch.OutOfMemoryError):
-        return BadInput(_out_of_memory(job, error))
-    if "Expected more than 1 value per channel" in str(error):
-        return BadInput(
-            f"batch_size={size}: leaves a batch of one image, too few for batch normalisation; choose another size"
-        )
-    if "does not have a deterministic implementation" in str(error):
-        return BadInput(f"device.deterministic=true: {str(error).split('.')[0]}; set device.deterministic=false")
-    if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
-        epochs = len(record.history)
-        kept = f"{LAST} holds epoch {epochs}" if epochs else "no epoch was finished"
-        return RunFailed(f"{error.filename or record.folder}: {error.strerror}; {kept}, the record is whole until then")
-    return None
-
-
-def _out_of_memory(job: Job, error: torch.OutOfMemoryError) -> str:
-    settings, device = job.settings, job.device.torch
-    # By where it was raised: a model that is averaged stays in training mode while the averaged one is evaluated.
-    if any(frame.name == "evaluate" for frame in traceback.extract_tb(error.__traceback__)):
-        asked, key, size = "eval_batch_size", "eval_batch_size", settings.eval_batch_size
-    else:
-        asked, key, size = "batch_size", "micro_batch_size", settings.micro_batch_size or settings.batch_size
-    if size == 1:
-        return f"model={settings.model['name']}: out of memory on {device} with a single image; choose a smaller model"
-    return f"{asked}={getattr(settings, asked)}: out of memory on {device}; set {key}={size // 2}"
 
 
 def _settle_checkpoints(record: Record) -> None:

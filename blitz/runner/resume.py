@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from blitz.errors import BadInput, did_you_mean
-from blitz.job import Job, build
-from blitz.loading import BEST, LAST
-from blitz.parts.models import is_path
 from blitz.parts.schedules import SCHEDULES
 from blitz.recorded import Provenance, change, read_config, read_provenance
 from blitz.redaction import redact
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import ABOUT, About, newest
+from blitz.run_folder.run_info import About
+from blitz.runner.build import Job, build
+from blitz.runner.find import BEST, LAST
 from blitz.settings import Settings, check
-from blitz.tracking import health, store
+from blitz.tracking import store
 from blitz.tracking.sending import Busy, sole_sender
 from blitz.training import checkpoint
 from blitz.training.selection import Selection
@@ -31,46 +29,6 @@ NEEDED = (
     "windows", "weights",
 )  # fmt: skip
 ORPHAN_SECONDS = 60.0  # that the writer of a killed run may take to end
-
-
-def folder_of(wanted: str, uri: str | None = None) -> Path:
-    """The folder of a run: a path to it, or where the run of this id (or prefix, or `last`) says.
-
-    `last` may be one that its store has not heard of: it was killed together with the process that tells the store.
-
-    Raises BadInput where that is not here.
-    """
-    if Path(wanted).is_dir():
-        About.load(Path(wanted))
-        return Path(wanted)
-    if is_path(wanted):
-        raise BadInput(f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
-    newest = _newest_here(uri) if wanted == store.LAST else None
-    try:
-        run = store.find(health.connect(uri), wanted)
-    except BadInput:
-        if newest is None:
-            raise
-        return newest
-    if newest is not None and About.load(newest).started_at > run.info.start_time:
-        return newest
-    tags = run.data.tags
-    folder = Path(tags.get("folder", ""))
-    if not (folder / ABOUT).exists() or About.load(folder).record != tags.get("record"):
-        raise BadInput(
-            f"{wanted}: the folder of run {run.info.run_id} with its checkpoints, {folder} on {tags.get('host')}, is "
-            "not here; name a copy of it: blitz resume DIR"
-        )
-    return folder
-
-
-def _newest_here(uri: str | None) -> Path | None:
-    """The folder in ./runs of the newest run that was started on this host, in the store `uri` where that is given."""
-
-    def is_mine(about: About) -> bool:
-        return about.host == platform.node() and (uri is None or about.store == redact(store.resolve(uri)))
-
-    return newest((path.parent for path in Path("runs").glob(f"*/{ABOUT}")), is_mine)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blitz.job import Job, build
-from blitz.loading import pinned
-from blitz.opening import Opening, opened, reopened
-from blitz.record import Record, recording
 from blitz.recorded import RecordedDevice
 from blitz.redaction import redact, remember
-from blitz.resuming import Earlier
 from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import About
+from blitz.runner.build import Job, build
+from blitz.runner.find import pinned
+from blitz.runner.record import Record, recording
+from blitz.runner.resume import Earlier
+from blitz.runner.start import Opening, opened, reopened
 from blitz.settings import Settings
 from blitz.terminal.progress import Display, where_lines
 from blitz.terminal.signals import Interrupt, graceful

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blitz import description
 from blitz.errors import BadInput
-from blitz.job import Job
-from blitz.loading import LAST
 from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import git, provenance
 from blitz.run_folder.differences import differences
 from blitz.run_folder.files import new_folder, read_overrides, write_config, write_opening, write_whole
 from blitz.run_folder.run_info import DIGEST_LENGTH, TAG_LENGTH, About, process_tags, shortened, texts, this_process
+from blitz.runner import description
+from blitz.runner.build import Job
+from blitz.runner.find import LAST
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""One run's life: found, built, started, resumed, recorded, described."""

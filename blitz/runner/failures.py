@@ -1,0 +1,47 @@
+"""What a run fails with, in words that say what the user can do."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from pathlib import Path
+
+import torch
+
+from blitz.errors import BadInput, RunFailed
+from blitz.runner.build import Job
+from blitz.runner.find import LAST
+
+DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+
+
+def in_our_words(error: Exception, job: Job, folder: Path, epochs: int) -> Exception | None:
+    """The same with what the user can do about it, for errors of which that is known.
+
+    `epochs`: so many are finished.
+    """
+    size = job.settings.batch_size
+    if isinstance(error, torch.OutOfMemoryError):
+        return BadInput(_out_of_memory(job, error))
+    if "Expected more than 1 value per channel" in str(error):
+        return BadInput(
+            f"batch_size={size}: leaves a batch of one image, too few for batch normalisation; choose another size"
+        )
+    if "does not have a deterministic implementation" in str(error):
+        return BadInput(f"device.deterministic=true: {str(error).split('.')[0]}; set device.deterministic=false")
+    if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+        kept = f"{LAST} holds epoch {epochs}" if epochs else "no epoch was finished"
+        return RunFailed(f"{error.filename or folder}: {error.strerror}; {kept}, the record is whole until then")
+    return None
+
+
+def _out_of_memory(job: Job, error: torch.OutOfMemoryError) -> str:
+    settings, device = job.settings, job.device.torch
+    # By where it was raised: a model that is averaged stays in training mode while the averaged one is evaluated.
+    if any(frame.name == "evaluate" for frame in traceback.extract_tb(error.__traceback__)):
+        asked, key, size = "eval_batch_size", "eval_batch_size", settings.eval_batch_size
+    else:
+        asked, key, size = "batch_size", "micro_batch_size", settings.micro_batch_size or settings.batch_size
+    if size == 1:
+        return f"model={settings.model['name']}: out of memory on {device} with a single image; choose a smaller model"
+    return f"{asked}={getattr(settings, asked)}: out of memory on {device}; set {key}={size // 2}"

@@ -1,0 +1,99 @@
+"""A model from a run's record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor
+
+from blitz.errors import BadInput
+from blitz.parts.devices import Device
+from blitz.parts.models import MODELS
+from blitz.recorded import Provenance, read_provenance
+from blitz.runner.build import device_of
+from blitz.runner.find import BEST, RunRecord, weights_file
+from blitz.settings import Settings
+from blitz.state_files import misfits
+from blitz.training import checkpoint
+from blitz.training.batches import Batches
+from blitz.training.classifier import Classifier
+
+
+def load_model(run: str | Path, *, uri: str | None = None) -> Classifier:
+    """The best model of a run, in evaluation mode: uint8 images (B, C, H, W) in, logits (B, K) out.
+
+    `run` is an MLflow run id, a unique prefix of one, `last`, a run's folder or a `best.pt`; `uri` names the store, by
+    default the one that a run would use. Raises BadInput where there is no such run or it kept no weights. Nothing in
+    the record is run as code.
+    """
+    with weights_file(str(run), uri) as path:
+        return restored(path).classifier
+
+
+class Restored(NamedTuple):
+    classifier: Classifier
+    input_shape: tuple[int, int, int]  # (C, H, W)
+
+
+class _About(BaseModel):
+    """What a `best.pt` says of its model."""
+
+    model: dict[str, Any]
+    classes: list[str]
+    input_shape: tuple[int, int, int]
+    mean: list[float]
+    std: list[float]
+
+
+class _Best(BaseModel):
+    """What a `best.pt` must hold to be loaded."""
+
+    about: _About
+    model: dict[str, Any]
+
+
+def restored(path: Path) -> Restored:
+    """What a `best.pt` holds, on the CPU, in evaluation mode. Raises BadInput for one that is anything else."""
+    state = checkpoint.load(path)
+    try:
+        about = _Best.model_validate(state).about
+    except ValidationError:
+        raise BadInput(f"{path}: holds no model of a run (accepted: {BEST} of one)") from None
+    choice = MODELS.check(about.model)
+    model = MODELS.build(choice, len(about.classes), about.input_shape)
+    if told := misfits(model.state_dict(), state["model"]):
+        raise BadInput(f"{path}: holds other weights than model={choice['name']} has: {told}")
+    model.load_state_dict(state["model"])
+    return Restored(Classifier(model, about.mean, about.std, about.classes).eval(), about.input_shape)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's best weights on a device, and this process set up as the run's was."""
+
+    settings: Settings
+    provenance: Provenance
+    classifier: Classifier
+    input_shape: tuple[int, int, int]  # (C, H, W)
+    device: Device
+
+    def batches(self, images: Tensor, labels: Tensor) -> Batches:
+        """As the run evaluates them: uint8 images (N, C, H, W), normalised as those that it was trained on."""
+        size, device = self.settings.eval_batch_size, self.device
+        return Batches(images, labels, size, device.torch, self.classifier.normalise, device.channels_last)
+
+
+def trained(record: RunRecord, settings: Settings) -> Trained:
+    """Raises BadInput where the record lacks something, or is damaged."""
+    provenance = read_provenance(record.file("provenance.json"))
+    classifier, input_shape = restored(record.file(BEST))
+    device = device_of(settings, provenance.device)
+    memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
+    classifier.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
+    if device.compile and settings.ema is None:  # a run compiles its model, not the average of it
+        classifier.model.compile()
+    return Trained(settings, provenance, classifier, input_shape, device)
