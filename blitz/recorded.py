@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from yaml import YAMLError
 
 from blitz.errors import BadInput, in_one_line
-from blitz.registry import Count
+from blitz.parts.registry import Count
 from blitz.settings import NOT_IN_DATA_HASH, Settings
 
 # What people say of a run: texts that nothing is computed from. Nothing in a recorded config is ever resolved.

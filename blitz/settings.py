@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from blitz.errors import BadInput
-from blitz.registry import STRICT, Count, Fraction, Index, Positive, Registry, validate
+from blitz.parts.registry import STRICT, Count, Fraction, Index, Positive, Registry, validate
 
 # Tags that runs are found and marked by, and those that the MLflow UI reads: a user's own have other names.
 OWN_TAGS = (

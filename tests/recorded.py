@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from blitz.tracking import store
+from blitz.tracking import queries, store
 
 
 def lines(folder: Path) -> list[dict[str, float]]:
@@ -30,17 +30,17 @@ def client(uri: str | None = None) -> MlflowClient:
 
 def runs(uri: str | None = None) -> list[Run]:
     """Those that were trained, the newest first."""
-    return [run for run in _all(uri) if store.OF_A_SWEEP not in run.data.tags]
+    return [run for run in _all(uri) if queries.OF_A_SWEEP not in run.data.tags]
 
 
 def sweeps(uri: str | None = None) -> list[Run]:
     """Those that stand for a sweep, the newest first."""
-    return [run for run in _all(uri) if store.OF_A_SWEEP in run.data.tags]
+    return [run for run in _all(uri) if queries.OF_A_SWEEP in run.data.tags]
 
 
 def _all(uri: str | None) -> list[Run]:
     found = client(uri)
-    return list(found.search_runs(store.experiment_ids(found)))
+    return list(found.search_runs(queries.experiment_ids(found)))
 
 
 def artifacts(run_id: str, folder: str | None = None, uri: str | None = None) -> set[str]:

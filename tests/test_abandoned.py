@@ -14,7 +14,7 @@ import psutil
 import pytest
 from recorded import client, runs
 
-from blitz.tracking.abandoned import WHY, is_alive, settle
+from blitz.tracking.orphaned import WHY, is_alive, settle
 
 
 def test_alive_is_the_process_that_was_started_then() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from blitz.errors import BadInput
 from blitz.parts import trivial_augment
 from blitz.parts.augmentations import AUGMENTATIONS, Augment, crop_back
-from blitz.registry import meanings
+from blitz.parts.registry import meanings
 
 MEAN = (0.5, 0.25, 0.75)
 

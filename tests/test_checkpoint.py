@@ -27,8 +27,8 @@ from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.losses import LOSSES
 from blitz.parts.mixes import MIXES
 from blitz.parts.optimizers import OPTIMIZERS
+from blitz.parts.registry import Registry
 from blitz.parts.schedules import SCHEDULES
-from blitz.registry import Registry
 from blitz.training import checkpoint
 from blitz.training.batches import Batches
 from blitz.training.loop import EpochResult, Learner, fit

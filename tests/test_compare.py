@@ -25,8 +25,8 @@ from shell import refused
 from blitz.comparison.select import _title
 from blitz.run_folder.run_info import TAG_LENGTH
 from blitz.sweeps.record import skipped_tags
-from blitz.tracking import store
-from blitz.tracking.store import OF_A_SWEEP, SKIPPED
+from blitz.tracking import queries, store
+from blitz.tracking.queries import OF_A_SWEEP, SKIPPED
 
 MADE = {
     "git.commit": "0123456789abcdef", "git.diff": "none", "packages": "aaaa", "python": "3.11.7", "torch": "2.15.0",
@@ -553,7 +553,7 @@ def test_finished_runs_are_found_by_config_the_sweeps_own_first_and_then_the_new
     wanted = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
 
     def told(sweep: str | None) -> dict[str, list[str]]:
-        found = store.finished_runs(lab.client, wanted, sweep)
+        found = queries.finished_runs(lab.client, wanted, sweep)
         return {key: [run.info.run_id for run in runs] for key, runs in found.items()}
 
     assert told("mine") == {"a1": [own, newer[0]], "a2": [newer[1], older], "c1": [found]}

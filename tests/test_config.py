@@ -19,8 +19,8 @@ import blitz
 from blitz.config import CONF, compose, refuse_shadowed
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS
+from blitz.parts.registry import Count, Registry
 from blitz.recorded import change
-from blitz.registry import Count, Registry
 from blitz.settings import Settings, check, menus
 
 

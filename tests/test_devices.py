@@ -13,7 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from blitz.errors import BadInput
 from blitz.parts.devices import DEVICES, Device, auto, cpu, cuda, mps, prepare
 from blitz.parts.losses import LOSSES
-from blitz.registry import meanings
+from blitz.parts.registry import meanings
 from blitz.training.loop import Learner, train_step
 from blitz.training.metrics import Sums
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blitz.errors import BadInput
 from blitz.parts.mixes import MIXES, Mix
-from blitz.registry import meanings
+from blitz.parts.registry import meanings
 
 CLASSES = 10
 SOFT = [name for name in MIXES.names() if name != "none"]

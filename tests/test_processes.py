@@ -26,7 +26,7 @@ from processes import (
 )
 from recorded import assert_the_store_has_all_of, lines, runs
 
-from blitz.tracking.abandoned import WHY
+from blitz.tracking.orphaned import WHY
 from blitz.training import checkpoint
 
 

@@ -1,4 +1,4 @@
-"""blitz.registry: menus of builders, and their signatures as the schema of their options."""
+"""blitz.parts.registry: menus of builders, and their signatures as the schema of their options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from annotated_types import Gt, Le
 from pydantic import BaseModel
 
 from blitz.errors import BadInput
-from blitz.registry import (
+from blitz.parts.registry import (
     STRICT,
     Count,
     Fraction,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blitz.errors import BadInput
-from blitz.tracking import store
+from blitz.tracking import queries
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,7 +52,7 @@ def _recorded(client: MlflowClient, run: Run) -> dict[str, str]:
     """Version by name; nothing where they cannot be read."""
     with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
         try:
-            text = store.fetch(client, run, "provenance.json", Path(folder)).read_text(encoding="utf-8")
+            text = queries.fetch(client, run, "provenance.json", Path(folder)).read_text(encoding="utf-8")
             return {str(name): str(version) for name, version in json.loads(text)["packages"].items()}
         except (BadInput, OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}

@@ -11,7 +11,7 @@ from blitz.comparison.rows import ID_LENGTH, Comparison, Entry, compare
 from blitz.errors import BadInput, did_you_mean
 from blitz.redaction import redact, redact_values
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.tracking import health, store
+from blitz.tracking import health, queries
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,12 +48,12 @@ def compare_runs(
         raise BadInput(f"--limit={limit}: accepted with --experiment, or alone")
     client, older = health.connect(uri), []
     if wanted:
-        runs = list({run.info.run_id: run for run in (store.find(client, one) for one in wanted)}.values())
+        runs = list({run.info.run_id: run for run in (queries.find(client, one) for one in wanted)}.values())
     elif sweep is not None:
         runs = _of_sweep(client, sweep)
     else:
         number = limit or (NEWEST if experiment is None else NEWEST_OF_ONE)
-        runs = store.newest(client, _experiments(client, experiment), number + 1)
+        runs = queries.newest(client, _experiments(client, experiment), number + 1)
         if len(runs) > number:
             runs.pop()
             older = [f"Runs older than the newest {number} are left out; --limit N takes more"]
@@ -76,17 +76,17 @@ def _of(experiment: str | None, sweep: str | None) -> str:
 
 
 def _of_sweep(client: MlflowClient, wanted: str) -> list[Run]:
-    run = store.find_sweep(client, wanted)
+    run = queries.find_sweep(client, wanted)
     if run is None:
-        known = [run.data.tags["sweep"] for run in store.sweeps(client)]
+        known = [run.data.tags["sweep"] for run in queries.sweeps(client)]
         newest = f" (the newest: {', '.join(known[:3])})" if known else ""
         where = redact(str(client.tracking_uri))
         raise BadInput(f"--sweep={wanted}: no such sweep in {where}{did_you_mean(wanted, known)}{newest}")
-    return store.jobs_of(client, run)
+    return queries.jobs_of(client, run)
 
 
 def _experiments(client: MlflowClient, name: str | None) -> list[str]:
-    found = {experiment.name: experiment.experiment_id for experiment in store.pages(client.search_experiments)}
+    found = {experiment.name: experiment.experiment_id for experiment in queries.pages(client.search_experiments)}
     if name is None:
         return list(found.values())
     if name not in found:
@@ -123,7 +123,7 @@ def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> Entry:
     # Of a run that tells no seed, it is not known whether it differs from others in that.
     group = tags.get("group_hash", "" if "seed" in params else info.run_id)
     name, seed = redact(str(info.run_name)), params.get("seed", "")
-    metrics, seconds = run.data.metrics, store.seconds(run)
+    metrics, seconds = run.data.metrics, queries.seconds(run)
     return Entry(info.run_id, name, seed, values, metrics, seconds, info.status, group, _title(name, params))
 
 

@@ -15,7 +15,7 @@ from torch.nn.functional import pad as pad_borders
 
 from blitz.errors import BadInput
 from blitz.parts import trivial_augment
-from blitz.registry import Index, Probability, Registry
+from blitz.parts.registry import Index, Probability, Registry
 
 Augment = Callable[[Tensor, Generator], Tensor]
 PadMode = Literal["zero", "reflect"]

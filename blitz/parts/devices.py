@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from blitz.errors import BadInput
-from blitz.registry import Count, Index, Registry
+from blitz.parts.registry import Count, Index, Registry
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blitz.errors import BadInput
-from blitz.registry import Fraction, NonNegative, Positive, Registry
+from blitz.parts.registry import Fraction, NonNegative, Positive, Registry
 
 
 class Loss(nn.Module):

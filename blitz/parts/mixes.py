@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from blitz.registry import Positive, Probability, Registry
+from blitz.parts.registry import Positive, Probability, Registry
 
 
 class Mix(Protocol):

@@ -9,7 +9,7 @@ from torch import nn, optim
 
 from blitz.errors import BadInput
 from blitz.parts.muon import Muon
-from blitz.registry import Fraction, NonNegative, Positive, Registry
+from blitz.parts.registry import Fraction, NonNegative, Positive, Registry
 
 Parameters = Iterable[nn.Parameter]
 

@@ -14,7 +14,7 @@ from typing import Annotated
 from annotated_types import Gt, Le
 
 from blitz.errors import BadInput
-from blitz.registry import Fraction, NonNegative, Positive, Probability, Registry
+from blitz.parts.registry import Fraction, NonNegative, Positive, Probability, Registry
 
 Multiplier = Callable[[int], float]
 

@@ -15,7 +15,7 @@ from blitz.run_folder.files import read_overrides
 from blitz.run_folder.run_info import RUNNING
 from blitz.runner.find import is_path
 from blitz.settings import Settings, check
-from blitz.tracking import health, store
+from blitz.tracking import health, queries
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,12 +58,12 @@ class Original:
     def find(cls, wanted: str, uri: str | None) -> Original:
         """Raises BadInput for a run that is not there, is still training, or is none of blitz."""
         client = health.connect(uri)
-        run = store.find(client, wanted)
+        run = queries.find(client, wanted)
         if run.info.status == RUNNING:
             raise BadInput(f"{wanted}: run {run.info.run_id} has not ended yet")
         with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
             names = ("config.yaml", "provenance.json", "overrides.yaml", "git.diff")
-            files = {name: store.fetch(client, run, name, Path(folder)) for name in names}
+            files = {name: queries.fetch(client, run, name, Path(folder)) for name in names}
             return cls(
                 client,
                 run,
@@ -72,7 +72,7 @@ class Original:
                 read_overrides(Path(folder)),
                 read_provenance(files["provenance.json"]),
                 files["git.diff"].stat().st_size > 0,
-                store.results(client, run),
+                queries.results(client, run),
             )
 
     def settings(self, overrides: Sequence[str]) -> Settings:

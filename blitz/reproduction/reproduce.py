@@ -25,7 +25,7 @@ from blitz.runner.start import surroundings
 from blitz.settings import Settings
 from blitz.terminal.progress import Display
 from blitz.terminal.text import print_table, printable
-from blitz.tracking import sending, store
+from blitz.tracking import queries, sending
 
 logger = logging.getLogger("blitz")
 
@@ -155,14 +155,14 @@ def _compared(
 def _noise(original: Original, epoch: int | None) -> dict[str, Tolerance]:
     """The tolerance of each accuracy that was measured, at the end or after an epoch."""
     images = dict(original.provenance.data.images)
-    others = store.others_of_its_group(original.client, original.run)
+    others = queries.others_of_its_group(original.client, original.run)
     found = {}
     for name, part in (("test/accuracy", "test"), ("val/accuracy", "validation"), ("train/accuracy", "train")):
         points = original.results.get(name, {})
         if not points or (epoch is not None and epoch not in points):
             continue
         at = epoch or max(points)
-        values = [store.value(original.client, other, name, epoch) for other in others]
+        values = [queries.value(original.client, other, name, epoch) for other in others]
         seeds = from_seeds([value for value in values if value is not None])
         found[name] = seeds or from_images(points[at], images[part] or 1)
     return found

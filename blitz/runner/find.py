@@ -13,7 +13,7 @@ from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.run_folder.run_info import ABOUT, About, newest
 from blitz.settings import Settings
-from blitz.tracking import health, store
+from blitz.tracking import health, queries, store
 
 BEST, LAST = "checkpoints/best.pt", "checkpoints/last.pt"
 
@@ -34,7 +34,7 @@ def record_of(run: str, uri: str | None = None) -> Iterator[RunRecord]:
         yield RunRecord(run, lambda name: _in_folder(run, name))
         return
     client = health.connect(uri)
-    found = store.find(client, run)
+    found = queries.find(client, run)
     run_id = str(found.info.run_id)
     shown: dict[str, str] = {}  # path of a fetched file -> what it is to the reader
 
@@ -42,7 +42,7 @@ def record_of(run: str, uri: str | None = None) -> Iterator[RunRecord]:
 
         def fetched(name: str) -> Path:
             try:
-                path = store.fetch(client, found, name, Path(folder))
+                path = queries.fetch(client, found, name, Path(folder))
             except BadInput as problem:
                 if name != BEST:
                     raise
@@ -83,7 +83,9 @@ def pinned(settings: Settings) -> Settings:
     if weights is None or is_path(weights):
         return settings
     client = health.connect(settings.tracking.uri)
-    return settings.model_copy(update={"model": {**settings.model, "weights": store.find(client, weights).info.run_id}})
+    return settings.model_copy(
+        update={"model": {**settings.model, "weights": queries.find(client, weights).info.run_id}}
+    )
 
 
 def folder_of(wanted: str, uri: str | None = None) -> Path:
@@ -98,9 +100,9 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
         return Path(wanted)
     if is_path(wanted):
         raise BadInput(f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
-    newest = _newest_here(uri) if wanted == store.LAST else None
+    newest = _newest_here(uri) if wanted == queries.LAST else None
     try:
-        run = store.find(health.connect(uri), wanted)
+        run = queries.find(health.connect(uri), wanted)
     except BadInput:
         if newest is None:
             raise

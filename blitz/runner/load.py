@@ -17,10 +17,10 @@ from blitz.recorded import Provenance, read_provenance
 from blitz.runner.build import device_of
 from blitz.runner.find import BEST, RunRecord, weights_file
 from blitz.settings import Settings
-from blitz.state_files import misfits
 from blitz.training import checkpoint
 from blitz.training.batches import Batches
 from blitz.training.classifier import Classifier
+from blitz.training.state_files import misfits
 
 
 def load_model(run: str | Path, *, uri: str | None = None) -> Classifier:

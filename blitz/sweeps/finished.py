@@ -14,7 +14,7 @@ from blitz.run_folder.journal import OBJECTIVE
 from blitz.runner.start import surroundings
 from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
 from blitz.sweeps.jobs import SweepJob
-from blitz.tracking import health, store
+from blitz.tracking import health, queries, store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -41,7 +41,7 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
         fingerprint = fingerprints[data]
         hashes[job.number] = (job.settings.config_hash(fingerprint), job.settings.group_hash(fingerprint))
     sweep = folder.name if folder is not None else None
-    found = store.finished_runs(health.connect(uri), dict(hashes.values()), sweep)
+    found = queries.finished_runs(health.connect(uri), dict(hashes.values()), sweep)
     runs = _each_its_own({number: found.get(config_hash, []) for number, (config_hash, _) in hashes.items()}, sweep)
     _tell_other_code(runs.values(), len(jobs))
     groups = {job.number: job.settings.group_hash("") for job in jobs}
@@ -86,4 +86,4 @@ def _exists(uri: str) -> bool:
 
 def _outcome(run: Run, group: str) -> Outcome:
     tags, objective = run.data.tags, run.data.metrics.get(OBJECTIVE)
-    return Outcome(FINISHED, "", objective, store.seconds(run), tags.get("folder"), run.info.run_id, group)
+    return Outcome(FINISHED, "", objective, queries.seconds(run), tags.get("folder"), run.info.run_id, group)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from blitz.errors import BadInput
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.run_info import ABOUT, About
-from blitz.tracking.abandoned import is_alive
+from blitz.tracking.orphaned import is_alive
 
 FINISHED, FAILED, KILLED, NOT_STARTED = "FINISHED", "FAILED", "KILLED", "NOT STARTED"
 # Files: no more jobs are to begin; those that run are to save and end as well.

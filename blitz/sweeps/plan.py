@@ -18,7 +18,7 @@ from blitz.runner.description import is_unnamed
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.finished import _exists
 from blitz.sweeps.jobs import SweepJob
-from blitz.tracking import health, store
+from blitz.tracking import health, queries
 
 if TYPE_CHECKING:
     pass
@@ -93,7 +93,7 @@ class Plan:
         """
         folders = sorted(path.parent for path in (Path(runs_dir) / "sweeps").glob(f"*/{PLAN}"))
         names = [folder.name for folder in folders]
-        if wanted == store.LAST:
+        if wanted == queries.LAST:
             last = newest(folders)
             fitting = [last] if last is not None else []
         else:
@@ -106,10 +106,10 @@ class Plan:
         where = f"in {runs_dir}/sweeps"
         if uri is not None and _exists(uri):
             client = health.connect(uri)
-            run = store.find_sweep(client, wanted)
+            run = queries.find_sweep(client, wanted)
             if run is not None:
                 with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
-                    return cls.load(store.fetch(client, run, PLAN, Path(folder)), trusted=False)
+                    return cls.load(queries.fetch(client, run, PLAN, Path(folder)), trusted=False)
             where += f" and in {redact(uri)}"
         raise BadInput(f"sweep.resume={wanted}: no such sweep {where}{did_you_mean(wanted, names)}")
 

@@ -24,8 +24,8 @@ from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.plan import Plan
 from blitz.sweeps.results import Results
 from blitz.terminal.names import briefly
+from blitz.tracking.queries import OF_A_SWEEP, SKIPPED
 from blitz.tracking.recorder import Recorder
-from blitz.tracking.store import OF_A_SWEEP, SKIPPED
 
 IDS_OF_A_TAG = TAG_LENGTH // 33  # 32 digits and a space
 

@@ -22,7 +22,7 @@ from blitz.run_folder import journal
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import ENDINGS, RUNNING, About
-from blitz.tracking import model, store
+from blitz.tracking import model, queries, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -174,7 +174,7 @@ class Delivery:
                 client.log_batch(run_id, tags=tags[first : first + AT_ONCE])
             self._was_sent("tags", about.tags)
         sweep = about.tags.get("sweep")
-        if sweep is not None and store.OF_A_SWEEP not in about.tags and self._is_new("sweep", {"sweep": sweep}):
+        if sweep is not None and queries.OF_A_SWEEP not in about.tags and self._is_new("sweep", {"sweep": sweep}):
             # Filed under the sweep's own run, once the store has that.
             experiment = store.experiment_id(client, self.uri, about.experiment)
             for parent in client.search_runs([experiment], f"tags.record = '{sweep}'", max_results=1):

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import getpass
-import itertools
 import logging
 import os
-import platform
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from blitz.errors import BadInput
 from blitz.redaction import HIDDEN, redact
-from blitz.run_folder.journal import is_result
 from blitz.run_folder.run_info import About
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-LAST = "last"
-OF_A_SWEEP = "sweep.jobs"  # a tag of runs that stand for a sweep: the number of its jobs
-SKIPPED = "sweep.skipped"  # others, numbered where one is not enough: ids of the runs that it did not repeat
-AT_ONCE = 200  # ids in a query
-LARGEST_PAGE = 1000  # runs, of which MLflow's own is one
 
 
 def resolve(uri: str | None) -> str:
@@ -99,182 +87,6 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
             return str(experiment.experiment_id)
         path = sqlite_path(uri)
         return str(client.create_experiment(name, str(path.parent / "mlartifacts") if path else None))
-
-
-def experiment_ids(client: MlflowClient) -> list[str]:
-    return [experiment.experiment_id for experiment in pages(client.search_experiments)]
-
-
-def pages(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
-    """All that an MLflow search finds, page after page."""
-    token = None
-    while True:
-        page = search(**query, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def find(client: MlflowClient, wanted: str) -> Run:
-    """The run with this id, a unique prefix of one, or `last`: the newest that this user started on this host.
-
-    Raises BadInput where there is none or more than one, and for the run that stands for a sweep.
-    """
-    experiments = experiment_ids(client)
-    if wanted == LAST:
-        runs = list(client.search_runs(experiments, f"{_mine()} and tags.`{OF_A_SWEEP}` IS NULL", max_results=1))
-    elif not re.fullmatch("[0-9a-f]{1,32}", wanted):
-        runs = []
-    elif len(wanted) == 32:
-        runs = list(client.search_runs(experiments, f"attributes.run_id = '{wanted}'"))
-    else:
-        runs = list(client.search_runs(experiments, f"attributes.run_id LIKE '{wanted}%'", max_results=3))
-    where = redact(str(client.tracking_uri))
-    if not runs:
-        raise BadInput(f"{wanted}: no such run in {where} (accepted: a run id, the start of one, or {LAST})")
-    if len(runs) > 1:
-        raise BadInput(f"{wanted}: more than one run in {where} starts like this; give more of its id")
-    if OF_A_SWEEP in runs[0].data.tags:
-        sweep = runs[0].data.tags["sweep"]
-        raise BadInput(f"{wanted}: a sweep, and no run that was trained; blitz compare --sweep {sweep} lists its runs")
-    return runs[0]
-
-
-def find_sweep(client: MlflowClient, wanted: str) -> Run | None:
-    """The run that stands for a sweep: by the sweep's id or the start of one, or by its own; or `last`, as for `find`.
-
-    Raises BadInput where there is more than one.
-    """
-    query = f"tags.`{OF_A_SWEEP}` IS NOT NULL"
-    if wanted == LAST:
-        queries = [f"{query} and {_mine()}"]
-    elif re.fullmatch(r"[\w-]+", wanted):
-        queries = [f"{query} and tags.sweep = '{wanted}'", f"{query} and tags.sweep LIKE '{wanted}%'"]
-        queries += [f"{query} and attributes.run_id LIKE '{wanted}%'"]
-    else:
-        return None
-    for query in queries:
-        runs = list(client.search_runs(experiment_ids(client), query, max_results=2))
-        if len(runs) > 1 and wanted != LAST:
-            where = redact(str(client.tracking_uri))
-            raise BadInput(f"{wanted}: more than one sweep in {where} starts like this; give more of its id")
-        if runs:
-            return runs[0]
-    return None
-
-
-def sweeps(client: MlflowClient) -> Iterator[Run]:
-    """The runs that stand for sweeps, the newest first."""
-    query = f"tags.`{OF_A_SWEEP}` IS NOT NULL"
-    return pages(client.search_runs, experiment_ids=experiment_ids(client), filter_string=query)
-
-
-def jobs_of(client: MlflowClient, sweep: Run) -> list[Run]:
-    """The runs of a sweep's jobs, with those that had finished before it began."""
-    tags, experiments = sweep.data.tags, experiment_ids(client)
-    earlier = [run_id for tag, ids in tags.items() if tag.startswith(SKIPPED) for run_id in ids.split()]
-    queries = [f"tags.sweep = '{tags['sweep']}' and tags.`{OF_A_SWEEP}` IS NULL"]
-    for first in range(0, len(earlier), AT_ONCE):
-        ids = ", ".join(f"'{run_id}'" for run_id in earlier[first : first + AT_ONCE])
-        queries.append(f"attributes.run_id IN ({ids})")
-    runs = (
-        run for query in queries for run in pages(client.search_runs, experiment_ids=experiments, filter_string=query)
-    )
-    return list({run.info.run_id: run for run in runs}.values())
-
-
-def newest(client: MlflowClient, experiments: Sequence[str], number: int) -> list[Run]:
-    """So many runs of these experiments, the newest first, without those that stand for a sweep."""
-    query = f"tags.`{OF_A_SWEEP}` IS NULL"
-    size = min(number, LARGEST_PAGE)
-    runs = pages(client.search_runs, experiment_ids=list(experiments), filter_string=query, max_results=size)
-    return list(itertools.islice(runs, number))
-
-
-def finished_runs(client: MlflowClient, wanted: Mapping[str, str], sweep: str | None) -> dict[str, list[Run]]:
-    """By config hash the runs that came to their end: this sweep's own, if it has any, before the newest of others.
-
-    `wanted`: config hash -> group hash. None repeats another run, which may have been cut short. A query goes through
-    the tags of all runs, 25 ms for 10,000 of them: there is one for the sweep, and one for all seeds of a group.
-    """
-    experiments = experiment_ids(client)
-    found: dict[str, dict[str, Run]] = {}  # with their ids
-
-    def look(tag: str, value: str) -> None:
-        query = f"attributes.status = 'FINISHED' and tags.{tag} = '{value}' and tags.reproduces IS NULL"
-        for run in pages(client.search_runs, experiment_ids=experiments, filter_string=query):
-            config_hash = run.data.tags.get("config_hash", "")
-            if config_hash in wanted:
-                found.setdefault(config_hash, {}).setdefault(run.info.run_id, run)
-
-    if sweep is not None:
-        look("sweep", sweep)
-    for group in dict.fromkeys(group for config_hash, group in wanted.items() if config_hash not in found):
-        look("group_hash", group)
-    return {config_hash: list(runs.values()) for config_hash, runs in found.items()}
-
-
-def _mine() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, as a container may be started with
-        user = "unknown"  # in the tag as well
-    return f"tags.user = '{user}' and tags.host = '{platform.node()}'"
-
-
-def seconds(run: Run) -> float | None:
-    """As `About.seconds`."""
-    if not run.info.end_time or "resumed" in run.data.tags:
-        return None
-    return (run.info.end_time - run.info.start_time) / 1000
-
-
-def fetch(client: MlflowClient, run: Run, artifact: str, folder: Path) -> Path:
-    """Copy an artifact of a run into `folder`. Raises BadInput where the run has none of this name."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return Path(client.download_artifacts(run.info.run_id, artifact, str(folder)))
-    except (MlflowException, OSError):
-        raise BadInput(f"{run.info.run_id}: this run has no {artifact} in {redact(str(client.tracking_uri))}") from None
-
-
-def results(client: MlflowClient, run: Run) -> dict[str, dict[int, float]]:
-    """Each result that a run measured, by name and step. Where a step was measured again, what came last.
-
-    A run that was extended was tested twice: the last test counts.
-    """
-    found: dict[str, dict[int, float]] = {}
-    for name in filter(is_result, sorted(run.data.metrics)):
-        history = sorted(client.get_metric_history(run.info.run_id, name), key=lambda point: point.timestamp)
-        points = history[-1:] if name.startswith("test/") else history
-        found[name] = {point.step: point.value for point in points}
-    return found
-
-
-def others_of_its_group(client: MlflowClient, run: Run) -> list[Run]:
-    """Finished runs that differ in their seed alone, one a seed, the first ones; none that repeats another."""
-    query = f"attributes.status = 'FINISHED' and tags.group_hash = '{run.data.tags.get('group_hash', '')}'"
-    found = pages(
-        client.search_runs,
-        experiment_ids=experiment_ids(client),
-        filter_string=query,
-        order_by=["attributes.start_time ASC"],
-    )
-    by_seed: dict[str, Run] = {}
-    for other in found:
-        if "reproduces" not in other.data.tags:
-            by_seed.setdefault(other.data.params.get("seed", ""), other)
-    return list(by_seed.values())
-
-
-def value(client: MlflowClient, run: Run, name: str, step: int | None) -> float | None:
-    """A metric of a run at a step, or its last value; None where it was not measured."""
-    if step is None or name not in run.data.metrics:
-        return run.data.metrics.get(name)
-    history = client.get_metric_history(run.info.run_id, name)
-    return next((point.value for point in history if point.step == step), None)
 
 
 @contextmanager

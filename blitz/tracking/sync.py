@@ -13,7 +13,7 @@ from blitz.errors import BadInput
 from blitz.redaction import redact, remember
 from blitz.run_folder.run_info import ABOUT, RUNNING, About
 from blitz.tracking import health, store
-from blitz.tracking.abandoned import is_alive, killed, settle
+from blitz.tracking.orphaned import is_alive, killed, settle
 from blitz.tracking.sending import Busy, Delivery, brief, sole_sender
 
 logger = logging.getLogger("blitz")

@@ -16,7 +16,7 @@ from urllib.error import URLError
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.tracking import health, store, views
-from blitz.tracking.abandoned import settle
+from blitz.tracking.orphaned import settle
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from blitz.tracking import store
+from blitz.tracking import queries
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,7 +30,7 @@ def save(client: MlflowClient, base: str) -> list[tuple[str, str]]:
     `base` is the address of the UI, such as http://127.0.0.1:5000.
     """
     found: list[tuple[int, str, str]] = []
-    for experiment in store.pages(client.search_experiments):
+    for experiment in queries.pages(client.search_experiments):
         runs = client.search_runs([experiment.experiment_id], max_results=NEWEST)
         if runs:
             view = json.dumps(_view(runs))
@@ -60,7 +60,7 @@ def _view(runs: Sequence[Run]) -> dict[str, Any]:
     A run that stands for a sweep has none of the values that differ. Its jobs stay folded below it: MLflow leaves out
     of a saved view what would unfold them.
     """
-    params = [run.data.params for run in runs if store.OF_A_SWEEP not in run.data.tags]
+    params = [run.data.params for run in runs if queries.OF_A_SWEEP not in run.data.tags]
     chosen = list(dict.fromkeys([*differing(params)[:MOST_PARAMS], *ALWAYS]))
     columns = [f"params.`{name}`" for name in chosen] + [f"metrics.`{name}`" for name in METRICS]
     state = {

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from blitz.redaction import redact, remember
 from blitz.run_folder.run_info import RUNNING, About
 from blitz.tracking import store
-from blitz.tracking.abandoned import HEARTBEAT, HEARTBEAT_EVERY, killed, now, settle
+from blitz.tracking.orphaned import HEARTBEAT, HEARTBEAT_EVERY, killed, now, settle
 from blitz.tracking.sending import OPEN_SECONDS, STEP_SECONDS, Delivery, brief, sole_sender
 
 logger = logging.getLogger("blitz")

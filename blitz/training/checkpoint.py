@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from blitz.errors import BadInput
-from blitz.state_files import Unreadable, misfits, read
 from blitz.training.loop import Learner
+from blitz.training.state_files import Unreadable, misfits, read
 
 FORMAT = 3
 SHA256 = "sha256"  # key in a file: of all the rest

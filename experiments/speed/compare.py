@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from blitz.tracking import store
+from blitz.tracking import queries, store
 
 SHORT = "data=digits data.limit=200 batch_size=32 epochs=3 device.threads=1 tracking.figures=false"
 PROMISE = 5.0  # seconds
@@ -101,7 +101,7 @@ def fill(path: Path, sweeps: int, jobs: int) -> dict[str, str]:
         copies = Copies(database)
         made = [row["run_uuid"] for row in database.execute("SELECT run_uuid FROM runs ORDER BY start_time")]
         tags = {run_id: {row["key"]: row["value"] for row in copies.rows_of(run_id)["tags"]} for run_id in made}
-        parent = next(run_id for run_id in made if store.OF_A_SWEEP in tags[run_id])
+        parent = next(run_id for run_id in made if queries.OF_A_SWEEP in tags[run_id])
         child = next(run_id for run_id in made if run_id != parent)
         templates = {run_id: copies.rows_of(run_id) for run_id in (parent, child)}
         begun = int(str(templates[parent]["runs"][0]["start_time"]))
@@ -109,7 +109,7 @@ def fill(path: Path, sweeps: int, jobs: int) -> dict[str, str]:
         for sweep in range(sweeps):
             name, number = f"2026-01-{sweep + 1:02}_00-00-00_abcd", digits(sweep)
             begun += MINUTE
-            texts = {"sweep": name, "record": name, store.OF_A_SWEEP: str(jobs)}
+            texts = {"sweep": name, "record": name, queries.OF_A_SWEEP: str(jobs)}
             copies.add(templates[parent], number, begun, texts, 0.0)
             hashes = {
                 digits("config", sweep, job)[:16]: digits("group", sweep, job // SEEDS)[:16] for job in range(jobs)
@@ -145,7 +145,7 @@ def main() -> None:
         blitz(folder, "-m", *SHORT.split(), "optimizer.lr=0.1,0.01")
         hashes = fill(path, options.sweeps, options.jobs)
         client = store.connect(f"sqlite:///{path}")
-        named = store.newest(client, store.experiment_ids(client), 2)
+        named = queries.newest(client, queries.experiment_ids(client), 2)
         print(
             f"{options.sweeps} sweeps of {options.jobs} jobs, {len(named[0].data.params)} parameters, "
             f"{len(named[0].data.tags)} tags and {len(named[0].data.metrics)} metrics a run, "
@@ -166,10 +166,10 @@ def main() -> None:
             shown = " ".join(ways[way])[:40]
             print(f"{shown:>40}: {statistics.median(found):5.2f} s ({min(found):.2f} to {max(found):.2f})")
         searches: dict[str, Callable[[], object]] = {
-            "resuming a sweep": lambda: store.finished_runs(client, hashes, named[0].data.tags["sweep"]),
-            "skipping what has finished": lambda: store.finished_runs(client, hashes, None),
+            "resuming a sweep": lambda: queries.finished_runs(client, hashes, named[0].data.tags["sweep"]),
+            "skipping what has finished": lambda: queries.finished_runs(client, hashes, None),
             "the same, each job by itself": lambda: [
-                store.finished_runs(client, {config_hash: group_hash}, None)
+                queries.finished_runs(client, {config_hash: group_hash}, None)
                 for config_hash, group_hash in hashes.items()
             ],
         }

@@ -4,7 +4,7 @@ from blitz.parts.datasets.folder import folder
 from blitz.parts.datasets.homemade import digits, synthetic
 from blitz.parts.datasets.published import cifar10, cifar100, fashion_mnist, mnist, svhn
 from blitz.parts.datasets.splits import Dataset, Split, Splits, split
-from blitz.registry import Registry
+from blitz.parts.registry import Registry
 
 DATASETS = Registry(
     "data",

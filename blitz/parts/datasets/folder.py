@@ -12,7 +12,7 @@ from blitz.parts.datasets import pictures
 from blitz.parts.datasets.cache import Decoded, Images, cached
 from blitz.parts.datasets.cache_home import LOG
 from blitz.parts.datasets.splits import Dataset
-from blitz.registry import Count
+from blitz.parts.registry import Count
 
 LAYOUT = "accepted: a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE"
 SPLITS = ("train", "test")

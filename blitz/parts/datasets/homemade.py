@@ -12,7 +12,7 @@ from blitz.errors import BadInput
 from blitz.parts.datasets.cache import Decoded, Images, cached, in_memory
 from blitz.parts.datasets.pictures import resize_blocks
 from blitz.parts.datasets.splits import Dataset
-from blitz.registry import Count, NonNegative
+from blitz.parts.registry import Count, NonNegative
 
 
 def digits(*, image_size: Count | None = 32) -> Dataset:

@@ -13,7 +13,7 @@ from blitz.parts.datasets.cache import Decoded, cached
 from blitz.parts.datasets.cache_home import LOG, home
 from blitz.parts.datasets.pictures import resize_blocks
 from blitz.parts.datasets.splits import Dataset
-from blitz.registry import Count
+from blitz.parts.registry import Count
 
 DIGITS = tuple("0123456789")
 FASHION = (

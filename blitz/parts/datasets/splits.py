@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from blitz.errors import BadInput
-from blitz.registry import Count, Fraction, Index, Positive
+from blitz.parts.registry import Count, Fraction, Index, Positive
 
 LOG = logging.getLogger("blitz")
 

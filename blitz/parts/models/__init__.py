@@ -8,7 +8,7 @@ from blitz.parts.models.vit import ViT
 from blitz.parts.models.weights import load_weights, starting_weights
 from blitz.parts.models.wide_resnet import WideResNet
 from blitz.parts.models.zoo import from_timm, from_torchvision
-from blitz.registry import Registry
+from blitz.parts.registry import Registry
 
 __all__ = ["MODELS", "load_weights", "starting_weights"]
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from blitz.registry import Count, Fraction
+from blitz.parts.registry import Count, Fraction
 
 
 class MLP(nn.Sequential):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from blitz.errors import BadInput
-from blitz.registry import Count, Fraction, Positive
+from blitz.parts.registry import Count, Fraction, Positive
 
 
 class ViT(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from blitz.errors import BadInput
-from blitz.state_files import Unreadable, misfits, read
+from blitz.training.state_files import Unreadable, misfits, read
 
 
 def starting_weights(model: nn.Module, find: Callable[[str], Path], *, weights: str | None = None) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from blitz.errors import BadInput
 from blitz.parts.models.cifar_resnet import he_normal
-from blitz.registry import Count, Fraction
+from blitz.parts.registry import Count, Fraction
 
 
 class WideResNet(nn.Module):

@@ -13,7 +13,7 @@ import psutil
 from blitz.errors import BadInput
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import KILLED, RUNNING, About
-from blitz.tracking import store
+from blitz.tracking import queries
 from blitz.tracking.sending import Busy, brief, sole_sender
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def settle(client: MlflowClient) -> None:
 
 def _running(client: MlflowClient) -> list[Run]:
     query = "attributes.status = 'RUNNING' and tags.record != ''"
-    found = store.pages(client.search_runs, experiment_ids=store.experiment_ids(client), filter_string=query)
+    found = queries.pages(client.search_runs, experiment_ids=queries.experiment_ids(client), filter_string=query)
     return [run for run in found if run.data.tags.keys() >= {"record", "host", "pid", "pid.started_at", "folder"}]
 
 
