@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from blitz.version import __version__
 
 if TYPE_CHECKING:
-    from blitz.config import compose as compose
+    from blitz.config.compose import compose as compose
     from blitz.errors import BadInput as BadInput
     from blitz.parts.augmentations import AUGMENTATIONS as AUGMENTATIONS
     from blitz.parts.datasets import DATASETS as DATASETS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from blitz.runner.run import run as run
 
 _HOMES = {
-    "compose": "blitz.config",
+    "compose": "blitz.config.compose",
     "run": "blitz.runner.run",
     "load_model": "blitz.runner.load",
     "BadInput": "blitz.errors",

@@ -117,8 +117,7 @@ def train(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
 
-    from blitz.composing_errors import COMPOSING_ERRORS
-    from blitz.config import (
+    from blitz.config.compose import (
         CONF,
         explained,
         offering_the_menu,
@@ -127,6 +126,7 @@ def train(arguments: list[str]) -> int:
         refuse_shadowed,
         refuse_without_effect,
     )
+    from blitz.config.hydra_errors import COMPOSING_ERRORS
 
     flags = _flags(arguments)
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
@@ -162,8 +162,8 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
     """One run, whose failures are told here: the objective and the exit code."""
     from hydra.core.hydra_config import HydraConfig
 
-    from blitz.config import as_typed, plain
-    from blitz.settings import check
+    from blitz.config.compose import as_typed, plain
+    from blitz.config.settings import check
     from blitz.tracking.writer import Writer
 
     try:

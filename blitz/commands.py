@@ -25,7 +25,7 @@ def options(group: str | None, name: str | None) -> None:
     """List the groups, the choices of GROUP, or the options of NAME in GROUP."""
     from rich.table import Table
 
-    from blitz.settings import menus
+    from blitz.config.settings import menus
     from blitz.terminal.text import Screen
 
     registries = menus()

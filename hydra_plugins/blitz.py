@@ -17,7 +17,7 @@ class BlitzSweeper(Sweeper):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from blitz.config import as_typed  # Hydra imports this file at every start
+        from blitz.config.compose import as_typed  # Hydra imports this file at every start
         from blitz.sweeps.sweeper import Asked, sweep
 
         return sweep(Asked(self.hydra_context, self.task_function, self.config, as_typed(arguments)))

@@ -24,8 +24,8 @@ import blitz
 import blitz.runner
 from blitz import cli
 from blitz.commands import VERBS
+from blitz.config.settings import check, menus
 from blitz.parts.models import MODELS
-from blitz.settings import check, menus
 from blitz.terminal.signals import Terminated
 
 Blitz = Callable[..., tuple[int, str, str]]

@@ -13,8 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from blitz.composing_errors import COMPOSING_ERRORS
-from blitz.config import CONF
+from blitz.config.compose import CONF
+from blitz.config.hydra_errors import COMPOSING_ERRORS
 from blitz.sweeps.composer import Composer
 
 OF_HYDRA = ["hydra.sweep.subdir=some", "hydra.job.config.override_dirname.item_sep=' '"]

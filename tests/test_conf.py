@@ -14,8 +14,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from blitz.cli import HELP
-from blitz.config import CONF, compose
-from blitz.settings import Settings, Tracking, menus
+from blitz.config.compose import CONF, compose
+from blitz.config.settings import Settings, Tracking, menus
 
 MENUS = menus()
 RECIPES = ("experiment", "debug")  # groups whose files change keys anywhere in a config

@@ -1,4 +1,4 @@
-"""blitz.config: overrides to checked settings, as the Python API and a menu's additions see it."""
+"""blitz.config.compose: overrides to checked settings, as the Python API and a menu's additions see it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import blitz
-from blitz.config import CONF, compose, refuse_shadowed
+from blitz.config.compose import CONF, compose, refuse_shadowed
+from blitz.config.recorded import change
+from blitz.config.settings import Settings, check, menus
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS
 from blitz.parts.registry import Count, Registry
-from blitz.recorded import change
-from blitz.settings import Settings, check, menus
 
 
 def problems(*overrides: str) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import blitz
+from blitz.config.settings import UNSAID, check
 from blitz.run_folder import provenance
 from blitz.runner import description
 from blitz.runner.build import Job, build
-from blitz.settings import UNSAID, check
 
 SMALL = ["data=digits", "data.limit=100", "batch_size=25", "device.threads=1"]
 

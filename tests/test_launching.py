@@ -11,13 +11,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from recorded import client
 
-from blitz.config import compose
+from blitz.config.compose import compose
+from blitz.config.recorded import RecordedDevice
+from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts import devices
-from blitz.recorded import RecordedDevice
 from blitz.run_folder.run_info import About
 from blitz.runner.build import device_of
-from blitz.settings import Settings
 from blitz.sweeps import launch
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.folder import FAILED, INTERRUPT, KILLED, STOP, Outcome, begin, write_outcome

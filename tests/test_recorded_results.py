@@ -164,7 +164,7 @@ def test_every_choice_that_training_depends_on_is_among_them():
             "augment": "none",
             "mix": "none",
         }
-        names = set(blitz.settings.menus()[group].names()) - {default.get(group)}
+        names = set(blitz.config.settings.menus()[group].names()) - {default.get(group)}
         assert names <= {text.partition("=")[2] for text in chosen if text.startswith(f"{group}=")}
 
 

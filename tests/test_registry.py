@@ -14,6 +14,7 @@ import pytest
 from annotated_types import Gt, Le
 from pydantic import BaseModel
 
+from blitz.config.settings import menus
 from blitz.errors import BadInput
 from blitz.parts.registry import (
     STRICT,
@@ -28,7 +29,6 @@ from blitz.parts.registry import (
     meanings,
     validate,
 )
-from blitz.settings import menus
 
 MENUS = menus()
 CHOICES = [(group, name) for group, registry in MENUS.items() for name in registry.names()]

@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 import blitz
+from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS
 from blitz.runner import build
-from blitz.settings import Settings
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.launch import runs_here

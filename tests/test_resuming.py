@@ -13,12 +13,12 @@ import torch
 from recorded import assert_the_store_has_all_of, client, journal, runs
 
 import blitz
+from blitz.config.settings import menus
 from blitz.errors import BadInput
 from blitz.run_folder.journal import is_result
 from blitz.runner import run as runner
 from blitz.runner.find import BEST, LAST, folder_of
 from blitz.runner.record import Record
-from blitz.settings import menus
 from blitz.training import checkpoint
 from blitz.training.loop import Learner, fit
 

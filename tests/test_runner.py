@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from recorded import artifacts, assert_the_store_has_all_of, client, journal, runs
 
 import blitz
+from blitz.config.settings import check
 from blitz.run_folder.run_info import About
 from blitz.runner.build import build
 from blitz.runner.run import Result
-from blitz.settings import check
 from blitz.terminal.progress import Display
 from blitz.tracking import model, store
 from blitz.tracking.writer import Writer

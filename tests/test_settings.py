@@ -1,4 +1,4 @@
-"""blitz.settings: a config checked as a whole, and its identity."""
+"""blitz.config.settings: a config checked as a whole, and its identity."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from blitz.config.settings import NOT_IN_DATA_HASH, NOT_IN_HASH, Settings, check, menus
 from blitz.errors import BadInput
-from blitz.settings import NOT_IN_DATA_HASH, NOT_IN_HASH, Settings, check, menus
 
 FINGERPRINT = "0123456789abcdef"
 

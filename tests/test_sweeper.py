@@ -33,10 +33,10 @@ from shell import blitz as command
 from shell import refused
 
 import blitz
-from blitz.recorded import read_config
+from blitz.config.recorded import read_config
+from blitz.config.settings import Settings
 from blitz.run_folder.run_info import About
 from blitz.runner import run as runner
-from blitz.settings import Settings
 from blitz.sweeps import sweeper
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, Outcome

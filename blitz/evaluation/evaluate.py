@@ -6,13 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from blitz.config.recorded import Provenance, change, read_config, refuse_missing_place, without_places
+from blitz.config.settings import Settings, check
 from blitz.errors import BadInput
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.parts.losses import LOSSES
-from blitz.recorded import Provenance, change, read_config, refuse_missing_place, without_places
 from blitz.runner.find import record_of
 from blitz.runner.load import Trained, trained
-from blitz.settings import Settings, check
 from blitz.training import loop
 from blitz.training.metrics import Evaluation
 

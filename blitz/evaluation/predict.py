@@ -11,12 +11,12 @@ from typing import NamedTuple
 import torch
 from PIL import UnidentifiedImageError
 
+from blitz.config.recorded import read_config, without_places
+from blitz.config.settings import check
 from blitz.errors import BadInput, in_one_line
 from blitz.parts.datasets import pictures
-from blitz.recorded import read_config, without_places
 from blitz.runner.find import record_of
 from blitz.runner.load import Trained, trained
-from blitz.settings import check
 from blitz.terminal.text import print_table
 from blitz.training import loop
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blitz.config.recorded import Provenance, change, read_config, read_provenance, refuse_missing_place, without_places
+from blitz.config.settings import Settings, check
 from blitz.errors import BadInput
-from blitz.recorded import Provenance, change, read_config, read_provenance, refuse_missing_place, without_places
 from blitz.reproduction.verdict import Results
 from blitz.run_folder.files import read_overrides
 from blitz.run_folder.run_info import RUNNING
 from blitz.runner.find import is_path
-from blitz.settings import Settings, check
 from blitz.tracking import health, queries
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import logging
 import shlex
 from collections.abc import Sequence
 
+from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.redaction import redact
@@ -22,7 +23,6 @@ from blitz.runner import run as runner
 from blitz.runner.build import device_of
 from blitz.runner.record import Record
 from blitz.runner.start import surroundings
-from blitz.settings import Settings
 from blitz.terminal.progress import Display
 from blitz.terminal.text import print_table, printable
 from blitz.tracking import queries, sending

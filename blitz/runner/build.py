@@ -14,6 +14,8 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from blitz.config.recorded import RecordedDevice
+from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.datasets import DATASETS, Dataset, Split, Splits, split
@@ -23,9 +25,7 @@ from blitz.parts.mixes import MIXES
 from blitz.parts.models import MODELS, starting_weights
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.parts.schedules import SCHEDULES
-from blitz.recorded import RecordedDevice
 from blitz.runner.find import weights_file
-from blitz.settings import Settings
 from blitz.training.batches import Augment, Batches, Mix, stream
 from blitz.training.classifier import Classifier
 from blitz.training.loop import Learner

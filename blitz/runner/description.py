@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from blitz.config.settings import NOT_IN_DATA_HASH, NOT_IN_HASH
 from blitz.parts.datasets import Dataset, Splits
 from blitz.parts.devices import Device
 from blitz.redaction import redact_command, redact_values
 from blitz.run_folder import provenance
 from blitz.runner.build import Job
-from blitz.settings import NOT_IN_DATA_HASH, NOT_IN_HASH
 from blitz.terminal.names import briefly
 from blitz.training.metrics import Evaluation
 from blitz.training.selection import Best

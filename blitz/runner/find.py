@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.run_folder.run_info import ABOUT, About, newest
-from blitz.settings import Settings
 from blitz.tracking import health, queries, store
 
 BEST, LAST = "checkpoints/best.pt", "checkpoints/last.pt"

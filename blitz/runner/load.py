@@ -10,13 +10,13 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
+from blitz.config.recorded import Provenance, read_provenance
+from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts.devices import Device
 from blitz.parts.models import MODELS
-from blitz.recorded import Provenance, read_provenance
 from blitz.runner.build import device_of
 from blitz.runner.find import BEST, RunRecord, weights_file
-from blitz.settings import Settings
 from blitz.training import checkpoint
 from blitz.training.batches import Batches
 from blitz.training.classifier import Classifier

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from blitz.config.recorded import Provenance, change, read_config, read_provenance
+from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, did_you_mean
 from blitz.parts.schedules import SCHEDULES
-from blitz.recorded import Provenance, change, read_config, read_provenance
 from blitz.redaction import redact
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import About
 from blitz.runner.build import Job, build
 from blitz.runner.find import BEST, LAST
-from blitz.settings import Settings, check
 from blitz.tracking import store
 from blitz.tracking.sending import Busy, sole_sender
 from blitz.training import checkpoint

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blitz.recorded import RecordedDevice
+from blitz.config.recorded import RecordedDevice
+from blitz.config.settings import Settings
 from blitz.redaction import redact, remember
 from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import About
@@ -18,7 +19,6 @@ from blitz.runner.find import pinned
 from blitz.runner.record import Record, recording
 from blitz.runner.resume import Earlier
 from blitz.runner.start import Opening, opened, reopened
-from blitz.settings import Settings
 from blitz.terminal.progress import Display, where_lines
 from blitz.terminal.signals import Interrupt, graceful
 from blitz.tracking import health, store

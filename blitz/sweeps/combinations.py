@@ -12,10 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.types import HydraContext
 
-from blitz.config import opened
+from blitz.config.compose import opened
+from blitz.config.settings import Sweep
 from blitz.errors import BadInput
 from blitz.redaction import redact
-from blitz.settings import Sweep
 from blitz.sweeps import points
 from blitz.terminal.names import briefly
 from blitz.terminal.text import in_a_line

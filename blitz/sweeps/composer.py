@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from blitz.composing_errors import COMPOSING_ERRORS
+from blitz.config.hydra_errors import COMPOSING_ERRORS
 
 
 class Composer:

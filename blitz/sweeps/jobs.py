@@ -11,12 +11,12 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from blitz.composing_errors import COMPOSING_ERRORS
-from blitz.config import explained, plain, with_id_as_text
+from blitz.config.compose import explained, plain, with_id_as_text
+from blitz.config.hydra_errors import COMPOSING_ERRORS
+from blitz.config.settings import Settings, Sweep, check
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.runner.find import is_path, pinned
-from blitz.settings import Settings, Sweep, check
 from blitz.sweeps.combinations import Combination, is_listed, parsed
 from blitz.sweeps.composer import Composer
 from blitz.terminal.names import title_of_job

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import provenance
@@ -18,7 +19,6 @@ from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import OBJECTIVE
 from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, About, process_tags, shortened, texts, this_process
 from blitz.runner import description, start
-from blitz.settings import Settings
 from blitz.sweeps.folder import Outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.plan import Plan

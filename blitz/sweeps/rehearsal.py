@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
+from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.runner import build
-from blitz.settings import Settings
 from blitz.sweeps.jobs import SweepJob, each_told
 
 Part = TypeVar("Part")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from blitz.comparison import report
 from blitz.comparison.rows import Comparison, Entry, compare
+from blitz.config.settings import Settings
 from blitz.redaction import redact, redact_values
 from blitz.run_folder import journal
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
-from blitz.settings import Settings
 from blitz.sweeps.folder import FAILED, FINISHED, NOT_STARTED, Outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.tracking import health

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
-from blitz.settings import Settings, check
 from blitz.sweeps import folder
 from blitz.sweeps.folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
 from blitz.terminal.signals import graceful

@@ -13,12 +13,12 @@ from typing import NamedTuple
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
+from blitz.config.settings import Settings
 from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
 from blitz.runner.run import tracking_store
-from blitz.settings import Settings
 from blitz.sweeps import jobs as planning
 from blitz.sweeps.combinations import combinations
 from blitz.sweeps.finished import finished

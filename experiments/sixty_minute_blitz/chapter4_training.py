@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.transforms import v2
 
+from blitz.config.settings import Settings
 from blitz.errors import BadInput, RunFailed
 from blitz.figures import canvas, one_run
 from blitz.parts.datasets import DATASETS
@@ -34,7 +35,6 @@ from blitz.parts.models import MODELS
 from blitz.run_folder import journal
 from blitz.run_folder.journal import JOURNAL
 from blitz.runner.build import Job, build
-from blitz.settings import Settings
 from blitz.training.loop import Progress, fit
 
 RECIPE = ("experiment=tutorial",)

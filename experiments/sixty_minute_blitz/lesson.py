@@ -23,10 +23,10 @@ import torch
 from shown_code import call_under_way, caller, parsed, statements_after, text_of
 
 import blitz
+from blitz.config.settings import Settings
 from blitz.errors import BadInput, RunFailed, in_one_line
 from blitz.parts.devices import Device
 from blitz.runner.build import device_of
-from blitz.settings import Settings
 
 T = TypeVar("T")
 

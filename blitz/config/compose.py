@@ -17,13 +17,13 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from blitz.composing_errors import COMPOSING_ERRORS, reworded
+from blitz.config.hydra_errors import COMPOSING_ERRORS, reworded
+from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, did_you_mean, nearest
-from blitz.settings import Settings, check
 
 # In a checkout `conf/` stands beside the package, in a wheel inside it.
-_HERE = Path(__file__).resolve().parent
-CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
 OF_IDS = ("model.weights", "sweep.resume")  # keys that take the start of a run's id
 NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
@@ -178,7 +178,7 @@ def _groups(config_dir: str | None) -> set[str]:
 
 
 def _choices(group: str, config_dir: str | None) -> set[str]:
-    from blitz.settings import menus
+    from blitz.config.settings import menus
 
     folders = [CONF] + ([Path(config_dir)] if config_dir else [])
     with_yaml = {file.stem for parent in folders for file in (parent / group).glob("*.yaml")}
@@ -248,7 +248,7 @@ def _offered(missing: str) -> bool:
     """Whether `group/name` stands on a menu; if so, its YAML is in Hydra's ConfigStore now."""
     from inspect import Parameter
 
-    from blitz.settings import menus
+    from blitz.config.settings import menus
 
     group, _, name = missing.removesuffix(".yaml").rpartition("/")
     registry = menus().get(group)

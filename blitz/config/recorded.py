@@ -12,9 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from yaml import YAMLError
 
+from blitz.config.settings import NOT_IN_DATA_HASH, Settings
 from blitz.errors import BadInput, in_one_line
 from blitz.parts.registry import Count
-from blitz.settings import NOT_IN_DATA_HASH, Settings
 
 # What people say of a run: texts that nothing is computed from. Nothing in a recorded config is ever resolved.
 WORDS = ("name", "tags", "notes")
@@ -131,7 +131,7 @@ def _replace(config: dict[str, Any], text: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser  # a run itself does without Hydra
     from hydra.errors import HydraException
 
-    from blitz.config import with_id_as_text
+    from blitz.config.compose import with_id_as_text
 
     try:
         override = OverridesParser.create().parse_override(with_id_as_text(text))
