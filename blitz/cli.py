@@ -119,10 +119,10 @@ def train(arguments: list[str]) -> int:
 
     from blitz.config.compose import (
         CONF,
+        as_hydra_job_overrides,
+        as_hydra_overrides,
         explained,
         offering_the_menu,
-        opened,
-        opened_for_jobs,
         refuse_shadowed,
         refuse_without_effect,
     )
@@ -130,7 +130,7 @@ def train(arguments: list[str]) -> int:
 
     flags = _flags(arguments)
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
-    overrides = opened_for_jobs(flags.overrides) if multirun else opened(flags.overrides)
+    overrides = as_hydra_job_overrides(flags.overrides) if multirun else as_hydra_overrides(flags.overrides)
     refuse_without_effect(flags.overrides, multirun)
     if flags.config_dir is not None:
         refuse_shadowed(flags.config_dir)
@@ -154,7 +154,7 @@ def train(arguments: list[str]) -> int:
     except COMPOSING_ERRORS as error:
         if code:  # of a sweeper that has found no job that did not fail, which has been told
             return code
-        raise explained(opened(flags.overrides), error, flags.config_dir, multirun) from None
+        raise explained(as_hydra_overrides(flags.overrides), error, flags.config_dir, multirun) from None
     return code
 
 

@@ -18,9 +18,9 @@ class BlitzSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from blitz.config.compose import as_typed  # Hydra imports this file at every start
-        from blitz.sweeps.sweeper import Asked, sweep
+        from blitz.sweeps.sweeper import SweepRequest, sweep
 
-        return sweep(Asked(self.hydra_context, self.task_function, self.config, as_typed(arguments)))
+        return sweep(SweepRequest(self.hydra_context, self.task_function, self.config, as_typed(arguments)))
 
 
 node = {"_target_": "hydra_plugins.blitz.BlitzSweeper"}

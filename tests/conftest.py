@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import Server
+from support.processes import Server
 
 from blitz.tracking import store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from blitz.comparison.rows import TITLE, Comparison, Entry, is_measured, is_share
+from blitz.comparison.rows import TITLE, ComparedRun, Comparison, is_measured, is_share
 from blitz.errors import BadInput
 from blitz.run_folder.journal import OBJECTIVE
 from blitz.tracking import health
@@ -31,7 +31,7 @@ def save(comparison: Comparison, file: str, uri: str | None) -> None:
         raise BadInput(f"--plot={file}: drawn are accuracies; name one first: --metric {OBJECTIVE}")
     client = health.connect(uri)
 
-    def curve(entry: Entry) -> list[tuple[int, float]]:
+    def curve(entry: ComparedRun) -> list[tuple[int, float]]:
         if entry.run_id is None or metric not in entry.metrics:
             return []
         return sorted((point.step, measured(point.value)) for point in client.get_metric_history(entry.run_id, metric))

@@ -24,7 +24,7 @@ LOWER_IS_BETTER = ("loss", "time", "error", "gap", "mse", "mae", "nll", "perplex
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedRun:
     """One run, as it is compared."""
 
     run_id: str | None
@@ -56,10 +56,10 @@ class Row:
     """Runs that differ in their seed alone, or one by itself."""
 
     values: Mapping[str, str]
-    entries: tuple[Entry, ...]  # one a seed
+    entries: tuple[ComparedRun, ...]  # one a seed
 
     @cached_property
-    def finished(self) -> list[Entry]:
+    def finished(self) -> list[ComparedRun]:
         return [entry for entry in self.entries if entry.status == FINISHED]
 
     def estimate(self, metric: str) -> Estimate | None:
@@ -78,7 +78,7 @@ class Row:
         seconds = [entry.seconds for entry in self.finished if entry.seconds is not None]
         return sum(seconds) / len(seconds) if seconds else None
 
-    def best(self, metric: str) -> Entry:
+    def best(self, metric: str) -> ComparedRun:
         """The run that came out best in this metric; the first one where none did."""
         measured = [entry for entry in self.finished if is_measured(entry.metrics.get(metric, math.nan))]
         return max(measured, key=lambda entry: sign(metric) * entry.metrics[metric], default=self.entries[0])
@@ -142,14 +142,14 @@ def name_of(row: Row, comparison: Comparison) -> str:
 
 
 def compare(
-    entries: Sequence[Entry], metrics: Sequence[str], *, fold: bool = True, all_keys: bool = False
+    entries: Sequence[ComparedRun], metrics: Sequence[str], *, fold: bool = True, all_keys: bool = False
 ) -> Comparison:
     """Seeds are folded and values that are the same everywhere left out, unless it is asked for otherwise."""
     kept, notes = _one_a_seed(entries) if fold else (list(entries), [])
     keys = list(dict.fromkeys(key for entry in kept for key in entry.values))
     if not all_keys:
         keys = [key for key in keys if len({entry.values.get(key, "") for entry in kept}) > 1]
-    groups: dict[object, list[Entry]] = {}
+    groups: dict[object, list[ComparedRun]] = {}
     for number, entry in enumerate(kept):
         groups.setdefault(_identity(entry) if fold else number, []).append(entry)
     rows = [Row(members[0].values, tuple(members)) for members in groups.values()]
@@ -181,13 +181,13 @@ def _without_a_number(rows: Iterable[Row], metrics: Iterable[str]) -> list[str]:
     return notes
 
 
-def _identity(entry: Entry) -> tuple[object, ...]:
+def _identity(entry: ComparedRun) -> tuple[object, ...]:
     return (entry.group, *sorted(entry.values.items()))
 
 
-def _one_a_seed(entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
+def _one_a_seed(entries: Iterable[ComparedRun]) -> tuple[list[ComparedRun], list[str]]:
     """Of runs with the same values and the same seed the first that finished: the others are no further seeds."""
-    found: dict[object, Entry] = {}
+    found: dict[object, ComparedRun] = {}
     repeated = attempts = 0
     for entry in entries:
         key = (_identity(entry), entry.seed)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blitz.comparison.packages import DIGEST, packages_that_differ
-from blitz.comparison.rows import ID_LENGTH, Comparison, Entry, compare
+from blitz.comparison.rows import ID_LENGTH, ComparedRun, Comparison, compare
 from blitz.errors import BadInput, did_you_mean
 from blitz.redaction import redact, redact_values
 from blitz.run_folder.journal import OBJECTIVE
@@ -109,7 +109,7 @@ def _known(metrics: Sequence[str], runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(metrics))
 
 
-def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> Entry:
+def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> ComparedRun:
     params, tags, info = run.data.params, run.data.tags, run.info
     values = {key: value for key, value in params.items() if key != "seed"}
     if "epochs" in tags:  # of a run that was extended
@@ -124,7 +124,7 @@ def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> Entry:
     group = tags.get("group_hash", "" if "seed" in params else info.run_id)
     name, seed = redact(str(info.run_name)), params.get("seed", "")
     metrics, seconds = run.data.metrics, queries.seconds(run)
-    return Entry(info.run_id, name, seed, values, metrics, seconds, info.status, group, _title(name, params))
+    return ComparedRun(info.run_id, name, seed, values, metrics, seconds, info.status, group, _title(name, params))
 
 
 def _title(name: str, params: Mapping[str, str]) -> str:
@@ -135,7 +135,7 @@ def _title(name: str, params: Mapping[str, str]) -> str:
     return " ".join(words) if not all("=" in word for word in words) else ""
 
 
-def _without_what_goes_without_saying(entries: Sequence[Entry]) -> list[Entry]:
+def _without_what_goes_without_saying(entries: Sequence[ComparedRun]) -> list[ComparedRun]:
     """Without what is the same in all runs that tell it: other programs' runs do not tell it, which is no difference.
 
     Nor the fingerprint of the data where the options of the data say it all.
@@ -148,7 +148,7 @@ def _without_what_goes_without_saying(entries: Sequence[Entry]) -> list[Entry]:
     return [replace(entry, values=values) for entry, values in zip(entries, kept, strict=True)]
 
 
-def _follows_from_options(entries: Sequence[Entry]) -> bool:
+def _follows_from_options(entries: Sequence[ComparedRun]) -> bool:
     """Whether no two runs with the same options of the data had other data."""
     by_options: dict[frozenset[tuple[str, str]], set[str]] = {}
     for entry in entries:

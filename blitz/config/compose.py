@@ -38,14 +38,14 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
     Raises BadInput, which tells all mistakes together.
     """
     refuse_without_effect(overrides)
-    overrides = opened(overrides)
+    overrides = as_hydra_overrides(overrides)
     try:
         return check(plain(offering_the_menu(lambda: _composed(overrides))))
     except COMPOSING_ERRORS as error:
         raise explained(overrides, error) from None
 
 
-def opened(overrides: Iterable[str]) -> list[str]:
+def as_hydra_overrides(overrides: Iterable[str]) -> list[str]:
     """Overrides as Hydra takes them: a tag may have any name, where Hydra wants new keys marked; an id is text."""
     return [
         f"++{override}" if override.startswith(("tags.", "tags=")) else with_id_as_text(override)
@@ -59,7 +59,7 @@ def with_id_as_text(override: str) -> str:
     return key + equals + NUMBER.sub(r"'\g<0>'", value) if key.lstrip("+") in OF_IDS else override
 
 
-def opened_for_jobs(overrides: Iterable[str]) -> list[str]:
+def as_hydra_job_overrides(overrides: Iterable[str]) -> list[str]:
     """The same for the config that Hydra composes before those of a sweep's jobs: the parts in it are not theirs, and
     would refuse an option that they lack.
     """
@@ -73,7 +73,7 @@ def opened_for_jobs(overrides: Iterable[str]) -> list[str]:
         except HydraException:
             return False
 
-    return [f"++{text}" if is_an_option(text) else text for text in opened(overrides)]
+    return [f"++{text}" if is_an_option(text) else text for text in as_hydra_overrides(overrides)]
 
 
 def as_typed(overrides: Iterable[str]) -> list[str]:

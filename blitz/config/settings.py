@@ -116,7 +116,7 @@ class Settings(BaseModel):
     tags: dict[str, str] = {}
     notes: str | None = None
 
-    def record(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """As plain values, in the order of the fields: what `config.yaml` holds."""
         return self.model_dump(mode="json")
 
@@ -147,7 +147,7 @@ class Settings(BaseModel):
         return _digest({**self._identity(), "seed": None}, data_fingerprint)
 
     def _identity(self) -> dict[str, Any]:
-        identity = {key: value for key, value in self.record().items() if key not in NOT_IN_HASH}
+        identity = {key: value for key, value in self.as_dict().items() if key not in NOT_IN_HASH}
         identity["data"] = {key: value for key, value in self.data.items() if key not in NOT_IN_DATA_HASH}
         return identity
 

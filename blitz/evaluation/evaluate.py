@@ -90,7 +90,7 @@ def _changed(recorded: Settings, overrides: Sequence[str], data: str | None) -> 
             problems.append(f"{text}: a model keeps the mean and std that it was trained with")
     if problems:
         raise BadInput(*problems)
-    config = recorded.record() | {"early_stopping": None}  # nothing is trained that could do without validation
+    config = recorded.as_dict() | {"early_stopping": None}  # nothing is trained that could do without validation
     if data is not None:
         config["data"] = {"name": data}
     settings = check(change(config, overrides))

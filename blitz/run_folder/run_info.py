@@ -28,7 +28,7 @@ ENDINGS = ("ended", "error", "traceback")  # tags that tell how a run ended
 
 
 @dataclass(frozen=True)
-class About:
+class RunInfo:
     """Everything that MLflow is told of a run but its metrics and files."""
 
     record: str  # unique: finds the MLflow run again where its id never came back
@@ -46,7 +46,7 @@ class About:
     ended_at: int | None = None
 
     @classmethod
-    def load(cls, folder: Path) -> About:
+    def load(cls, folder: Path) -> RunInfo:
         """Raises BadInput for a folder that holds no run's record."""
         try:
             return cls.of((folder / ABOUT).read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ class About:
             raise BadInput(f"{folder}: not the folder of a run; {reason}") from None
 
     @classmethod
-    def of(cls, text: str) -> About:
+    def of(cls, text: str) -> RunInfo:
         return cls(**json.loads(text))
 
     def save(self, folder: Path) -> None:
@@ -70,30 +70,30 @@ class About:
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
 
-    def ended(self, status: str, tags: Mapping[str, str], milliseconds: int | None = None) -> About:
+    def ended(self, status: str, tags: Mapping[str, str], milliseconds: int | None = None) -> RunInfo:
         """The same run after its end, now or at that time."""
         now = time.time_ns() // 1_000_000
         return replace(self, status=status, ended_at=milliseconds or now, tags={**self.tags, **tags})
 
-    def going_on(self, tags: Mapping[str, str]) -> About:
+    def going_on(self, tags: Mapping[str, str]) -> RunInfo:
         """The same run, trained by this process from now on."""
         kept = {tag: text for tag, text in self.tags.items() if tag not in ENDINGS}
         return replace(self, status=RUNNING, ended_at=None, tags={**kept, **tags}, **this_process())
 
 
-def newest(folders: Iterable[Path], is_wanted: Callable[[About], bool] = lambda about: True) -> Path | None:
+def newest(folders: Iterable[Path], is_wanted: Callable[[RunInfo], bool] = lambda about: True) -> Path | None:
     """Of the runs that are wanted the folder of the one that was begun last; a damaged record is passed over."""
     begun: dict[Path, int] = {}
     for folder in folders:
         with contextlib.suppress(BadInput):
-            about = About.load(folder)
+            about = RunInfo.load(folder)
             if is_wanted(about):
                 begun[folder] = about.started_at
     return max(begun, key=begun.__getitem__, default=None)
 
 
 def this_process() -> dict[str, Any]:
-    """Which process trains a run, as `About` has it."""
+    """Which process trains a run, as `RunInfo` has it."""
     process = psutil.Process()
     return {"host": platform.node(), "pid": process.pid, "pid_started_at": process.create_time()}
 

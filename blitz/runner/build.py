@@ -34,7 +34,7 @@ logger = logging.getLogger("blitz")
 
 
 @dataclass(frozen=True)
-class Job:
+class Setup:
     """Everything that a config asks for, built and ready to train."""
 
     settings: Settings
@@ -50,7 +50,7 @@ class Job:
     mix: Mix
 
 
-def build(settings: Settings, before: RecordedDevice | None = None) -> Job:
+def build(settings: Settings, before: RecordedDevice | None = None) -> Setup:
     """Device, data, model and all that trains it, in this order; makes no folder.
 
     `before`: the device of the run that is repeated or gone on with.
@@ -86,7 +86,7 @@ def build(settings: Settings, before: RecordedDevice | None = None) -> Job:
     def batches(part: Split, batch_size: int) -> Batches:
         return Batches(part.images, part.labels, batch_size, device.torch, classifier.normalise, device.channels_last)
 
-    return Job(
+    return Setup(
         settings, dataset, splits, device, classifier, learner,
         train=batches(splits.train, settings.batch_size),
         validation=batches(splits.validation, settings.eval_batch_size) if splits.validation else None,

@@ -13,7 +13,7 @@ from blitz.parts.datasets import Dataset, Splits
 from blitz.parts.devices import Device
 from blitz.redaction import redact_command, redact_values
 from blitz.run_folder import provenance
-from blitz.runner.build import Job
+from blitz.runner.build import Setup
 from blitz.terminal.names import briefly
 from blitz.training.metrics import Evaluation
 from blitz.training.selection import Best
@@ -24,29 +24,29 @@ RECIPES = ("experiment", "debug")
 UNNAMED = (*NOT_IN_HASH, *(f"data.{key}" for key in NOT_IN_DATA_HASH))
 
 
-def introduction(job: Job) -> list[str]:
-    splits, dataset = job.splits, job.dataset
+def introduction(setup: Setup) -> list[str]:
+    splits, dataset = setup.splits, setup.dataset
     channels, height, width = splits.train.images.shape[1:]
     held_out = f"{len(splits.validation.labels):,} validation, " if splits.validation else "no validation, "
     lines = [
         f"data     {dataset.name}: {len(splits.train.labels):,} training, {held_out}{len(splits.test.labels):,} test "
         f"images of {channels} x {height} x {width}, {len(dataset.classes)} classes",
-        f"model    {job.settings.model['name']}: {_num_parameters(job):,} parameters",
-        f"device   {job.device.describe()}",
+        f"model    {setup.settings.model['name']}: {_num_parameters(setup):,} parameters",
+        f"device   {setup.device.describe()}",
     ]
-    if step := job.learner.step:
-        lines.append(f"resume   after {job.learner.epoch} of {job.settings.epochs} epochs, at step {step:,}")
+    if step := setup.learner.step:
+        lines.append(f"resume   after {setup.learner.epoch} of {setup.settings.epochs} epochs, at step {step:,}")
     return lines
 
 
-def name(job: Job, overrides: Sequence[str]) -> str:
+def name(setup: Setup, overrides: Sequence[str]) -> str:
     """As the user gave it, or made of what was overridden: the MLflow UI shows its first words."""
-    if own := job.settings.name or job.settings.sweep.label:
+    if own := setup.settings.name or setup.settings.sweep.label:
         return own
     pairs = [override.lstrip("+~").partition("=") for override in overrides]
     recipes = [value for key, _, value in pairs if key in RECIPES]
     told = briefly(f"{key}{sign}{value}" for key, sign, value in pairs if key not in RECIPES and not is_unnamed(key))
-    text = " ".join(filter(None, [told, *recipes])) or f"{job.settings.model['name']} on {job.dataset.name}"
+    text = " ".join(filter(None, [told, *recipes])) or f"{setup.settings.model['name']} on {setup.dataset.name}"
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 2] + " …"
 
 
@@ -55,19 +55,19 @@ def is_unnamed(key: str) -> bool:
     return any(key == unnamed or key.startswith(f"{unnamed}.") for unnamed in UNNAMED)
 
 
-def tags(job: Job, overrides: Sequence[str], facts: Mapping[str, Any], folder: Path) -> dict[str, str]:
+def tags(setup: Setup, overrides: Sequence[str], facts: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """What a person filters runs by, and what the MLflow UI shows beside them."""
-    settings, fingerprint = job.settings, job.dataset.fingerprint
+    settings, fingerprint = setup.settings, setup.dataset.fingerprint
     found = provenance.tags(facts)
     return {
         **found,
-        "device": str(job.device.torch),
-        "precision": job.device.precision,
+        "device": str(setup.device.torch),
+        "precision": setup.device.precision,
         "data.fingerprint": fingerprint,
-        **hashes(job),
+        **hashes(setup),
         "folder": str(folder.absolute()),
         **source_tags(found, command(overrides)),
-        "mlflow.note.content": note(job, overrides, facts["code"], folder, ""),
+        "mlflow.note.content": note(setup, overrides, facts["code"], folder, ""),
         **settings.tags,
     }
 
@@ -83,8 +83,8 @@ def source_tags(found: Mapping[str, str], command: str) -> dict[str, str]:
     }
 
 
-def hashes(job: Job) -> dict[str, str]:
-    settings, fingerprint = job.settings, job.dataset.fingerprint
+def hashes(setup: Setup) -> dict[str, str]:
+    settings, fingerprint = setup.settings, setup.dataset.fingerprint
     return {"config_hash": settings.config_hash(fingerprint), "group_hash": settings.group_hash(fingerprint)}
 
 
@@ -96,7 +96,7 @@ def command(overrides: Sequence[str]) -> str:
 
 
 def note(
-    job: Job,
+    setup: Setup,
     overrides: Sequence[str],
     code: Mapping[str, Any],
     folder: Path,
@@ -104,15 +104,15 @@ def note(
     run_id: str | None = None,
 ) -> str:
     """Markdown: what the run was, what came out, and how to repeat it."""
-    settings = job.settings
+    settings = setup.settings
     steps = f"{settings.epochs} epoch{'s' * (settings.epochs > 1)} of batches of {settings.batch_size}"
     what = (
-        f"{settings.model['name']} ({_num_parameters(job):,} parameters) on {job.dataset.name} "
-        f"({len(job.splits.train):,} training images), {settings.optimizer['name']}, {steps}, seed {settings.seed}; "
-        f"{job.device.describe()}."
+        f"{settings.model['name']} ({_num_parameters(setup):,} parameters) on {setup.dataset.name} "
+        f"({len(setup.splits.train):,} training images), {settings.optimizer['name']}, {steps}, seed {settings.seed}; "
+        f"{setup.device.describe()}."
     )
     own = [override for override in overrides if not override.lstrip("+").startswith(("notes=", "device.threads="))]
-    commands = [command([*own, f"device.threads={job.device.threads}"])]
+    commands = [command([*own, f"device.threads={setup.device.threads}"])]
     if code["commit"]:
         commands.insert(0, f"git checkout {code['commit']}")
         if code["dirty"]:
@@ -129,14 +129,14 @@ def outcome(test: Evaluation, best: Best, validated: bool) -> str:
     return f"**{test.accuracy:.2%} test accuracy** with the weights of epoch {best.epoch} ({chosen})."
 
 
-def about_model(job: Job) -> dict[str, Any]:
+def about_model(setup: Setup) -> dict[str, Any]:
     """What `load_model` builds the model from."""
     return {
-        "model": redact_values({**job.settings.model, "weights": None}),
-        "classes": list(job.dataset.classes),
-        "input_shape": list(job.splits.train.images.shape[1:]),
-        "mean": list(job.splits.mean),
-        "std": list(job.splits.std),
+        "model": redact_values({**setup.settings.model, "weights": None}),
+        "classes": list(setup.dataset.classes),
+        "input_shape": list(setup.splits.train.images.shape[1:]),
+        "mean": list(setup.splits.mean),
+        "std": list(setup.splits.std),
     }
 
 
@@ -165,5 +165,5 @@ def about_device(device: Device) -> dict[str, Any]:
     }
 
 
-def _num_parameters(job: Job) -> int:
-    return sum(parameter.numel() for parameter in job.learner.model.parameters())
+def _num_parameters(setup: Setup) -> int:
+    return sum(parameter.numel() for parameter in setup.learner.model.parameters())

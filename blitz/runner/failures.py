@@ -9,20 +9,20 @@ from pathlib import Path
 import torch
 
 from blitz.errors import BadInput, RunFailed
-from blitz.runner.build import Job
+from blitz.runner.build import Setup
 from blitz.runner.find import LAST
 
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
-def in_our_words(error: Exception, job: Job, folder: Path, epochs: int) -> Exception | None:
+def in_our_words(error: Exception, setup: Setup, folder: Path, epochs: int) -> Exception | None:
     """The same with what the user can do about it, for errors of which that is known.
 
     `epochs`: so many are finished.
     """
-    size = job.settings.batch_size
+    size = setup.settings.batch_size
     if isinstance(error, torch.OutOfMemoryError):
-        return BadInput(_out_of_memory(job, error))
+        return BadInput(_out_of_memory(setup, error))
     if "Expected more than 1 value per channel" in str(error):
         return BadInput(
             f"batch_size={size}: leaves a batch of one image, too few for batch normalisation; choose another size"
@@ -35,8 +35,8 @@ def in_our_words(error: Exception, job: Job, folder: Path, epochs: int) -> Excep
     return None
 
 
-def _out_of_memory(job: Job, error: torch.OutOfMemoryError) -> str:
-    settings, device = job.settings, job.device.torch
+def _out_of_memory(setup: Setup, error: torch.OutOfMemoryError) -> str:
+    settings, device = setup.settings, setup.device.torch
     # By where it was raised: a model that is averaged stays in training mode while the averaged one is evaluated.
     if any(frame.name == "evaluate" for frame in traceback.extract_tb(error.__traceback__)):
         asked, key, size = "eval_batch_size", "eval_batch_size", settings.eval_batch_size

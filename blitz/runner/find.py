@@ -12,13 +12,13 @@ from typing import NamedTuple
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact
-from blitz.run_folder.run_info import ABOUT, About, newest
+from blitz.run_folder.run_info import ABOUT, RunInfo, newest
 from blitz.tracking import health, queries, store
 
 BEST, LAST = "checkpoints/best.pt", "checkpoints/last.pt"
 
 
-class RunRecord(NamedTuple):
+class FoundRun(NamedTuple):
     """A run whose record can be read."""
 
     name: str  # its whole id, or the folder as it was named
@@ -26,12 +26,12 @@ class RunRecord(NamedTuple):
 
 
 @contextmanager
-def record_of(run: str, uri: str | None = None) -> Iterator[RunRecord]:
+def record_of(run: str, uri: str | None = None) -> Iterator[FoundRun]:
     """The record of a run, in its folder or in the store by its id; what was fetched is gone afterwards."""
     if is_path(run):
         if not Path(run).is_dir():
             raise BadInput(f"{run}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
-        yield RunRecord(run, lambda name: _in_folder(run, name))
+        yield FoundRun(run, lambda name: _in_folder(run, name))
         return
     client = health.connect(uri)
     found = queries.find(client, run)
@@ -52,7 +52,7 @@ def record_of(run: str, uri: str | None = None) -> Iterator[RunRecord]:
             return path
 
         try:
-            yield RunRecord(run_id, fetched)
+            yield FoundRun(run_id, fetched)
         except BadInput as error:
             problems = error.problems
             for path, name in shown.items():
@@ -96,7 +96,7 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
     Raises BadInput where that is not here.
     """
     if Path(wanted).is_dir():
-        About.load(Path(wanted))
+        RunInfo.load(Path(wanted))
         return Path(wanted)
     if is_path(wanted):
         raise BadInput(f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
@@ -107,11 +107,11 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
         if newest is None:
             raise
         return newest
-    if newest is not None and About.load(newest).started_at > run.info.start_time:
+    if newest is not None and RunInfo.load(newest).started_at > run.info.start_time:
         return newest
     tags = run.data.tags
     folder = Path(tags.get("folder", ""))
-    if not (folder / ABOUT).exists() or About.load(folder).record != tags.get("record"):
+    if not (folder / ABOUT).exists() or RunInfo.load(folder).record != tags.get("record"):
         raise BadInput(
             f"{wanted}: the folder of run {run.info.run_id} with its checkpoints, {folder} on {tags.get('host')}, is "
             "not here; name a copy of it: blitz resume DIR"
@@ -122,7 +122,7 @@ def folder_of(wanted: str, uri: str | None = None) -> Path:
 def _newest_here(uri: str | None) -> Path | None:
     """The folder in ./runs of the newest run that was started on this host, in the store `uri` where that is given."""
 
-    def is_mine(about: About) -> bool:
+    def is_mine(about: RunInfo) -> bool:
         return about.host == platform.node() and (uri is None or about.store == redact(store.resolve(uri)))
 
     return newest((path.parent for path in Path("runs").glob(f"*/{ABOUT}")), is_mine)

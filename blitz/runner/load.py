@@ -16,7 +16,7 @@ from blitz.errors import BadInput
 from blitz.parts.devices import Device
 from blitz.parts.models import MODELS
 from blitz.runner.build import device_of
-from blitz.runner.find import BEST, RunRecord, weights_file
+from blitz.runner.find import BEST, FoundRun, weights_file
 from blitz.training import checkpoint
 from blitz.training.batches import Batches
 from blitz.training.classifier import Classifier
@@ -87,7 +87,7 @@ class Trained:
         return Batches(images, labels, size, device.torch, self.classifier.normalise, device.channels_last)
 
 
-def trained(record: RunRecord, settings: Settings) -> Trained:
+def trained(record: FoundRun, settings: Settings) -> Trained:
     """Raises BadInput where the record lacks something, or is damaged."""
     provenance = read_provenance(record.file("provenance.json"))
     classifier, input_shape = restored(record.file(BEST))

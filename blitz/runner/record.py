@@ -14,10 +14,10 @@ from blitz.run_folder.files import add_result, log_file
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.run_folder.run_info import TAG_LENGTH, shortened
 from blitz.runner import description
-from blitz.runner.build import Job
+from blitz.runner.build import Setup
 from blitz.runner.failures import in_our_words
 from blitz.runner.find import BEST, LAST
-from blitz.runner.start import Opening
+from blitz.runner.start import RunStart
 from blitz.runner.system_metrics import Sampler
 from blitz.sweeps import folder
 from blitz.terminal.progress import lines_of_test
@@ -33,8 +33,8 @@ logger = logging.getLogger("blitz")
 class Record:
     """One run's folder and its MLflow run. Nothing in it waits for MLflow before the end."""
 
-    def __init__(self, job: Job, recorder: Recorder) -> None:
-        self.job = job
+    def __init__(self, setup: Setup, recorder: Recorder) -> None:
+        self.setup = setup
         self.recorder = recorder
         self.folder = recorder.folder
         self.history: list[dict[str, float]] = []  # the metrics of each epoch, and its number as `epoch`
@@ -45,7 +45,7 @@ class Record:
         self.test: Evaluation | None = None
         self.missing = ""  # what MLflow lacks at the end
         self._final: dict[str, float] = {}  # the last value of each metric
-        every = job.settings.tracking.step_loss
+        every = setup.settings.tracking.step_loss
         self._windows = WindowMeans(every) if every else None
 
     @property
@@ -54,7 +54,7 @@ class Record:
 
     def begin(self) -> None:
         """Record what training starts from."""
-        self.weights["initial"] = checkpoint.fingerprint(self.job.learner.model.state_dict())
+        self.weights["initial"] = checkpoint.fingerprint(self.setup.learner.model.state_dict())
 
     def go_on(self, state: Mapping[str, Any], selection: Selection) -> None:
         """Take up the record where the checkpoint `state` was saved."""
@@ -65,7 +65,7 @@ class Record:
         if self._windows is not None:
             self._windows.load_state_dict(state["windows"])
         self.weights = dict(state["weights"])
-        learner = self.job.learner
+        learner = self.setup.learner
         if selection.best is not None and selection.best.epoch == learner.epoch and not learner.epoch_step:
             self._save_best()  # the run was killed between its two checkpoints
 
@@ -85,12 +85,12 @@ class Record:
         With what was evaluated comes the best of it so far, the one figure that runs are ranked by.
         """
         metrics = dict(result.metrics)
-        if selection.best is not None and (result.validation is not None or self.job.validation is None):
+        if selection.best is not None and (result.validation is not None or self.setup.validation is None):
             metrics[OBJECTIVE] = selection.best.accuracy
         self.history.append({"epoch": result.epoch, **metrics})
         self._log(metrics, result.epoch)
         if best:
-            self.weights["best"] = checkpoint.fingerprint(self.job.learner.evaluated.state_dict())
+            self.weights["best"] = checkpoint.fingerprint(self.setup.learner.evaluated.state_dict())
         self.save_state(selection)
         if best:  # after the state, from which it can be made again
             self._save_best()
@@ -98,7 +98,7 @@ class Record:
     def save_state(self, selection: Selection) -> None:
         """Save everything that training needs to go on from here, be it within an epoch."""
         self.recorder.flush()
-        state = checkpoint.snapshot(self.job.learner)
+        state = checkpoint.snapshot(self.setup.learner)
         self.weights["last"] = checkpoint.fingerprint({key: state[key] for key in ("model", "average")})
         about = {
             "record": self.recorder.about.record,
@@ -110,14 +110,14 @@ class Record:
         checkpoint.save({**state, **about}, self.last)
 
     def _save_best(self) -> None:
-        state = checkpoint.weights(self.job.learner)
-        checkpoint.save({**state, "about": description.about_model(self.job)}, self.best)
+        state = checkpoint.weights(self.setup.learner)
+        checkpoint.save({**state, "about": description.about_model(self.setup)}, self.best)
 
     def tested(self, test: Evaluation, best: Best) -> None:
         """Record what the best weights make of the test images, in figures and pictures, and the model if wanted."""
-        settings = self.job.settings
+        settings = self.setup.settings
         self._log({"test/loss": test.loss, "test/accuracy": test.accuracy, "test/top5": test.top5}, best.epoch)
-        per_class = list(zip(self.job.dataset.classes, test.per_class, strict=True))
+        per_class = list(zip(self.setup.dataset.classes, test.per_class, strict=True))
         for line in lines_of_test(test.accuracy, test.top5, test.loss, per_class):
             logger.info("%s", line)
         self.tested_epoch, self.test = best, test
@@ -129,8 +129,8 @@ class Record:
     def outcome(self, status: str) -> str:
         """In words, for the note of a run that has ended."""
         if self.tested_epoch is not None and self.test is not None:
-            return description.outcome(self.test, self.tested_epoch, self.job.validation is not None)
-        done, epochs = self.job.learner.epoch, self.job.settings.epochs
+            return description.outcome(self.test, self.tested_epoch, self.setup.validation is not None)
+        done, epochs = self.setup.learner.epoch, self.setup.settings.epochs
         return f"It ended as {status}, after {done} of {epochs} epochs."
 
     def result(self) -> dict[str, Any]:
@@ -145,15 +145,15 @@ class Record:
         from blitz.tracking import model
 
         try:
-            model.save(self.job.classifier, self.job.splits.test.images[: model.EXAMPLES], self.folder / model.NAME)
+            model.save(self.setup.classifier, self.setup.splits.test.images[: model.EXAMPLES], self.folder / model.NAME)
         except model.CannotExport as error:
             logger.warning("tracking.log_model=true: %s; checkpoints/best.pt holds its weights", error)
 
     def _save_figures(self, test: Evaluation) -> None:
         from blitz.figures import canvas, one_run  # matplotlib takes most of a second
 
-        classes, counts = self.job.dataset.classes, test.confusion.numpy()
-        split = self.job.splits.test
+        classes, counts = self.setup.dataset.classes, test.confusion.numpy()
+        split = self.setup.splits.test
         pictures = {
             "curves": one_run.curves(self.history),
             "confusion": one_run.confusion(counts, classes),
@@ -167,23 +167,23 @@ class Record:
 
 
 @contextmanager
-def recording(job: Job, opening: Opening) -> Iterator[Record]:
+def recording(setup: Setup, start: RunStart) -> Iterator[Record]:
     """Keep a run's record, and close it as FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED, its log complete.
 
     Raises BadInput for errors that the user can do something about; RunFailed where the disk fails.
     """
-    settings, folder, facts = job.settings, opening.folder, opening.facts
+    settings, folder, facts = setup.settings, start.folder, start.facts
     status = "FAILED"
     with log_file(folder, logger):
-        recorder = Recorder(folder, opening.uri, opening.about, opening.resumed_at)
-        record = Record(job, recorder)
+        recorder = Recorder(folder, start.uri, start.about, start.resumed_at)
+        record = Record(setup, recorder)
         every = settings.tracking.system_metrics
         try:
-            for line in description.introduction(job):
+            for line in description.introduction(setup):
                 logger.info("%s", line)
-            for warning in opening.warnings:
+            for warning in start.warnings:
                 logger.warning("%s", warning)
-            first = journal.next_sample(folder / JOURNAL) if opening.resumed_at is not None else 0
+            first = journal.next_sample(folder / JOURNAL) if start.resumed_at is not None else 0
             with Sampler(recorder.log, every, first) if every else nullcontext():
                 yield record
             status = "FINISHED"
@@ -198,7 +198,7 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
                 "error": shortened(redact(f"{type(error).__name__}: {error}"), 500),
                 "traceback": redact(told)[-TAG_LENGTH:],
             }
-            worded = in_our_words(error, job, folder, len(record.history))
+            worded = in_our_words(error, setup, folder, len(record.history))
             (worded or error).add_note(f"its log: {folder / 'run.log'}")
             if worded is None:
                 raise
@@ -207,7 +207,7 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
             if status == "FINISHED":
                 _settle_checkpoints(record)
             outcome, run_id = record.outcome(status), record.run_id
-            note = description.note(job, opening.overrides, facts["code"], folder, outcome, run_id)
+            note = description.note(setup, start.overrides, facts["code"], folder, outcome, run_id)
             record.tags |= {f"weights.{which}": sha256 for which, sha256 in record.weights.items()}
             record.tags["mlflow.note.content"] = shortened(redact(note), TAG_LENGTH)
             add_result(folder, facts, record.result())
@@ -220,7 +220,7 @@ def recording(job: Job, opening: Opening) -> Iterator[Record]:
 
 def _settle_checkpoints(record: Record) -> None:
     """After a run that is done; one that was stopped needs both to go on."""
-    keep = record.job.settings.checkpoint.keep or _kept(record)
+    keep = record.setup.settings.checkpoint.keep or _kept(record)
     for name, path in (("best", record.best), ("last", record.last)):
         if keep not in ("all", name):
             try:
@@ -231,7 +231,7 @@ def _settle_checkpoints(record: Record) -> None:
 
 def _kept(record: Record) -> str:
     """Hundreds of jobs would fill a disk with weights that nobody asks for: a sweep's best ones are enough."""
-    settings = record.job.settings
+    settings = record.setup.settings
     if settings.sweep.id is None:
         return "all"
     assert record.tested_epoch is not None  # it has finished

@@ -13,8 +13,8 @@ from blitz.errors import BadInput, did_you_mean
 from blitz.parts.schedules import SCHEDULES
 from blitz.redaction import redact
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import About
-from blitz.runner.build import Job, build
+from blitz.run_folder.run_info import RunInfo
+from blitz.runner.build import Setup, build
 from blitz.runner.find import BEST, LAST
 from blitz.tracking import store
 from blitz.tracking.sending import Busy, sole_sender
@@ -32,22 +32,22 @@ ORPHAN_SECONDS = 60.0  # that the writer of a killed run may take to end
 
 
 @dataclass(frozen=True)
-class Earlier:
+class ResumePoint:
     """A run as its folder has it, and the settings that it goes on with."""
 
     folder: Path
-    about: About
+    about: RunInfo
     recorded: Settings
     settings: Settings
     provenance: Provenance
     state: Mapping[str, Any] | None  # last.pt; None for a run that was killed before it saved one
 
     @classmethod
-    def load(cls, folder: Path, overrides: Sequence[str] = ()) -> Earlier:
+    def load(cls, folder: Path, overrides: Sequence[str] = ()) -> ResumePoint:
         """Raises BadInput for a folder that holds no run, or none that can go on."""
         try:
             with sole_sender(folder, ORPHAN_SECONDS):  # a killed run's writer still sends what there is
-                about = About.load(folder)
+                about = RunInfo.load(folder)
         except Busy:
             raise BadInput(f"{folder}: another process is still sending this run to MLflow; try again later") from None
         except OSError as error:
@@ -75,14 +75,14 @@ class Earlier:
         except BadInput as problem:
             raise BadInput(f"{self.folder}: {problem}") from None
 
-    def job(self, gpu: int | None = None) -> Job:
+    def setup(self, gpu: int | None = None) -> Setup:
         """Everything built, and where it was when the checkpoint was saved. Raises BadInput where it does not fit."""
         sweep = self.settings.sweep.model_copy(update={"gpu": gpu})  # another one may be free now
         settings = self.settings.model_copy(update={"sweep": sweep})
         if self.state is not None:  # which holds all that came of them
             settings = settings.model_copy(update={"model": {**settings.model, "weights": None}})
-        job = replace(build(settings, self.provenance.device), settings=self.settings)
-        found, expected = job.dataset.fingerprint, self.provenance.data.fingerprint
+        setup = replace(build(settings, self.provenance.device), settings=self.settings)
+        found, expected = setup.dataset.fingerprint, self.provenance.data.fingerprint
         if found != expected:
             raise BadInput(
                 f"data={settings.data['name']}: not the images that the run was begun with (fingerprint {found[:12]}, "
@@ -90,15 +90,15 @@ class Earlier:
             )
         if self.state is not None:
             try:
-                checkpoint.restore(job.learner, self.state)
+                checkpoint.restore(setup.learner, self.state)
             except checkpoint.Misfit as reason:
                 raise BadInput(f"{self.folder / LAST}: {reason}") from None
             if self.state["record"] != self.about.record:
                 raise BadInput(f"{self.folder / LAST}: the checkpoint of another run")
             self._refuse_another_best()
             if self.settings.epochs != self.recorded.epochs:
-                self._refuse_another_course(len(job.train), self.state)
-        return job
+                self._refuse_another_course(len(setup.train), self.state)
+        return setup
 
     def _refuse_what_is_over(self) -> None:
         done, state, epochs = self.about.status == "FINISHED", self.state, self.settings.epochs

@@ -13,12 +13,12 @@ from blitz.config.recorded import RecordedDevice
 from blitz.config.settings import Settings
 from blitz.redaction import redact, remember
 from blitz.run_folder.files import sole_trainer
-from blitz.run_folder.run_info import About
-from blitz.runner.build import Job, build
+from blitz.run_folder.run_info import RunInfo
+from blitz.runner.build import Setup, build
 from blitz.runner.find import pinned
 from blitz.runner.record import Record, recording
-from blitz.runner.resume import Earlier
-from blitz.runner.start import Opening, opened, reopened
+from blitz.runner.resume import ResumePoint
+from blitz.runner.start import RunStart, continue_run, start_run
 from blitz.terminal.progress import Display, where_lines
 from blitz.terminal.signals import Interrupt, graceful
 from blitz.tracking import health, store
@@ -73,16 +73,16 @@ def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None, 
     address holds credentials; `gpu` is that of a sweep's job, one of several. Raises BadInput where there is nothing to
     go on with, or where it would not be the same run; nothing has changed then.
     """
-    About.load(folder)  # before a lock is put into a folder that is no run's
+    RunInfo.load(folder)  # before a lock is put into a folder that is no run's
     with Display() as display, sole_trainer(folder):
-        earlier = Earlier.load(folder, overrides)
+        earlier = ResumePoint.load(folder, overrides)
         where = earlier.store(uri)
         uri = tracking_store(earlier.settings, where) if where is not None else None
         if uri is not None:
             Writer.prepare()
-        job = earlier.job(gpu)
-        opening = reopened(job, uri, folder, earlier.about, earlier.provenance.facts(), earlier.state)
-        return _result(_recorded(job, opening, display, earlier.state))
+        setup = earlier.setup(gpu)
+        start = continue_run(setup, uri, folder, earlier.about, earlier.provenance.facts(), earlier.state)
+        return _result(_recorded(setup, start, display, earlier.state))
 
 
 def _begun(
@@ -96,33 +96,33 @@ def _begun(
     uri = tracking_store(settings)
     if uri is not None:
         Writer.prepare()
-    job = build(pinned(settings), before)
-    opening = opened(job, uri, overrides, tags)
-    with sole_trainer(opening.folder):
-        return _recorded(job, opening, display, until=until)
+    setup = build(pinned(settings), before)
+    start = start_run(setup, uri, overrides, tags)
+    with sole_trainer(start.folder):
+        return _recorded(setup, start, display, until=until)
 
 
 def _recorded(
-    job: Job, opening: Opening, display: Display, state: Mapping[str, Any] | None = None, until: int | None = None
+    setup: Setup, start: RunStart, display: Display, state: Mapping[str, Any] | None = None, until: int | None = None
 ) -> Record:
     """Train, from a checkpoint's `state` on where there is one, and test."""
-    with recording(job, opening) as record:
-        selection = Selection(job.validation is not None, job.settings.early_stopping)
+    with recording(setup, start) as record:
+        selection = Selection(setup.validation is not None, setup.settings.early_stopping)
         if state is not None:
             selection.load_state_dict(state["selection"])
             record.go_on(state, selection)
         else:
             record.begin()
         with graceful() as interrupt:
-            train(job, record, selection, display, interrupt, until)
+            train(setup, record, selection, display, interrupt, until)
         if interrupt.requested:  # after training's last look
             raise interrupt.error()
         if until is None:
             best = selection.best
             assert best is not None  # the last epoch is always evaluated
-            job.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])
-            record.tested(job.learner.evaluate(job.test, job.settings.eval_flip), best)
-    where = redact(opening.uri) if opening.uri else None
+            setup.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])
+            record.tested(setup.learner.evaluate(setup.test, setup.settings.eval_flip), best)
+    where = redact(start.uri) if start.uri else None
     for line in where_lines(record.folder, where, record.run_id, record.missing):
         logger.info("%s", line)
     return record
@@ -132,7 +132,7 @@ def _result(record: Record) -> Result:
     best, test = record.tested_epoch, record.test
     assert best is not None
     assert test is not None
-    classes, seconds = record.job.dataset.classes, About.load(record.folder).seconds
+    classes, seconds = record.setup.dataset.classes, RunInfo.load(record.folder).seconds
     return Result(best.accuracy, best.epoch, record.history, test, classes, record.folder, record.run_id, seconds)
 
 
@@ -163,28 +163,28 @@ def tracking_store(settings: Settings, uri: str | None = None) -> str | None:
 
 
 def train(
-    job: Job, record: Record, selection: Selection, display: Display, interrupt: Interrupt, until: int | None = None
+    setup: Setup, record: Record, selection: Selection, display: Display, interrupt: Interrupt, until: int | None = None
 ) -> None:
     """Train to the end, or until it gets no better, or for `until` epochs; the record keeps the best weights.
 
     An interrupt ends it after the step under way, with a checkpoint; then it raises what the interrupt stands for.
     """
-    settings, learner = job.settings, job.learner
+    settings, learner = setup.settings, setup.learner
     if selection.is_over:  # a run that was killed after its last epoch
         return
     every = settings.checkpoint_every
     profiled_steps = settings.profile if learner.step == 0 else None
-    display.begin(learner.epoch + 1, settings.epochs, len(job.train), settings.batch_size)
+    display.begin(learner.epoch + 1, settings.epochs, len(setup.train), settings.batch_size)
 
     def checkpoint_is_due() -> bool:
         return interrupt.requested or (every is not None and learner.step % every == 0)
 
     reports = fit(
         learner,
-        job.train,
-        job.validation,
-        job.augment,
-        job.mix,
+        setup.train,
+        setup.validation,
+        setup.augment,
+        setup.mix,
         epochs=settings.epochs,
         eval_every=settings.eval_every,
         eval_flip=settings.eval_flip,
@@ -192,7 +192,7 @@ def train(
         stop=checkpoint_is_due,
     )
     if profiled_steps is not None:
-        reports = profiled(reports, job.device.torch, profiled_steps, record.folder)
+        reports = profiled(reports, setup.device.torch, profiled_steps, record.folder)
     with closing(reports):
         for report in reports:
             if isinstance(report, Progress):

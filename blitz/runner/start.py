@@ -17,18 +17,18 @@ from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import git, provenance
 from blitz.run_folder.differences import differences
 from blitz.run_folder.files import new_folder, read_overrides, write_config, write_opening, write_whole
-from blitz.run_folder.run_info import DIGEST_LENGTH, TAG_LENGTH, About, process_tags, shortened, texts, this_process
+from blitz.run_folder.run_info import DIGEST_LENGTH, TAG_LENGTH, RunInfo, process_tags, shortened, texts, this_process
 from blitz.runner import description
-from blitz.runner.build import Job
+from blitz.runner.build import Setup
 from blitz.runner.find import LAST
 
 
 @dataclass(frozen=True)
-class Opening:
+class RunStart:
     """A run's folder, ready for its record."""
 
     folder: Path
-    about: About
+    about: RunInfo
     uri: str | None  # the store, with credentials where it needs some
     facts: dict[str, Any]  # its provenance.json
     overrides: Sequence[str]
@@ -36,73 +36,80 @@ class Opening:
     warnings: Sequence[str] = ()  # for its log
 
 
-def opened(job: Job, uri: str | None, overrides: Sequence[str], tags: Mapping[str, str] | None = None) -> Opening:
+def start_run(
+    setup: Setup, uri: str | None, overrides: Sequence[str], tags: Mapping[str, str] | None = None
+) -> RunStart:
     """A new run, in a folder of its own, or none at all. Raises BadInput where there can be none."""
-    folder = new_folder(job.settings.runs_dir)
+    folder = new_folder(setup.settings.runs_dir)
     try:
-        facts, diff = facts_of(job)
-        write_opening(folder, redact_values(job.settings.record()), redact_command(overrides), facts, diff)
+        facts, diff = facts_of(setup)
+        write_opening(folder, redact_values(setup.settings.as_dict()), redact_command(overrides), facts, diff)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise BadInput(
-            f"runs_dir={job.settings.runs_dir}: cannot be written to ({error.strerror}); name another with runs_dir="
+            f"runs_dir={setup.settings.runs_dir}: cannot be written to ({error.strerror}); name another with runs_dir="
         ) from None
-    all_tags = {**description.tags(job, overrides, facts, folder), **(tags or {})}
-    about = About(
+    all_tags = {**description.tags(setup, overrides, facts, folder), **(tags or {})}
+    about = RunInfo(
         record=uuid.uuid4().hex,
         store=redact(uri) if uri else None,
-        experiment=job.settings.tracking.experiment,
-        name=redact(description.name(job, overrides)),
+        experiment=setup.settings.tracking.experiment,
+        name=redact(description.name(setup, overrides)),
         started_at=time.time_ns() // 1_000_000,
         **this_process(),
-        params=texts(redact_values({**job.settings.notable(), "device.threads": job.device.threads})),
+        params=texts(redact_values({**setup.settings.notable(), "device.threads": setup.device.threads})),
         tags={**process_tags(), **_tag_texts(all_tags)},
         dataset={
-            "name": job.dataset.name,
-            "source": redact(job.dataset.source),
-            "digest": job.dataset.fingerprint[:DIGEST_LENGTH],
-            "rows": str(len(job.splits.train)),
+            "name": setup.dataset.name,
+            "source": redact(setup.dataset.source),
+            "digest": setup.dataset.fingerprint[:DIGEST_LENGTH],
+            "rows": str(len(setup.splits.train)),
         },
     )
-    return Opening(folder, about, uri, facts, overrides)
+    return RunStart(folder, about, uri, facts, overrides)
 
 
-def reopened(
-    job: Job, uri: str | None, folder: Path, about: About, facts: Mapping[str, Any], state: Mapping[str, Any] | None
-) -> Opening:
+def continue_run(
+    setup: Setup,
+    uri: str | None,
+    folder: Path,
+    about: RunInfo,
+    facts: Mapping[str, Any],
+    state: Mapping[str, Any] | None,
+) -> RunStart:
     """A run that goes on from a checkpoint, or begins again where it has none; what it goes on with is written down.
 
     Raises BadInput where the folder cannot be written to.
     """
-    facts_now, _ = facts_of(job)
+    facts_now, _ = facts_of(setup)
     changes = [f"since the run was begun, {difference}" for difference in differences(facts, facts_now)]
-    epoch, step = job.learner.epoch, job.learner.step
+    epoch, step = setup.learner.epoch, setup.learner.step
     facts = {key: value for key, value in facts.items() if key != "result"}
     facts["resumed"] = [*facts.get("resumed", []), {**facts_now, "epoch": epoch, "step": step}]
     tags = {"resumed": str(len(facts["resumed"])), "folder": str(folder.absolute())}
     overrides = read_overrides(folder)
-    epochs = str(job.settings.epochs)
+    epochs = str(setup.settings.epochs)
     if epochs != about.tags.get("epochs", about.params.get("epochs")):  # MLflow's parameters cannot change
-        tags |= {**description.hashes(job), "epochs": epochs}
+        tags |= {**description.hashes(setup), "epochs": epochs}
         overrides = [override for override in overrides if not override.startswith("epochs=")]
         overrides.append(f"epochs={epochs}")
     if state is None:
         changes.append(f"{LAST} was never saved, or is gone: the run begins again")
     try:
         (folder / "checkpoints").mkdir(exist_ok=True)
-        write_config(folder, redact_values(job.settings.record()))
+        write_config(folder, redact_values(setup.settings.as_dict()))
         write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
     about = about.going_on({**process_tags(), **_tag_texts(tags)})
-    return Opening(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0, changes)
+    return RunStart(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0, changes)
 
 
-def facts_of(job: Job) -> tuple[dict[str, Any], str]:
+def facts_of(setup: Setup) -> tuple[dict[str, Any], str]:
     """What a run that begins now will have to be repeated with, and the code's diff."""
     facts, diff = surroundings()
-    facts["data"] = description.about_data(job.dataset, job.splits)
-    facts["device"] = description.about_device(job.device)
+    facts["data"] = description.about_data(setup.dataset, setup.splits)
+    facts["device"] = description.about_device(setup.device)
     return facts, diff
 
 

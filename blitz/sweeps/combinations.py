@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.types import HydraContext
 
-from blitz.config.compose import opened
+from blitz.config.compose import as_hydra_overrides
 from blitz.config.settings import Sweep
 from blitz.errors import BadInput
 from blitz.redaction import redact
@@ -67,7 +67,7 @@ def combinations(context: HydraContext, arguments: Sequence[str], sweep: Sweep) 
         chosen = [f"{key}={value}" for key, value in (point | random_point).items()]
         for product in products:
             differing = [text for text in product if text.partition("=")[0] in swept]
-            overrides = (*product, *opened(chosen))
+            overrides = (*product, *as_hydra_overrides(chosen))
             found.append(Combination(overrides, (*chosen, *differing), frozenset(point), ranges))
     return found
 

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from blitz.errors import BadInput
 from blitz.run_folder.files import write_whole
-from blitz.run_folder.run_info import ABOUT, About
+from blitz.run_folder.run_info import ABOUT, RunInfo
 from blitz.tracking.orphaned import is_alive
 
 FINISHED, FAILED, KILLED, NOT_STARTED = "FINISHED", "FAILED", "KILLED", "NOT STARTED"
@@ -87,7 +87,7 @@ def is_any_trained(sweep: Path) -> bool:
 def is_abandoned(sweep: Path) -> bool:
     """Whether the sweep's process was one of this host and is gone, with jobs left that a launcher was handed."""
     try:
-        about = About.load(sweep)
+        about = RunInfo.load(sweep)
     except BadInput:  # nothing tells that it is
         return False
     return about.host == platform.node() and not is_alive(about.pid, about.pid_started_at)
@@ -118,11 +118,11 @@ def clear_outcomes(sweep: Path) -> None:
 
 def unfinished_runs(runs_dir: str, sweep: str) -> dict[int, Path]:
     """The newest run folder of each job that was begun here and has not come to an end: killed, or stopped."""
-    found: dict[int, About] = {}
+    found: dict[int, RunInfo] = {}
     folders: dict[int, Path] = {}
     for path in Path(runs_dir).glob(f"*/{ABOUT}"):
         try:
-            about = About.load(path.parent)
+            about = RunInfo.load(path.parent)
         except BadInput:
             continue  # being written, or damaged: the job begins again
         if about.tags.get("sweep") != sweep or about.status not in ("RUNNING", KILLED):

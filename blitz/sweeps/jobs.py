@@ -103,7 +103,7 @@ def composed(
             for problem in bad.problems:
                 problems.setdefault(combination.blamed_for(problem, file), []).append(combination.label)
             continue
-        record = json.dumps(job.settings.record(), sort_keys=True)
+        record = json.dumps(job.settings.as_dict(), sort_keys=True)
         if record in seen:
             told = f"{job.title} is the same as job {seen[record]}, and is left out"
             print(f"blitz: {redact(told)}", file=sys.stderr)

@@ -41,7 +41,7 @@ OF_A_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass
-class Frozen:
+class CheckedConfigs:
     """Hands out the configs that were checked, whatever became of the files that they were composed from.
 
     Pickled, since a launcher sends all of them along with every job, and OmegaConf takes milliseconds for each.
@@ -50,7 +50,7 @@ class Frozen:
     configs: dict[tuple[str, ...], bytes]
 
     @classmethod
-    def of(cls, jobs: Sequence[SweepJob]) -> Frozen:
+    def of(cls, jobs: Sequence[SweepJob]) -> CheckedConfigs:
         return cls({job.overrides: pickle.dumps(job.config) for job in jobs})
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
@@ -117,7 +117,7 @@ def _launched(
     context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[SweepJob], interrupt: Interrupt
 ) -> str:
     """Launch jobs; returns why those are gone that came to no end. What a launcher returns is not looked at."""
-    frozen_context = HydraContext(config_loader=Frozen.of(jobs), callbacks=context.callbacks)  # type: ignore[arg-type]
+    frozen_context = HydraContext(config_loader=CheckedConfigs.of(jobs), callbacks=context.callbacks)  # type: ignore[arg-type]
     launcher = Plugins.instance().instantiate_launcher(frozen_context, task, config)
     # submitit's local launcher starts at once whatever it is given.
     most = at_once(config, len(jobs)) if _is(config, "LocalLauncher") else len(jobs)

@@ -17,7 +17,7 @@ from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import provenance
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, About, process_tags, shortened, texts, this_process
+from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, RunInfo, process_tags, shortened, texts, this_process
 from blitz.runner import description, start
 from blitz.sweeps.folder import Outcome
 from blitz.sweeps.jobs import SweepJob
@@ -47,7 +47,7 @@ class SweepRecord:
         try:
             if (folder / ABOUT).exists():
                 tags = {**process_tags(), **skipped, "folder": str(folder.absolute())}
-                about = About.load(folder).going_on(tags)
+                about = RunInfo.load(folder).going_on(tags)
             else:
                 plan.save(folder)
                 about = _about(folder, plan, jobs, uri, command, skipped)
@@ -71,7 +71,7 @@ class SweepRecord:
 
 def _about(
     folder: Path, plan: Plan, jobs: Sequence[SweepJob], uri: str | None, command: str, skipped: Mapping[str, str]
-) -> About:
+) -> RunInfo:
     first = jobs[0].settings
     facts, diff = start.surroundings()
     write_whole(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(redact_command(plan.arguments))))
@@ -88,7 +88,7 @@ def _about(
         **description.source_tags(found, command),
         **first.tags,
     }
-    return About(
+    return RunInfo(
         record=plan.id,
         store=redact(uri) if uri else None,
         experiment=first.tracking.experiment,

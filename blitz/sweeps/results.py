@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from blitz.comparison import report
-from blitz.comparison.rows import Comparison, Entry, compare
+from blitz.comparison.rows import ComparedRun, Comparison, compare
 from blitz.config.settings import Settings
 from blitz.redaction import redact, redact_values
 from blitz.run_folder import journal
@@ -59,7 +59,7 @@ class Results:
         return found
 
     @cached_property
-    def _entries(self) -> dict[int, Entry]:
+    def _entries(self) -> dict[int, ComparedRun]:
         return {job.number: _entry(job, self.outcomes[job.number]) for job in self.jobs if job.number in self.outcomes}
 
     def as_markdown(self) -> str:
@@ -131,10 +131,10 @@ def _validates(job: SweepJob) -> bool:
     return job.settings.data["validation"] > 0
 
 
-def _entry(job: SweepJob, outcome: Outcome) -> Entry:
+def _entry(job: SweepJob, outcome: Outcome) -> ComparedRun:
     metrics = {} if outcome.objective is None else {OBJECTIVE: outcome.objective}
     seed = str(job.settings.seed)
-    return Entry(outcome.run_id, job.label, seed, _without_seed(job), metrics, outcome.seconds, outcome.status)
+    return ComparedRun(outcome.run_id, job.label, seed, _without_seed(job), metrics, outcome.seconds, outcome.status)
 
 
 def _without_seed(job: SweepJob) -> dict[str, str]:

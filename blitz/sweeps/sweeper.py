@@ -26,15 +26,15 @@ from blitz.sweeps.folder import Outcome, clear_outcomes, folder_of, is_any_train
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.launch import at_once, go_on, launch, runs_here
 from blitz.sweeps.plan import Plan
+from blitz.sweeps.preflight import rehearse
 from blitz.sweeps.record import SweepRecord
-from blitz.sweeps.rehearsal import rehearse
 from blitz.sweeps.results import Results, command_to_go_on
 from blitz.terminal.text import Unbroken, print_table
 from blitz.tracking import store
 from blitz.tracking.writer import Writer
 
 
-class Asked(NamedTuple):
+class SweepRequest(NamedTuple):
     """What Hydra hands to a sweeper."""
 
     context: HydraContext
@@ -48,7 +48,7 @@ class Asked(NamedTuple):
         return [text for text in self.config.hydra.overrides.hydra if not text.startswith("hydra.mode=")]
 
 
-def sweep(asked: Asked) -> list[float | None]:
+def sweep(asked: SweepRequest) -> list[float | None]:
     """Run all jobs of a sweep; returns their objectives.
 
     Raises BadInput for mistakes in any of them, before anything starts; SweepFailed where jobs failed; and
@@ -93,7 +93,12 @@ def sweep(asked: Asked) -> list[float | None]:
 
 
 def _run(
-    asked: Asked, jobs: Sequence[SweepJob], done: Mapping[int, Outcome], plan: Plan, folder: Path, uri: str | None
+    asked: SweepRequest,
+    jobs: Sequence[SweepJob],
+    done: Mapping[int, Outcome],
+    plan: Plan,
+    folder: Path,
+    uri: str | None,
 ) -> list[float | None]:
     record = SweepRecord.begin(folder, plan, jobs, done, uri)
     left = [job for job in jobs if job.number not in done]
@@ -125,7 +130,7 @@ def _run(
     return [results.outcomes[job.number].objective for job in jobs]
 
 
-def _jobs(asked: Asked) -> tuple[Plan | None, list[SweepJob]]:
+def _jobs(asked: SweepRequest) -> tuple[Plan | None, list[SweepJob]]:
     """All of them, checked, and the plan of an earlier sweep where they are its jobs. Raises BadInput."""
     context, _, config, arguments = asked
     planning.refuse_lists(context, arguments)
@@ -142,7 +147,7 @@ def _jobs(asked: Asked) -> tuple[Plan | None, list[SweepJob]]:
     return None, jobs
 
 
-def _resumed(asked: Asked, first: Settings) -> tuple[Plan, list[SweepJob]]:
+def _resumed(asked: SweepRequest, first: Settings) -> tuple[Plan, list[SweepJob]]:
     """The jobs of an earlier sweep. Raises BadInput where there is none, or where they would not be the same."""
     assert first.sweep.resume is not None
     uri = store.resolve(first.tracking.uri) if first.tracking.name != "none" else None

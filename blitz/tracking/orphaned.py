@@ -12,7 +12,7 @@ import psutil
 
 from blitz.errors import BadInput
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import KILLED, RUNNING, About
+from blitz.run_folder.run_info import KILLED, RUNNING, RunInfo
 from blitz.tracking import queries
 from blitz.tracking.sending import Busy, brief, sole_sender
 
@@ -44,13 +44,13 @@ def is_alive(pid: int, started_at: float) -> bool:
         return True
 
 
-def killed(folder: Path, about: About) -> About:
+def killed(folder: Path, about: RunInfo) -> RunInfo:
     """How a run ended whose process, that of `about`, is gone: as its folder says, or KILLED at its last sign of life.
 
     It is still RUNNING where another process has gone on with it.
     """
     try:
-        found = About.load(folder)
+        found = RunInfo.load(folder)
     except BadInput:
         found = about
     taken_over = (found.pid, found.pid_started_at) != (about.pid, about.pid_started_at)
@@ -112,7 +112,7 @@ def _mark(client: MlflowClient, run: Run) -> None:
     run_id, tags = run.info.run_id, run.data.tags
     folder = Path(tags["folder"])
     try:
-        about = About.load(folder)
+        about = RunInfo.load(folder)
         if about.record != tags["record"]:
             raise BadInput(f"{folder}: another run's folder")
         with sole_sender(folder):

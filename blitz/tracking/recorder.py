@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from blitz.run_folder.journal import JOURNAL, Journal
-from blitz.run_folder.run_info import About
+from blitz.run_folder.run_info import RunInfo
 from blitz.tracking.writer import Writer
 
 logger = logging.getLogger("blitz")
@@ -19,7 +19,7 @@ class Recorder:
     Nothing in it waits for MLflow before `end`. Raises OSError where the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, uri: str | None, about: About, resumed_at: int | None = None) -> None:
+    def __init__(self, folder: Path, uri: str | None, about: RunInfo, resumed_at: int | None = None) -> None:
         self.folder = folder
         self.about = about
         about.save(folder)

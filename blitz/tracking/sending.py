@@ -21,7 +21,7 @@ from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import ENDINGS, RUNNING, About
+from blitz.run_folder.run_info import ENDINGS, RUNNING, RunInfo
 from blitz.tracking import model, queries, store
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Delivery:
     """
 
     def __init__(
-        self, folder: Path, uri: str, about: About, announce: Callable[[float], None] = lambda seconds: None
+        self, folder: Path, uri: str, about: RunInfo, announce: Callable[[float], None] = lambda seconds: None
     ) -> None:
         self.folder = folder
         self.uri = uri
@@ -242,7 +242,7 @@ class Delivery:
 def amend(folder: Path, uri: str, tags: dict[str, str]) -> None:
     """Add tags to a run that has ended; they go with the files that are new. Raises what the store's side does."""
     with sole_sender(folder, STEP_SECONDS):
-        about = About.load(folder)
+        about = RunInfo.load(folder)
         about = replace(about, tags={**about.tags, **tags})
         about.save(folder)
         Delivery(folder, uri, about).send()

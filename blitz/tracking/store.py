@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from blitz.errors import BadInput
 from blitz.redaction import HIDDEN, redact
-from blitz.run_folder.run_info import About
+from blitz.run_folder.run_info import RunInfo
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,7 +26,7 @@ def resolve(uri: str | None) -> str:
     return f"sqlite:///{path}" if path else uri
 
 
-def recorded_in(about: About) -> str:
+def recorded_in(about: RunInfo) -> str:
     """Where a run was to be recorded. Its record holds no credentials: an address with some comes from here.
 
     Raises BadInput where it does not.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from blitz.errors import BadInput
 from blitz.redaction import redact, remember
-from blitz.run_folder.run_info import ABOUT, RUNNING, About
+from blitz.run_folder.run_info import ABOUT, RUNNING, RunInfo
 from blitz.tracking import health, store
 from blitz.tracking.orphaned import is_alive, killed, settle
 from blitz.tracking.sending import Busy, Delivery, brief, sole_sender
@@ -79,10 +79,10 @@ def sync(folders: Sequence[str], uri: str | None) -> int:
     return 1 if failed else 0
 
 
-def _loaded(folder: Path, named: bool) -> About | None:
+def _loaded(folder: Path, named: bool) -> RunInfo | None:
     """None for a folder in ./runs that cannot be read, which is told. Raises BadInput for one that was named."""
     try:
-        return About.load(folder)
+        return RunInfo.load(folder)
     except BadInput as problem:
         if named:
             raise
@@ -90,7 +90,7 @@ def _loaded(folder: Path, named: bool) -> About | None:
         return None
 
 
-def _recorded_in(about: About) -> str:
+def _recorded_in(about: RunInfo) -> str:
     try:
         return store.recorded_in(about)
     except BadInput as problem:

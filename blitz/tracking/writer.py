@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from blitz.redaction import redact, remember
-from blitz.run_folder.run_info import RUNNING, About
+from blitz.run_folder.run_info import RUNNING, RunInfo
 from blitz.tracking import store
 from blitz.tracking.orphaned import HEARTBEAT, HEARTBEAT_EVERY, killed, now, settle
 from blitz.tracking.sending import OPEN_SECONDS, STEP_SECONDS, Delivery, brief, sole_sender
@@ -72,7 +72,7 @@ class Writer:
         cls._idle = [writer for writer in cls._idle if writer._process.poll() is None] or [cls()]
 
     @classmethod
-    def take(cls, folder: Path, uri: str, about: About) -> Writer:
+    def take(cls, folder: Path, uri: str, about: RunInfo) -> Writer:
         """A writer that begins to send this run."""
         cls.prepare()
         writer = cls._idle.pop()
@@ -86,7 +86,7 @@ class Writer:
         """Ask for what is in the journal to be sent now."""
         self._tell({})
 
-    def end(self, about: About) -> str:
+    def end(self, about: RunInfo) -> str:
         """Tell the run's end, and wait while the store takes what is left. Returns what it lacks then, in words."""
         self._ending = True
         self._tell({"end": about.to_json()})
@@ -188,9 +188,9 @@ def main() -> None:
             os.environ.clear()
             os.environ.update(command["environment"])
             remember(command["uri"])
-            current = _Sending(Path(command["open"]), command["uri"], About.of(command["about"]))
+            current = _Sending(Path(command["open"]), command["uri"], RunInfo.of(command["about"]))
         if current is not None and "end" in command:
-            _say({"missing": current.end(About.of(command["end"]))})
+            _say({"missing": current.end(RunInfo.of(command["end"]))})
             current = None
         if current is not None:
             current.try_again()
@@ -223,7 +223,7 @@ class _Sending:
 
     settled: ClassVar[set[str]] = set()  # stores whose abandoned runs this process has looked after
 
-    def __init__(self, folder: Path, uri: str, about: About) -> None:
+    def __init__(self, folder: Path, uri: str, about: RunInfo) -> None:
         self.delivery = Delivery(folder, uri, about, lambda seconds: _say({"wait": seconds}))
         self._held = ExitStack()  # the lock, once it is ours
         self._locked = self._warned = self._failing = False
@@ -256,7 +256,7 @@ class _Sending:
         if time.monotonic() >= self._next_try:
             self.attempt()
 
-    def end(self, about: About) -> str:
+    def end(self, about: RunInfo) -> str:
         """The last attempts; what is missing then, in words."""
         self.delivery.about = about
         tries = 1 if self._failing else LAST_TRIES  # an outage is known by now; anything else may pass

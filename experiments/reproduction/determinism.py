@@ -14,7 +14,7 @@ import statistics
 import time
 
 import blitz
-from blitz.runner.build import Job, build, device_of
+from blitz.runner.build import Setup, build, device_of
 from blitz.training.checkpoint import fingerprint
 from blitz.training.loop import Progress, fit
 
@@ -27,7 +27,7 @@ RECIPES = {  # and the steps of a round, some two seconds
 }
 
 
-def train(job: Job, steps: int) -> float:
+def train(job: Setup, steps: int) -> float:
     """Seconds for so many steps, after which it stands where it was in its epoch."""
     device_of(job.settings)  # the flags are the process's, and the other job has set its own
     started = time.perf_counter()

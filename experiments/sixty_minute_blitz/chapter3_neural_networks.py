@@ -15,7 +15,7 @@ from torch import nn
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS
 from blitz.parts.models.net import Net
-from blitz.runner.build import Job, build
+from blitz.runner.build import Setup, build
 
 # It looks inside of Net, whose graph another loss, precision or layout would change.
 KNOWN = ("data.", "device.name", "device.index", "device.threads", "device.deterministic", "batch_size",
@@ -36,7 +36,7 @@ def tell(lesson: Lesson) -> None:
     a_step(lesson, job)
 
 
-def refuse_huge_images(job: Job) -> None:
+def refuse_huge_images(job: Setup) -> None:
     """Raises BadInput for a scale at which losses and gradients are not what the text says, and PyTorch is not why."""
     images, _ = next(job.test.in_order())
     scale = images.square().mean().sqrt().item()
@@ -48,7 +48,7 @@ def refuse_huge_images(job: Job) -> None:
         )
 
 
-def a_module(lesson: Lesson, job: Job) -> None:
+def a_module(lesson: Lesson, job: Setup) -> None:
     lesson.heading("A module", "A network is an nn.Module: layers, and a method forward() that says how they are used.")
     lesson.does("How many classes there are, and the channels, height and width of an image.")
     classes, shape = len(job.dataset.classes), tuple(job.train.images.shape[1:])
@@ -65,7 +65,7 @@ def a_module(lesson: Lesson, job: Job) -> None:
     )
 
 
-def parameters(lesson: Lesson, job: Job) -> None:
+def parameters(lesson: Lesson, job: Setup) -> None:
     lesson.heading("Parameters", "What is learned: a weight and a bias for each layer that has some.")
     lesson.does("The job has a Net as well.")
     net = job.learner.model
@@ -86,7 +86,7 @@ def parameters(lesson: Lesson, job: Job) -> None:
     lesson.shows("PyTorch counts as many.", sum(p.numel() for p in net.parameters()), total)
 
 
-def mini_batches(lesson: Lesson, job: Job) -> None:
+def mini_batches(lesson: Lesson, job: Setup) -> None:
     lesson.heading("Mini-batches", "A network takes several images at once: (images, channels, height, width).")
     lesson.does("One image has three sides.", statements=3)
     net = job.learner.model
@@ -114,7 +114,7 @@ def mini_batches(lesson: Lesson, job: Job) -> None:
     )  # fmt: skip
 
 
-def losses(lesson: Lesson, job: Job) -> None:
+def losses(lesson: Lesson, job: Setup) -> None:
     lesson.heading("Losses", "A loss is a number that says how wrong the outputs are.")
     lesson.does("Up to four images.", statements=3)
     images, labels = next(job.test.in_order())
@@ -143,7 +143,7 @@ def losses(lesson: Lesson, job: Job) -> None:
     lesson.shows("Divided, they are what torch.nn has.", total / weight, Near(loss, within=1e-6))
 
 
-def what_backward_walks(lesson: Lesson, job: Job) -> None:
+def what_backward_walks(lesson: Lesson, job: Setup) -> None:
     lesson.heading("What backward() walks", "A loss leads back, function by function, to the parameters.")
     lesson.does("The loss of some images.", statements=2)
     images, labels = next(job.test.in_order())
@@ -177,7 +177,7 @@ def what_backward_walks(lesson: Lesson, job: Job) -> None:
     lesson.shows("AccumulateGrad holds the parameter.", last_layer.next_functions[0][0].variable is bias, True)
 
 
-def zero_grad(lesson: Lesson, job: Job) -> None:
+def zero_grad(lesson: Lesson, job: Setup) -> None:
     lesson.heading("zero_grad()", "Gradients add up (chapter 2), so each step begins by clearing them.")
     lesson.does("A copy of the network, and some images.", statements=2)
     net = copy.deepcopy(job.learner.model)
@@ -202,7 +202,7 @@ def zero_grad(lesson: Lesson, job: Job) -> None:
     lesson.shows("Six of them.", bias.grad, [0.0] * 6)
 
 
-def a_step(lesson: Lesson, job: Job) -> None:
+def a_step(lesson: Lesson, job: Setup) -> None:
     lesson.heading("A step, by hand and by torch.optim", "Both change each parameter against its gradient.")
     lesson.does("Some images, and two copies of the network.", statements=3)
     images, labels = next(job.test.in_order())

@@ -34,7 +34,7 @@ from blitz.parts.datasets import DATASETS
 from blitz.parts.models import MODELS
 from blitz.run_folder import journal
 from blitz.run_folder.journal import JOURNAL
-from blitz.runner.build import Job, build
+from blitz.runner.build import Setup, build
 from blitz.training.loop import Progress, fit
 
 RECIPE = ("experiment=tutorial",)
@@ -93,7 +93,7 @@ def tell(lesson: Lesson) -> None:
     one_command(lesson, by_hand)
 
 
-def images_and_normalisation(lesson: Lesson, job: Job, device: torch.device) -> None:
+def images_and_normalisation(lesson: Lesson, job: Setup, device: torch.device) -> None:
     lesson.heading("Images", "Files hold bytes. Networks learn better from numbers around zero.")
     lesson.does("A training image as Pillow, and so torchvision's data sets, would hand it over.", statements=2)
     image = job.splits.train.images[0]
@@ -119,7 +119,7 @@ def images_and_normalisation(lesson: Lesson, job: Job, device: torch.device) -> 
         lesson.shows("It differs by rounding alone.", by_blitz[0], Near(normalised, within=1e-6))
 
 
-def batches(lesson: Lesson, job: Job, device: torch.device, folder: Path) -> None:
+def batches(lesson: Lesson, job: Setup, device: torch.device, folder: Path) -> None:
     size = job.settings.batch_size
     lesson.heading("Batches", f"Every epoch sees every training image once, in a new order, {size} at a time.")
     lesson.does("The first batch of the first epoch:", statements=2)
@@ -143,7 +143,7 @@ def batches(lesson: Lesson, job: Job, device: torch.device, folder: Path) -> Non
     canvas.save(grid, folder / "training_images.png")
 
 
-def training(lesson: Lesson, job: Job, device: torch.device) -> ByHand:
+def training(lesson: Lesson, job: Setup, device: torch.device) -> ByHand:
     lesson.heading("Training, by hand", f"{job.settings.epochs} epochs of {len(job.train):,} steps.")
     lesson.does("Network, loss and optimizer.", statements=4)
     settings = job.settings
@@ -173,7 +173,7 @@ def training(lesson: Lesson, job: Job, device: torch.device) -> ByHand:
     return by_hand
 
 
-def testing(lesson: Lesson, job: Job, by_hand: ByHand, folder: Path) -> None:
+def testing(lesson: Lesson, job: Setup, by_hand: ByHand, folder: Path) -> None:
     lesson.heading("Testing, by hand", "No gradients and no steps: how many test images get their own class?")
     lesson.does("The network that was trained, and the names of the classes.", statements=2)
     net = by_hand.net.eval()
@@ -199,7 +199,7 @@ def testing(lesson: Lesson, job: Job, by_hand: ByHand, folder: Path) -> None:
     by_hand.accuracy, by_hand.per_class = accuracy, right
 
 
-def saving_and_loading(lesson: Lesson, job: Job, device: torch.device, by_hand: ByHand, folder: Path) -> None:
+def saving_and_loading(lesson: Lesson, job: Setup, device: torch.device, by_hand: ByHand, folder: Path) -> None:
     lesson.heading("Saving and loading", "Weights are saved by name, and put into a new network of the same class.")
     lesson.does("state_dict() has a tensor for each name.", statements=2)
     path = folder / "net.pt"
@@ -232,7 +232,7 @@ class Trap:
         return print, ("a file has run code",)
 
 
-def the_loop_of_blitz(lesson: Lesson, job: Job, by_hand: ByHand) -> None:
+def the_loop_of_blitz(lesson: Lesson, job: Setup, by_hand: ByHand) -> None:
     lesson.heading("The loop of blitz", "blitz/training/loop.py: the same steps, for any model, loss and optimizer.")
     lesson.does("It hands over the losses of some steps at a time.", statements=3)
     losses = []

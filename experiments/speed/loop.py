@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 import blitz
-from blitz.runner.build import Job, build
+from blitz.runner.build import Setup, build
 from blitz.training.batches import stream
 from blitz.training.loop import Progress, fit
 
 
-def by_hand(job: Job, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, steps: int) -> Tensor:
+def by_hand(job: Setup, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, steps: int) -> Tensor:
     """The textbook loop; returns the loss of each step."""
     images, labels = job.train.images, job.train.labels
     seed = stream(job.settings.seed, "order", epoch)
@@ -47,7 +47,7 @@ def by_hand(job: Job, model: nn.Module, optimizer: torch.optim.Optimizer, epoch:
     return torch.stack(losses)
 
 
-def by_blitz(job: Job, steps: int) -> Tensor:
+def by_blitz(job: Setup, steps: int) -> Tensor:
     """The same through `fit`, left after `steps` steps; returns the loss of each step."""
     losses = []
     for report in fit(job.learner, job.train, None, job.augment, job.mix, epochs=job.learner.epoch + 1):

@@ -24,8 +24,8 @@ import psutil
 
 import blitz
 from blitz.run_folder.journal import JOURNAL, Journal
-from blitz.run_folder.run_info import FINISHED, About
-from blitz.runner.build import Job, build
+from blitz.run_folder.run_info import FINISHED, RunInfo
+from blitz.runner.build import Setup, build
 from blitz.tracking.recorder import Recorder
 from blitz.tracking.sending import Delivery
 from blitz.training.loop import Progress, fit
@@ -34,9 +34,9 @@ FLUSH_EVERY = 1000  # steps; a tutorial's epoch has 12,500
 Rows = Iterable[tuple[int, Mapping[str, float]]]
 
 
-def about(store: str) -> About:
+def about(store: str) -> RunInfo:
     process = psutil.Process()
-    return About(
+    return RunInfo(
         uuid.uuid4().hex, store, "speed", "speed", time.time_ns() // 10**6, platform.node(),
         process.pid, process.create_time(), {}, {}, {"name": "none", "source": "none", "digest": "0", "rows": "0"},
     )  # fmt: skip
@@ -73,7 +73,7 @@ class ByThread:
 
 
 def train(
-    job: Job, steps: int, log_all: Callable[[Rows], None] | None, flush: Callable[[], None]
+    job: Setup, steps: int, log_all: Callable[[Rows], None] | None, flush: Callable[[], None]
 ) -> tuple[float, float]:
     """Seconds of so many steps, and those of them that went into recording."""
     recording = 0.0

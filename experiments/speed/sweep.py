@@ -20,7 +20,7 @@ from pathlib import Path
 
 from blitz.run_folder import journal
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import About
+from blitz.run_folder.run_info import RunInfo
 from blitz.tracking.sending import Delivery
 
 ASKED = "data=digits batch_size=32 device.threads=1 tracking.figures=false tracking.system_metrics=null"
@@ -61,7 +61,7 @@ def main() -> None:
             seconds = sweep(Path(scratch), options.jobs, options.processes, options.epochs)
             uri = f"sqlite:///{scratch}/mlflow.db"
             runs = [path.parent for path in Path(scratch).glob(f"runs/*/{JOURNAL}")]
-            whole = [folder for folder in runs if Delivery(folder, uri, About.load(folder)).complete]
+            whole = [folder for folder in runs if Delivery(folder, uri, RunInfo.load(folder)).complete]
             trained = [sum(row["time/epoch"] for row in journal.epochs(folder / JOURNAL)) for folder in runs]
         lost += options.jobs - len(whole)
         beside = (seconds * options.processes - sum(trained)) / options.jobs

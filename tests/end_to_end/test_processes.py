@@ -1,0 +1,263 @@
+"""Runs as processes of their own: ended from outside, started together, watched in a browser's place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from support.processes import (
+    BLITZ,
+    QUICK,
+    finished,
+    in_a_terminal,
+    kill_with_its_children,
+    start,
+    wait_for,
+    wait_for_checkpoints,
+)
+from support.recorded import assert_the_store_has_all_of, lines, runs
+
+from blitz.tracking.orphaned import WHY
+from blitz.training import checkpoint
+
+
+def statuses(folder: Path) -> list[str]:
+    return [run.info.status for run in runs(f"sqlite:///{folder}/mlflow.db")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_as_killed_with_its_record_closed(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+    process = start(tmp_path, *QUICK, "epochs=10000")
+    wait_for(process, "epoch 2/10000")
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert statuses(tmp_path) == ["KILLED"]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "checkpoints" / "last.pt").exists()
+    assert "stopped; 'blitz resume " in (folder / "run.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_ends_a_run_with_its_state_saved(tmp_path: Path) -> None:
+    with in_a_terminal(tmp_path, *QUICK, "epochs=10000") as process:
+        wait_for_checkpoints(tmp_path, 1)
+    assert process.wait(timeout=120) == 143
+    assert statuses(tmp_path) == ["KILLED"]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert "the terminal was closed; stopping after this step" in (folder / "run.log").read_text()
+    assert "stopped; 'blitz resume " in (folder / "run.log").read_text()
+
+
+def test_a_reader_that_goes_first_ends_a_command_without_a_word(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` does, and before there is a word
+    with open(writing, "w") as output:
+        ended = subprocess.run(
+            [*BLITZ, "options"], cwd=tmp_path, stdout=output, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    process = start(tmp_path, *QUICK, "epochs=10000", "data.limit=1000")
+    wait_for(process, "epoch 2/10000")
+    psutil.Process(process.pid).suspend()
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)  # both come before the next step ends
+    psutil.Process(process.pid).resume()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143  # Python hears of SIGINT first, which asks; the second one stops
+    assert "Traceback" not in errors
+    assert statuses(tmp_path) == ["KILLED"]
+
+
+@pytest.mark.slow
+def test_kill_9_of_training_alone_is_marked_by_its_writer(tmp_path: Path) -> None:
+    process = start(tmp_path, *QUICK, "epochs=10000", "tracking.step_loss=1")
+    wait_for(process, "epoch 2/10000")
+    writers = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate(timeout=60)
+    gone, alive = psutil.wait_procs(writers, timeout=60)
+    assert len(gone) == 1
+    assert alive == []
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = assert_the_store_has_all_of(folder, f"sqlite:///{tmp_path}/mlflow.db")
+    assert run.info.status == "KILLED"
+    assert run.data.tags["ended"] == WHY
+    assert checkpoint.load(folder / "checkpoints" / "last.pt")["epoch"] >= 1
+
+
+@pytest.mark.slow
+def test_a_run_that_went_down_with_its_machine_is_marked_by_the_next_command(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    process = start(tmp_path, *QUICK, "epochs=100000", "tracking.step_loss=1")
+    wait_for(process, "epoch 1/")  # all metrics are in the journal
+    while not (started := runs(f"sqlite:///{tmp_path}/mlflow.db")) or not started[0].data.metrics:
+        wait_for(process, "epoch ")
+    kill_with_its_children(process)
+    (folder,) = (tmp_path / "runs").iterdir()
+    code, output, errors = finished(tmp_path, *QUICK, "epochs=1", "data.limit=100", "runs_dir=others")
+    assert code == 0, errors
+    assert f"({started[0].info.run_name}) is marked as KILLED: {WHY}" in output
+    assert finished(tmp_path, "sync")[0] == 0
+    marked = [run for run in runs(f"sqlite:///{tmp_path}/mlflow.db") if run.data.tags["folder"] == str(folder)]
+    assert [run.info.status for run in marked] == ["KILLED"]
+    assert marked[0].data.tags["ended"] == WHY
+    assert marked[0].data.metrics.keys() >= {"train/loss", "train/step_loss", "val/accuracy"}
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_a_run_in_one_line_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        process = start(tmp_path, *QUICK, "epochs=10000", f"runs_dir={small}/runs")
+        wait_for(process, "epoch 2/10000")
+        with contextlib.suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        (folder,) = (small / "runs").iterdir()
+        told = [line for line in errors.splitlines() if line.startswith("blitz: the run failed: ")]
+        assert len(told) == 1
+        assert re.search(rf"{folder}/\S+: No space left on device; checkpoints/last.pt holds epoch \d+", told[0])
+        assert "Traceback" not in errors
+        assert checkpoint.load(folder / "checkpoints" / "last.pt")["epoch"] >= 2
+        assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
+        assert lines(folder)
+        assert statuses(tmp_path) == ["FAILED"]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_from_the_start_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    limit = (2_000, resource.RLIM_INFINITY)
+    process = subprocess.run(
+        [*BLITZ, *QUICK, "tracking=none"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert (
+        process.stderr == "blitz: runs_dir=runs: cannot be written to (File too large); name another with runs_dir=\n"
+    )
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+SECRETS = {"password": "planted-hunter-2", "token": "planted-tango-7", "url": "planted-uniform-9"}
+
+
+@pytest.mark.slow
+def test_no_credential_is_written_or_shown_anywhere(tmp_path: Path) -> None:
+    uri = f"http://somebody:{SECRETS['url']}@127.0.0.1:9"
+    planted = {
+        "MLFLOW_TRACKING_USERNAME": "somebody", "MLFLOW_TRACKING_PASSWORD": SECRETS["password"],
+        "SOME_API_TOKEN": SECRETS["token"],
+    }  # fmt: skip
+    told = list(finished(tmp_path, *QUICK, "epochs=1", f"tracking.uri={uri}", **planted)[1:])
+    asked = [*QUICK, "epochs=1", "data.limit=60", "tracking.offline=allow", f"tracking.uri={uri}"]
+    asked += [f"tags.sent_with={SECRETS['token']}", f"notes=the password is {SECRETS['password']}"]
+    code, output, errors = finished(tmp_path, *asked, **planted)
+    assert code == 0, errors
+    assert "MLflow failed (" in output
+    told += [output, errors]
+    told += finished(tmp_path, *QUICK, f"tracking.uri={uri}&{SECRETS['token']}", "epochs=x", **planted)[1:]
+    told += finished(tmp_path, "sync", MLFLOW_TRACKING_URI=uri, **planted)[1:]
+    code, output, errors = finished(tmp_path, "sync", "--store", "sqlite:///mlflow.db", **planted)
+    assert code == 0, errors
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "run.log", "config.yaml", "mlflow.json", "sent.json"} <= {path.name for path in files}
+    for secret in SECRETS.values():
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+        assert [text for text in [*told, output, errors] if secret in text] == []
+
+
+def test_a_diverging_run_exits_with_1_and_one_line(tmp_path: Path) -> None:
+    process = start(tmp_path, *QUICK, "optimizer.lr=1e30", "tracking=none")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    line = r"blitz: the run failed: NonFiniteLoss: the loss of step \d+ \(epoch 1\) is not finite;[^\n]*\n"
+    assert re.fullmatch(line, errors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]])
+def test_a_sweep_goes_on_after_a_job_that_failed_and_exits_with_1(tmp_path: Path, launcher: list[str]) -> None:
+    sweep = start(tmp_path, "-m", *QUICK, "epochs=1", "data.limit=100", "optimizer.lr=1e30,0.01", *launcher)
+    output, errors = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1
+    assert output.count("test     accuracy") == 1
+    assert errors.count("is not finite") == 2  # at once, and in the list at the end
+    assert "Traceback" not in errors
+    assert sorted(statuses(tmp_path)) == ["FAILED", "FINISHED"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("round_", range(10))
+def test_eight_processes_that_start_together_on_a_fresh_store_are_all_recorded(tmp_path: Path, round_: int) -> None:
+    short = [*QUICK, "epochs=1", "data.limit=60"]
+    processes = [start(tmp_path, *short, f"seed={seed}") for seed in range(8)]
+    for process in processes:
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert "MLflow failed" not in output
+        assert "lacks" not in output
+    assert statuses(tmp_path) == ["FINISHED"] * 8
+    assert len(list((tmp_path / "runs").iterdir())) == 8
+
+
+@pytest.mark.slow
+def test_the_ui_answers_and_takes_runs_as_a_server_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    ui = start(tmp_path, "ui")
+    try:
+        (url,) = re.findall(r"http://127\.0\.0\.1:\d+", wait_for(ui, "MLflow UI on "))
+        with urllib.request.urlopen(url, timeout=30) as page:
+            assert b"MLflow" in page.read()
+        run = start(tmp_path, *QUICK, "epochs=1", "data.limit=100", f"tracking.uri={url}")
+        output, errors = run.communicate(timeout=300)
+        assert run.returncode == 0, errors
+        assert f"in {url}" in output
+    finally:
+        ui.send_signal(signal.SIGINT)
+        _, errors = ui.communicate(timeout=60)
+    assert ui.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert statuses(tmp_path) == ["FINISHED"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
+@pytest.mark.slow
+def test_a_full_disk_behind_the_output_costs_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [*BLITZ, "options", "model", "net"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (1, "blitz: the output: No space left on device\n")
+
+
+@pytest.mark.slow
+def test_a_closed_output_is_no_trouble() -> None:
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *BLITZ, "options", "model", "net"],
+        stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")

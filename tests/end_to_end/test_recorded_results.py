@@ -1,0 +1,181 @@
+"""The same configs give the same bits as they did when `recorded_results.json` was written.
+
+A change that moves a result, or the identity of a config, shows here; the changelog says why, and this file, run as a
+program, writes the results anew. Weights and metrics are compared on the kind of machine and with the versions that
+the results name. Elsewhere only the hashes of the configs are compared, and the test says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import chdir
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+from support.processes import finished
+
+import blitz
+from blitz.run_folder.journal import is_result
+from blitz.runner.run import resume
+
+RECORDED = Path(__file__).with_name("recorded_results.json")
+COMMON = [
+    "data=synthetic", "data.num_classes=4", "data.train_size=48", "data.test_size=20", "data.validation=0.25",
+    "batch_size=8", "epochs=2", "device=cpu", "device.threads=1", "tracking=none", "tracking.figures=false",
+    "tracking.step_loss=3",
+]  # fmt: skip
+SMALL = "data.image_size=16"
+TINY_VIT = ["model=vit", "model.width=32", "model.depth=2", "model.heads=2"]
+TINY_WIDE = ["model=wide_resnet", "model.depth=10", "model.widen_factor=1"]
+# Together every model family, optimizer, schedule, loss, augmentation and mix.
+RUNS = {
+    "net": ["model=net", "seed=3"],
+    "net, a focal loss": ["model=net", "loss=focal", "data.limit=30", "optimizer.lr=0.01"],
+    "digits": [
+        "data=digits",
+        "~data.num_classes",
+        "~data.train_size",
+        "~data.test_size",
+        "data.limit=60",
+        "model=net",
+        "optimizer.lr=0.1",
+    ],
+    "mlp, Adam": ["model=mlp", "optimizer=adam", "schedule=step", "schedule.every=1", SMALL],
+    "mlp, batches of one": ["model=mlp", "model.hidden=[]", "batch_size=1", SMALL],
+    "mlp, no validation": ["model=mlp", "loss=multi_margin", "data.validation=0", SMALL],
+    "mlp, mixup": ["model=mlp", "model.dropout=0.5", "mix=mixup", "optimizer=rmsprop", SMALL],
+    "resnet20, NAdam": ["model=resnet20", "optimizer=nadam", "augment=flip_crop", "augment.cutout=4", SMALL],
+    "resnet20, shortcut B": ["model=resnet20", "model.shortcut=B", "loss=bce", "schedule=cosine", SMALL],
+    "resnet20, Muon": ["model=resnet20", "optimizer=muon", "loss=mse", "optimizer.decay_1d=false", SMALL],
+    "resnet32, clipped": ["model=resnet32", "clip_norm=0.5", "loss.label_smoothing=0.1", SMALL],
+    "resnet44, accumulated": ["model=resnet44", "micro_batch_size=3", "eval_flip=true", SMALL],
+    "resnet56": ["model=resnet56", "schedule=trapezoid", "data.train_size=24", SMALL],
+    "resnet110": ["model=resnet110", "epochs=1", "data.train_size=16", SMALL],
+    "resnet18": ["model=resnet18", "epochs=1", "data.train_size=16", "data.test_size=10", SMALL],
+    "wide_resnet, averaged": [*TINY_WIDE, "model.dropout=0.1", "ema=0.9", SMALL],
+    "wide_resnet, channels last": [*TINY_WIDE, "device.channels_last=true", "early_stopping=1", SMALL],
+    "vit, CutMix": [*TINY_VIT, "optimizer=adamw", "mix=cutmix", "schedule=one_cycle", SMALL],
+    "vit, Muon": [*TINY_VIT, "optimizer=muon", "augment=trivial", SMALL],
+    "torchvision": ["model=torchvision", "model.arch=shufflenet_v2_x0_5"],
+    "timm": ["model=timm", "model.arch=test_resnet"],
+}
+RESUMED = ["model=net", "optimizer.momentum=0.5"]
+SWEPT = ["model=net", "optimizer.lr=0.1,0.01", "seed=0,1"]
+
+
+def this_machine() -> dict[str, str]:
+    """What the bits of a run on a processor depend on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    rows = [line.partition(":") for line in cpuinfo.read_text().splitlines()] if cpuinfo.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in rows}
+    return {
+        **{key: facts.get(key, "") for key in ("vendor_id", "cpu family", "model", "model name")},
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
+        "openblas": os.environ.get("OPENBLAS_CORETYPE", ""),
+        **{package: version(package) for package in ("torch", "torchvision", "timm", "numpy")},
+    }
+
+
+def come_out(folder: Path) -> dict[str, Any]:
+    """The identity of a finished run, and everything that it found."""
+    provenance = json.loads((folder / "provenance.json").read_text())
+    metrics: dict[str, dict[str, str]] = {}
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        for name in filter(is_result, row.keys() - {"step", "time"}):
+            metrics.setdefault(name, {})[str(row["step"])] = row[name].hex()
+    return {
+        "config_hash": json.loads((folder / "mlflow.json").read_text())["tags"]["config_hash"],
+        "weights": provenance["result"]["weights"],
+        "metrics": dict(sorted(metrics.items())),
+    }
+
+
+def train(overrides: list[str]) -> Path:
+    overrides = [*COMMON, *overrides]
+    kept = [text for text in overrides if not text.startswith("~")]
+    dropped = [text[1:] for text in overrides if text.startswith("~")]
+    kept = [text for text in kept if text.partition("=")[0] not in dropped]
+    return blitz.run(blitz.compose(kept), kept).folder
+
+
+def resumed() -> Path:
+    return resume(train([*RESUMED, "epochs=1"]), ["epochs=2"]).folder
+
+
+def sweep(folder: Path) -> dict[str, Any]:
+    """What each job of a sweep came out with, by what is its own."""
+    code, _, errors = finished(folder, "-m", *COMMON, *SWEPT)
+    assert code == 0, errors
+    found = {}
+    for path in folder.glob("runs/*/mlflow.json"):
+        found[json.loads(path.read_text())["name"]] = come_out(path.parent)
+    return found
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RECORDED.read_text())
+    return found
+
+
+def assert_the_same(found: dict[str, Any], before: dict[str, Any], machine: dict[str, str]) -> None:
+    assert found["config_hash"] == before["config_hash"]
+    if (here := this_machine()) != machine:
+        differing = ", ".join(f"{key} {here[key]}" for key in here if here[key] != machine.get(key))
+        pytest.skip(f"only config_hash was compared: the results were recorded elsewhere (here: {differing})")
+    assert found == before
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_has_the_bits_that_were_recorded(name, recorded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_the_same(come_out(train(RUNS[name])), recorded["runs"][name], recorded["machine"])
+
+
+def test_a_resumed_run_has_the_bits_that_were_recorded(recorded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_the_same(come_out(resumed()), recorded["resumed"], recorded["machine"])
+
+
+@pytest.mark.slow
+def test_the_jobs_of_a_sweep_have_the_bits_that_were_recorded(recorded, tmp_path):
+    found = sweep(tmp_path)
+    assert found.keys() == recorded["sweep"].keys()
+    for name, job in found.items():
+        assert job["config_hash"] == recorded["sweep"][name]["config_hash"]
+    for name, job in found.items():
+        assert_the_same(job, recorded["sweep"][name], recorded["machine"])
+
+
+def test_every_choice_that_training_depends_on_is_among_them():
+    chosen = {text for overrides in [*RUNS.values(), COMMON] for text in overrides}
+    for group in ("model", "optimizer", "schedule", "loss", "augment", "mix"):
+        default = {
+            "optimizer": "sgd",
+            "schedule": "constant",
+            "loss": "cross_entropy",
+            "augment": "none",
+            "mix": "none",
+        }
+        names = set(blitz.config.settings.menus()[group].names()) - {default.get(group)}
+        assert names <= {text.partition("=")[2] for text in chosen if text.startswith(f"{group}=")}
+
+
+def write() -> None:
+    with TemporaryDirectory(prefix="blitz-") as folder, chdir(folder):
+        runs = {name: come_out(train(overrides)) for name, overrides in RUNS.items()}
+        found = {"machine": this_machine(), "runs": runs, "resumed": come_out(resumed()), "sweep": {}}
+        Path("sweep").mkdir()
+        found["sweep"] = sweep(Path("sweep").absolute())
+    RECORDED.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,40 @@
+"""The scripts of experiments/speed, each on as little as it takes: that they run, not how fast anything is."""
+
+from __future__ import annotations
+
+import contextlib
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "speed"
+IMAGES = "data=synthetic data.test_size=20 data.train_size="
+TINY = {
+    "loop": f"--rounds 2 --steps 50 {IMAGES}300 seed=1",
+    "recording": f"--rounds 1 --steps 1000 {IMAGES}1200 batch_size=1",
+    "sweep": "--rounds 1 --jobs 2 --processes 1 --epochs 1",
+    "compare": "--sweeps 2 --jobs 2 --rounds 1",
+}
+TOLD = {
+    "loop": "losses: the same bits in all 100 steps",
+    "recording": "thread: ",
+    "sweep": "round 1: 2 of 2 jobs whole in the store",
+    "compare": "the same, each job by itself: ",
+}
+QUICK = {"loop"}
+
+
+def test_every_script_is_run() -> None:
+    assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted(TINY)
+
+
+@pytest.mark.parametrize(
+    "script", [script if script in QUICK else pytest.param(script, marks=pytest.mark.slow) for script in TINY]
+)
+def test_scripts(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [script, *TINY[script].split()])
+    with contextlib.suppress(SystemExit):  # a promise of speed that was broken: no test asserts one
+        runpy.run_path(str(FOLDER / f"{script}.py"), run_name="__main__")
+    assert TOLD[script] in capsys.readouterr().out

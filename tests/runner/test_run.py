@@ -1,0 +1,420 @@
+"""Whole runs, read back from where they are recorded."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from support.recorded import artifacts, assert_the_store_has_all_of, client, journal, runs
+
+import blitz
+from blitz.config.settings import check
+from blitz.run_folder.run_info import RunInfo
+from blitz.runner.build import build
+from blitz.runner.run import Result
+from blitz.terminal.progress import Display
+from blitz.tracking import model, store
+from blitz.tracking.writer import Writer
+from blitz.training import checkpoint
+from blitz.training.batches import stream
+from blitz.training.loop import NonFiniteLoss
+
+SMALL = ["data=digits", "data.limit=300", "batch_size=32", "epochs=2", "optimizer.lr=0.05", "device.threads=1"]
+
+
+def run(*overrides: str) -> Result:
+    """A short run; figures take longer than the training and are drawn where a test asks for them."""
+    asked = [*SMALL, "tracking.figures=false", *overrides]
+    return blitz.run(blitz.compose(asked), asked)
+
+
+def test_a_run_is_recorded_in_its_folder_and_in_mlflow(here: Path) -> None:
+    asked = [*SMALL, "tags.author=me", "notes=a first try", "tracking.step_loss=1"]
+    result = blitz.run(blitz.compose(asked), asked)
+    assert result.run_id is not None
+    recorded = client().get_run(result.run_id)
+    assert recorded.info.status == "FINISHED"
+    assert recorded.info.run_name == "data=digits limit=300 batch_size=32 epochs=2 lr=0.05 threads=1"
+    assert recorded.data.params["optimizer.lr"] == "0.05"
+    assert recorded.data.params["data.limit"] == "300"
+    assert recorded.data.params["device.threads"] == "1"
+    tags = recorded.data.tags
+    assert tags["author"] == "me"
+    assert tags["mlflow.note.content"].startswith("a first try\n\nnet (61,706 parameters) on digits")
+    assert f"**{result.test.accuracy:.2%} test accuracy**" in tags["mlflow.note.content"]
+    assert {"git.commit", "git.dirty", "config_hash", "group_hash", "host"} <= tags.keys()
+    assert recorded.inputs is not None
+    (dataset,) = recorded.inputs.dataset_inputs
+    provenance = json.loads((result.folder / "provenance.json").read_text())
+    assert dataset.dataset.name == "digits"
+    assert provenance["data"]["fingerprint"].startswith(dataset.dataset.digest)
+
+    measured = journal(result.folder)
+    assert len(measured["train/step_loss"]) == 2 * 10  # 300 images in batches of 32
+    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/accuracy", "train/lr", "time/epoch"} <= {
+        *measured
+    }
+    assert_the_store_has_all_of(result.folder)
+    assert artifacts(result.run_id) == {
+        "config.yaml", "overrides.yaml", "provenance.json", "git.diff", "run.log", "checkpoints/best.pt",
+        "figures/curves.png", "figures/confusion.png", "figures/per_class_accuracy.png", "figures/worst_mistakes.png",
+    }  # fmt: skip
+    assert "test     accuracy" in (result.folder / "run.log").read_text()
+
+
+def test_the_record_says_what_came_out_to_the_last_bit(here: Path) -> None:
+    result = run()
+    provenance = json.loads((result.folder / "provenance.json").read_text())
+    metrics = {name: float.fromhex(text) for name, text in provenance["result"]["metrics"].items()}
+    assert metrics["test/accuracy"] == result.test.accuracy
+    assert metrics.items() >= {name: value for name, value in result.history[-1].items() if name != "epoch"}.items()
+    best = checkpoint.load(result.folder / "checkpoints/best.pt")
+    last = checkpoint.load(result.folder / "checkpoints/last.pt")
+    expected = {
+        "best": checkpoint.fingerprint(best["model"]),
+        "last": checkpoint.fingerprint({"model": last["model"], "average": last["average"]}),
+    }
+    torch.manual_seed(stream(0, "initialisation"))
+    expected["initial"] = checkpoint.fingerprint(blitz.MODELS.build({"name": "net"}, 10, (1, 32, 32)).state_dict())
+    assert provenance["result"]["weights"] == expected
+    (recorded,) = runs()
+    assert {name: recorded.data.tags[f"weights.{name}"] for name in expected} == expected
+    assert provenance["device"]["precision"] == "fp32"
+    assert provenance["device"]["deterministic"] is True
+
+
+def test_system_metrics_are_recorded_and_can_be_left_out(here: Path) -> None:
+    assert any(name.startswith("system/") for name in journal(run().folder))
+    (recorded,) = runs()
+    assert recorded.data.metrics["system/process_memory_megabytes"] > 50
+    assert not any(name.startswith("system/") for name in journal(run("tracking.system_metrics=null").folder))
+
+
+def test_the_model_in_mlflow_has_the_runs_test_accuracy(here: Path) -> None:
+    import mlflow
+
+    result = run("tracking.log_model=true")
+    job = build(blitz.compose(SMALL))
+    tracking_uri = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri(store.resolve(None))
+        loaded = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
+    finally:
+        mlflow.set_tracking_uri(tracking_uri)
+    images = job.splits.test.images.numpy()
+    assert images.dtype.name == "uint8"
+    predicted = torch.from_numpy(loaded.predict(images)).argmax(1)
+    assert float((predicted == job.splits.test.labels).double().mean()) == result.test.accuracy
+
+
+def test_a_model_that_cannot_be_exported_costs_a_warning(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise model.CannotExport("this model cannot be exported for MLflow (why)")
+
+    monkeypatch.setattr(model, "save", refuse)
+    assert run("tracking.log_model=true").run_id is not None
+    assert "tracking.log_model=true: this model cannot be exported for MLflow (why)" in capsys.readouterr().out
+
+
+def test_the_recorded_config_is_the_checked_one(here: Path) -> None:
+    asked = [*SMALL, "tracking=none", "tracking.figures=false"]
+    result = blitz.run(blitz.compose(asked), asked)
+    loaded = OmegaConf.to_container(OmegaConf.load(result.folder / "config.yaml"))
+    assert isinstance(loaded, dict)
+    assert check({str(key): value for key, value in loaded.items()}) == blitz.compose(asked)
+    assert OmegaConf.load(result.folder / "overrides.yaml") == asked
+
+
+def test_without_tracking_the_folder_alone_is_written(here: Path) -> None:
+    (here / "mlflow.db").unlink()
+    result = run("tracking=none")
+    assert result.run_id is None
+    assert {path.name for path in here.iterdir()} == {"runs"}
+    assert journal(result.folder)["test/accuracy"][0][1] == result.test.accuracy
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(here: Path) -> None:
+    overrides = ["tracking=none", "augment=flip_crop", "mix=mixup", "ema=0.9", "tracking.step_loss=1"]
+    first, second, other = run(*overrides), run(*overrides), run(*overrides, "seed=1")
+
+    def bits(result: Result) -> tuple[Any, ...]:
+        metrics = {
+            name: points for name, points in journal(result.folder).items() if not name.startswith(("time/", "system/"))
+        }
+        weights = checkpoint.load(result.folder / "checkpoints/best.pt")["model"]
+        return metrics, [tensor.numpy().tobytes() for tensor in weights.values()]
+
+    assert bits(first) == bits(second)
+    assert bits(first) != bits(other)
+
+
+def test_best_weights_are_those_of_the_best_validation_accuracy(here: Path) -> None:
+    result = run("tracking=none", "epochs=5", "optimizer.lr=0.3")
+    accuracies = [epoch["val/accuracy"] for epoch in result.history]
+    assert result.objective == max(accuracies) == accuracies[result.best_epoch - 1]
+    assert [epoch["objective"] for epoch in result.history] == list(accumulate(accuracies, max))
+    assert [value for _, value in journal(result.folder)["objective"]] == list(accumulate(accuracies, max))
+    assert checkpoint.load(result.folder / "checkpoints/best.pt")["epoch"] == result.best_epoch
+    assert checkpoint.load(result.folder / "checkpoints/last.pt")["epoch"] == 5
+
+
+def test_without_validation_the_last_epoch_counts(here: Path) -> None:
+    result = run("tracking=none", "data.validation=0")
+    assert result.best_epoch == 2
+    assert result.objective == result.history[-1]["train/accuracy"]
+    assert [epoch["objective"] for epoch in result.history] == [epoch["train/accuracy"] for epoch in result.history]
+    assert "val/accuracy" not in result.history[-1]
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(here: Path) -> None:
+    result = run("tracking=none", "epochs=30", "early_stopping=2", "optimizer.lr=1e-9")
+    assert len(result.history) < 30
+    assert len(result.history) == result.best_epoch + 2
+
+
+def test_evaluating_more_rarely_still_evaluates_the_last_epoch(here: Path) -> None:
+    result = run("tracking=none", "epochs=3", "eval_every=2")
+    assert ["val/accuracy" in epoch for epoch in result.history] == [False, True, True]
+    assert ["objective" in epoch for epoch in result.history] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [("all", {"best.pt", "last.pt"}), ("best", {"best.pt"}), ("last", {"last.pt"}), ("none", set())],
+)
+def test_checkpoints_that_stay(here: Path, keep: str, left: set[str]) -> None:
+    result = run("tracking=none", f"checkpoint.keep={keep}", "epochs=1")
+    assert {path.name for path in (result.folder / "checkpoints").iterdir()} == left
+
+
+def test_a_model_is_loaded_back_by_id_prefix_last_and_folder(here: Path) -> None:
+    result = run()
+    assert result.run_id is not None
+    dataset = blitz.DATASETS.build(blitz.compose(["data=digits"]).data)
+    sources: list[str | Path] = [result.run_id, result.run_id[:8], "last", result.folder]
+    for source in sources:
+        classifier = blitz.load_model(source)
+        assert classifier.classes == tuple("0123456789")
+        with torch.no_grad():
+            right = (classifier(dataset.test.images).argmax(1) == dataset.test.labels).double().mean()
+        # The run tested at most 300 images, data.limit; this is all 355.
+        assert abs(float(right) - result.test.accuracy) < 0.1
+    other = "ffff" if result.run_id[0] != "f" else "eeee"
+    with pytest.raises(blitz.BadInput, match=f"{other}: no such run"):
+        blitz.load_model(other)
+
+
+def test_training_starts_from_the_weights_of_a_run_or_a_file(here: Path) -> None:
+    result = run()
+    assert result.run_id is not None
+    untrained = ["optimizer.lr=1e-12", "epochs=1", "tracking=none"]
+    for weights in (result.run_id[:10], str(result.folder / "checkpoints/best.pt")):
+        assert run(*untrained, f"model.weights={weights}").test.accuracy == result.test.accuracy
+    assert run(*untrained).test.accuracy < result.test.accuracy
+
+
+def test_a_diverging_run_is_recorded_as_failed(here: Path) -> None:
+    with pytest.raises(NonFiniteLoss, match=r"the loss of step \d+ \(epoch 1\) is not finite"):
+        run("optimizer.lr=1e30")
+    (recorded,) = runs()
+    assert recorded.info.status == "FAILED"
+    assert recorded.data.tags["error"].startswith("NonFiniteLoss: the loss of step")
+    assert recorded.data.tags["traceback"].startswith("Traceback (most recent call last):")
+    (folder,) = (here / "runs").iterdir()
+    assert "Traceback" in (folder / "run.log").read_text()
+
+
+def test_no_credential_of_an_error_is_recorded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise ValueError("http://me:planted-login@host refused planted-token-7")
+
+    monkeypatch.setenv("SOME_API_TOKEN", "planted-token-7")
+    monkeypatch.setattr(blitz.MODELS.builder("net"), "forward", failing)
+    with pytest.raises(ValueError, match="refused"):
+        run()
+    (recorded,) = runs()
+    assert recorded.data.tags["error"] == "ValueError: http://***@host refused ***"
+    assert "ValueError: http://***@host refused ***" in recorded.data.tags["traceback"]
+    files = [path for path in here.rglob("*") if path.is_file() and path.name != "git.diff"]  # which may hold this test
+    assert len(files) > 10
+    assert [path for path in files if b"planted" in path.read_bytes()] == []
+
+
+def test_ctrl_c_is_recorded_as_killed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "epoch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    (recorded,) = runs()
+    assert recorded.info.status == "KILLED"
+    assert "val/accuracy" in recorded.data.metrics
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RuntimeError("adaptive_pool_backward does not have a deterministic implementation, but you set …. You can"),
+            "device.deterministic=true: adaptive_pool_backward does not have a deterministic implementation, "
+            "but you set …; set device.deterministic=false",
+        ),
+    ],
+)
+def test_an_error_while_computing_names_the_remedy(
+    here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(blitz.MODELS.builder("net"), "forward", failing)
+    with pytest.raises(blitz.BadInput) as caught:
+        run("tracking=none")
+    assert str(caught.value) == told
+
+
+def test_what_the_writer_says_during_a_run_is_not_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, end = [], Writer.end
+
+    def noting(writer: Writer, about: RunInfo) -> str:
+        until = time.monotonic() + 120
+        while writer.run_id is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        kept.append(writer._told.qsize())
+        return end(writer, about)
+
+    monkeypatch.setattr(Writer, "end", noting)
+    results = [run("epochs=1"), run("epochs=1")]  # by one process, one after the other
+    assert kept == [0, 0]
+    assert [client().get_run(str(result.run_id)).info.status for result in results] == ["FINISHED"] * 2
+
+
+@pytest.mark.parametrize(
+    ("evaluating", "override", "told"),
+    [
+        (False, "batch_size=32", "batch_size=32: out of memory on cpu; set micro_batch_size=16"),
+        (False, "micro_batch_size=6", "batch_size=32: out of memory on cpu; set micro_batch_size=3"),
+        (False, "micro_batch_size=1", "model=net: out of memory on cpu with a single image; choose a smaller model"),
+        (True, "micro_batch_size=1", "eval_batch_size=500: out of memory on cpu; set eval_batch_size=250"),
+        (True, "ema=0.9", "eval_batch_size=500: out of memory on cpu; set eval_batch_size=250"),
+        (True, "eval_batch_size=1", "model=net: out of memory on cpu with a single image; choose a smaller model"),
+    ],
+)
+def test_too_little_memory_names_the_size_that_can_be_halved(
+    here: Path, monkeypatch: pytest.MonkeyPatch, evaluating: bool, override: str, told: str
+) -> None:
+    net: Any = blitz.MODELS.builder("net")
+    forward = net.forward
+
+    def failing(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        if self.training != evaluating:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, images)
+
+    monkeypatch.setattr(net, "forward", failing)
+    with pytest.raises(blitz.BadInput) as caught:
+        run("tracking=none", override)
+    assert str(caught.value) == told
+
+
+def test_a_last_batch_of_one_image_that_batch_normalisation_cannot_take_is_told(here: Path) -> None:
+    overrides = ["model=torchvision", "model.arch=resnet18", "data.limit=33", "data.validation=0", "tracking=none"]
+    with pytest.raises(blitz.BadInput, match="batch_size=32: leaves a batch of one image"):
+        run(*overrides)
+
+
+def test_a_store_that_fails_costs_a_warning_and_nothing_else(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "mlflow.db").write_bytes(b"SQLite format 3\0 and nothing else of a database")
+    result = run()
+    assert result.run_id is None
+    assert journal(result.folder)["test/accuracy"]
+    output = capsys.readouterr().out
+    assert output.count("MLflow failed (") == 1
+    assert re.search(r"mlflow   \S+ lacks the run itself, \d+ metrics and \d+ files; 'blitz sync runs/", output)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch_size=301", "batch_size=301: accepted: at most 300, the number of training images"),
+        ("runs_dir=mlflow.db", "runs_dir=mlflow.db: is a file; name a folder"),
+        ("runs_dir=mlflow.db/deeper", "runs_dir=mlflow.db/deeper: no folder can be made there (Not a directory)"),
+        ("tracking.uri=sqlite:///nowhere/mlflow.db", "there is no folder"),
+        ("device=cuda", "device=cuda: this machine (or this build of PyTorch) has no CUDA device"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_a_folder_is_made(here: Path, override: str, message: str) -> None:
+    if override == "device=cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(blitz.BadInput) as caught:
+        run(override)
+    assert message in str(caught.value)
+    assert {path.name for path in here.iterdir()} <= {"mlflow.db", "mlflow.db.lock"}
+
+
+def test_a_loss_that_takes_no_soft_labels_refuses_a_mix(here: Path) -> None:
+    with pytest.raises(blitz.BadInput, match="mix=mixup: loss=multi_margin takes no soft labels; use mix=none"):
+        run("mix=mixup", "loss=multi_margin")
+
+
+def test_a_gradient_norm_is_recorded_where_it_is_clipped(here: Path) -> None:
+    result = run("tracking=none", "clip_norm=0.5", "epochs=1", "tracking.step_loss=3")
+    norms = journal(result.folder)["train/grad_norm"]
+    assert [step for step, _ in norms] == [3, 6, 9]
+    assert all(norm > 0 for _, norm in norms)
+
+
+@pytest.mark.slow
+def test_debug_overfit_brings_one_batch_to_zero_loss(here: Path) -> None:
+    result = blitz.run(
+        blitz.compose(["data=digits", "debug=overfit", "optimizer.lr=0.01", "device.threads=1", "tracking=none"])
+    )
+    assert result.history[-1]["train/loss"] < 0.01
+
+
+# Of the three steps that the run has, and of more than these.
+@pytest.mark.parametrize("steps", [3, pytest.param(300, marks=pytest.mark.slow)])
+def test_debug_profile_writes_a_table_and_a_trace(here: Path, capsys: pytest.CaptureFixture[str], steps: int) -> None:
+    settings = blitz.compose(
+        ["data=digits", "debug=profile", "data.limit=100", "device.threads=1", "tracking=none", f"profile={steps}"]
+    )
+    result = blitz.run(settings)
+    assert "Self CPU" in capsys.readouterr().out
+    assert json.loads((result.folder / "trace.json").read_text())["traceEvents"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["early_stopping=3"],
+        ["micro_batch_size=7", "loss.class_weights=[1,2,3,4,5,6,7,8,9,10]"],
+        ["eval_flip=true"],
+        ["ema=0.9"],
+        ["device.precision=bf16"],
+        ["device.channels_last=true"],
+    ],
+)
+def test_options_of_training_run_to_the_end(here: Path, overrides: list[str]) -> None:
+    result = run("tracking=none", "epochs=3", *overrides)
+    assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own parts
+def test_a_compiled_model_learns_and_its_weights_fit_the_plain_one(here: Path) -> None:
+    result = run("tracking=none", "device.compile=true", "epochs=3")
+    assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]
+    plain = blitz.load_model(result.folder)
+    images = blitz.DATASETS.build(blitz.compose(["data=digits"]).data).test.images
+    assert plain(images).isfinite().all()

@@ -1,0 +1,192 @@
+"""blitz and mlflow servers as processes of their own, as users start them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from blitz.run_folder.run_info import RunInfo
+from blitz.tracking.health import PROBE
+
+BLITZ = [sys.executable, "-m", "blitz"]
+QUICK = ["data=digits", "batch_size=32", "device.threads=1", "tracking.figures=false"]
+CHECKPOINTS = "runs/*/checkpoints/last.pt"
+
+
+def start(folder: Path, *arguments: str, own_group: bool = False, **environment: str) -> subprocess.Popen[str]:
+    """`blitz ARGUMENTS…` in a folder; in a process group of its own, as a shell starts it in a terminal."""
+    inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    return subprocess.Popen(
+        [*BLITZ, *arguments],
+        cwd=folder, env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0 if own_group else None,
+    )  # fmt: skip
+
+
+def finished(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of `blitz ARGUMENTS…`."""
+    process = start(folder, *arguments, own_group=False, **environment)
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+@contextmanager
+def in_a_terminal(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`blitz ARGUMENTS…` in a terminal of its own, which is closed at the end of the block."""
+    ours, its = pty.openpty()
+    take = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", take, *BLITZ, *arguments],
+        cwd=folder, env=inherited, stdin=its, stdout=its, stderr=its, start_new_session=True,
+    )  # fmt: skip
+    os.close(its)
+    closed = threading.Event()
+
+    def read() -> None:  # a full terminal would hold the process up
+        while not closed.is_set():
+            if select.select([ours], [], [], 0.05)[0]:
+                os.read(ours, 65536)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield process
+    finally:
+        closed.set()
+        reader.join()
+        os.close(ours)
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> str:
+    """Read the process's output up to the line that holds `text`; ends a process that says it in no five minutes."""
+    assert process.stdout is not None
+    patience = threading.Timer(300, process.kill)
+    patience.start()
+    try:
+        for line in process.stdout:
+            if text in line:
+                return line
+    finally:
+        patience.cancel()
+    assert process.stderr is not None
+    raise AssertionError(f"{text!r} never came: {process.stderr.read()}")
+
+
+def wait_for_checkpoints(folder: Path, number: int) -> None:
+    """Until so many runs have a checkpoint to go on from."""
+    until(lambda: len(list(folder.glob(CHECKPOINTS))) >= number)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # between two looks, not for luck
+
+
+@contextmanager
+def held(folder: Path, number: int) -> Iterator[dict[Path, psutil.Process]]:
+    """The processes of so many runs by their folders, stopped as soon as each has a checkpoint to go on from.
+
+    However unevenly they get on, none has come to its end when the block begins; they go on when it ends.
+    """
+    found: dict[Path, psutil.Process] = {}
+
+    def hold() -> bool:
+        for path in folder.glob(CHECKPOINTS):
+            run = path.parents[1]
+            if run not in found:
+                process = psutil.Process(RunInfo.load(run).pid)
+                process.suspend()
+                found[run] = process
+        return len(found) >= number
+
+    try:
+        until(hold)
+        yield found
+    finally:
+        for process in found.values():
+            with suppress(psutil.NoSuchProcess):  # it was killed
+                process.resume()
+
+
+def kill_with_its_children(process: subprocess.Popen[str]) -> None:
+    """As a power cut would: kill -9 for all of them at once."""
+    victims = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for victim in victims:
+        victim.suspend()  # so that none has time to react to another's end
+    for victim in victims:
+        victim.kill()
+    psutil.wait_procs(victims, timeout=60)
+    process.communicate(timeout=60)
+
+
+def free_port() -> int:
+    """One that stays free until a server has started: below those that the system itself hands out meanwhile."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class Server:
+    """A real `mlflow server` on loopback, with a store of its own; may be killed, frozen and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        # Bound all along, so that nobody else is given the port while no server listens; as the server will bind it.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", 0))
+        self.port = int(self._reserved.getsockname()[1])
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            )  # fmt: skip
+        deadline = time.monotonic() + 300
+        while True:
+            try:  # not /health: opening the store, for the first question to it, may take longer than blitz waits
+                with urllib.request.urlopen(self.uri + PROBE, timeout=30):
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, (self.folder / "server.log").read_text()
+                assert self._process.poll() is None, (self.folder / "server.log").read_text()
+                time.sleep(0.1)  # between two looks, not for luck
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the server and its workers."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+        if number == signal.SIGKILL:
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self.signal(signal.SIGKILL)
+        self._reserved.close()

@@ -1,0 +1,154 @@
+"""What the jobs of a sweep and the sweep tell each other by files, also from processes that were killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+from blitz.run_folder.run_info import RunInfo
+from blitz.sweeps import folder
+from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, KILLED, NOT_STARTED, STOP, Outcome
+
+HOLDS = """
+import sys
+from pathlib import Path
+from blitz.tracking.sweep_folder import place, sole_job
+with sole_job(Path(sys.argv[1]), 3) as is_ours, place(Path(sys.argv[1]), 2) as index:
+    print(is_ours, index, flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(sweep: Path) -> tuple[subprocess.Popen[str], str]:
+    """A process that trains job 3, and what it was given."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(sweep)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def killed(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=60)
+
+
+def test_a_job_has_one_process_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+    process, told = holder(tmp_path)
+    assert told == "True 0"
+    assert folder.is_any_trained(tmp_path)
+    with folder.sole_job(tmp_path, 3) as is_ours:
+        assert not is_ours
+    with folder.sole_job(tmp_path, 4) as is_ours:
+        assert is_ours
+    killed(process)
+    assert not folder.is_any_trained(tmp_path)
+    with folder.sole_job(tmp_path, 3) as is_ours:
+        assert is_ours
+
+
+def test_places_are_taken_in_turn_and_given_back(tmp_path: Path) -> None:
+    first, told = holder(tmp_path)
+    assert told.endswith(" 0")
+    second, told = holder(tmp_path)
+    assert told.endswith(" 1")
+    third, told = holder(tmp_path)
+    assert told.endswith(" 0")  # more jobs than places share them evenly
+    fourth, told = holder(tmp_path)
+    assert told.endswith(" 1")
+    killed(second)
+    again, told = holder(tmp_path)
+    assert told.endswith(" 1")
+    for process in (first, third, fourth, again):
+        killed(process)
+
+
+def test_jobs_are_counted_as_they_begin_until_none_may(tmp_path: Path) -> None:
+    assert [folder.begin(tmp_path, number) for number in (0, 1, 1)] == [True, True, True]
+    assert folder.times_begun(tmp_path) == {0: 1, 1: 2}
+    (tmp_path / STOP).touch()
+    assert not folder.begin(tmp_path, 2)
+    assert folder.times_begun(tmp_path) == {0: 1, 1: 2}
+    assert folder.read_outcomes(tmp_path) == {2: Outcome(NOT_STARTED)}
+    folder.clear_outcomes(tmp_path)
+    assert folder.begin(tmp_path, 2)
+    assert folder.times_begun(tmp_path) == {2: 1}
+
+
+def test_outcomes_come_back_as_they_were_and_other_files_are_none(tmp_path: Path) -> None:
+    outcomes = {0: Outcome(FINISHED, "", 0.25, 1.5, "runs/x", "ab"), 12: Outcome(FAILED, "why")}
+    for number, outcome in outcomes.items():
+        folder.write_outcome(tmp_path, number, outcome)
+    (tmp_path / "sweep.json").write_text("{}")
+    (tmp_path / "mlflow.json").write_text("{}")
+    assert folder.read_outcomes(tmp_path) == outcomes
+
+
+def test_the_best_are_the_best_of_their_seeds_and_as_good_as_other_groups_on_average(tmp_path: Path) -> None:
+    def are_kept(group: str) -> list[float]:
+        return [found for found in (0.4, 0.5, 0.6, 0.7, 0.9) if folder.is_among_the_best(tmp_path, group, found)]
+
+    assert are_kept("a") == [0.4, 0.5, 0.6, 0.7, 0.9]
+    folder.write_outcome(tmp_path, 0, Outcome(FINISHED, objective=0.9, group="a"))
+    folder.write_outcome(tmp_path, 1, Outcome(FAILED, "diverged"))
+    assert are_kept("a") == are_kept("b") == [0.9]
+    folder.write_outcome(tmp_path, 2, Outcome(FINISHED, objective=0.1, group="a"))
+    assert (are_kept("a"), are_kept("b")) == ([0.9], [0.5, 0.6, 0.7, 0.9])
+    folder.write_outcome(tmp_path, 3, Outcome(FINISHED, objective=0.6, group="b"))
+    assert (are_kept("a"), are_kept("b")) == ([0.9], [0.6, 0.7, 0.9])
+    assert are_kept("c") == [0.6, 0.7, 0.9]
+
+
+def test_a_job_that_begins_again_has_no_end_yet(tmp_path: Path) -> None:
+    assert folder.begin(tmp_path, 0)
+    folder.write_outcome(tmp_path, 0, Outcome(KILLED))
+    assert folder.begin(tmp_path, 0)
+    assert folder.read_outcomes(tmp_path) == {}
+    assert folder.times_begun(tmp_path) == {0: 2}
+
+
+def test_an_interrupt_is_passed_on_to_jobs_that_run_and_only_then(tmp_path: Path) -> None:
+    requested = threading.Event()
+    with folder.calling_when_interrupted(tmp_path, requested.set):
+        (tmp_path / STOP).touch()
+        assert not requested.wait(3 * folder.LOOK_EVERY)
+        (tmp_path / INTERRUPT).touch()
+        assert requested.wait(60)
+
+
+def test_a_sweep_is_abandoned_where_its_process_here_is_gone(tmp_path: Path) -> None:
+    assert not folder.is_abandoned(tmp_path)  # nothing is known of it
+
+    def is_abandoned(host: str, pid_started_at: float) -> bool:
+        RunInfo("s", None, "e", "s", 0, host, os.getpid(), pid_started_at, {}, {}, {}).save(tmp_path)
+        return folder.is_abandoned(tmp_path)
+
+    began = psutil.Process().create_time()
+    assert not is_abandoned(platform.node(), began)
+    assert is_abandoned(platform.node(), began - 3600)  # an earlier process of that number
+    assert not is_abandoned("another", began - 3600)
+
+
+def test_a_job_goes_on_with_the_newest_of_its_runs_that_has_no_end(tmp_path: Path) -> None:
+    def run(name: str, sweep: str, job: int, status: str, started_at: int) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        tags = {"sweep": sweep, "sweep.job": str(job)}
+        about = RunInfo(name, None, "e", name, started_at, "h", 1, 0.0, {}, tags, {}, status)
+        about.save(folder)
+
+    run("a", "s", 0, "KILLED", 1)
+    run("b", "s", 0, "RUNNING", 2)
+    run("c", "s", 0, "FAILED", 3)
+    run("d", "s", 1, "FINISHED", 1)
+    run("e", "other", 2, "KILLED", 1)
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "mlflow.json").write_text(json.dumps({"half": 1}))
+    assert folder.unfinished_runs(str(tmp_path), "s") == {0: tmp_path / "b"}

@@ -1,0 +1,781 @@
+"""`blitz -m`: all jobs checked before any starts, each end known, the failures told together."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import statistics
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow.entities import Run
+from omegaconf import DictConfig
+from support.processes import (
+    QUICK,
+    Server,
+    finished,
+    held,
+    in_a_terminal,
+    kill_with_its_children,
+    start,
+    until,
+    wait_for,
+)
+from support.recorded import artifacts, client, runs, sweeps
+from support.shell import blitz as command
+from support.shell import refused
+
+import blitz
+from blitz.config.recorded import read_config
+from blitz.config.settings import Settings
+from blitz.run_folder.run_info import RunInfo
+from blitz.runner import run as runner
+from blitz.sweeps import sweeper
+from blitz.sweeps.combinations import Combination
+from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, Outcome
+from blitz.sweeps.jobs import SweepJob
+from blitz.sweeps.results import Results
+
+SHORT = [*QUICK, "data.limit=100", "epochs=1", "tracking.system_metrics=null"]
+
+
+def jobs(uri: str | None = None) -> list[Run]:
+    """What the store has of the one sweep, in the order the jobs began."""
+    found = sorted(runs(uri), key=lambda run: run.info.start_time)
+    assert len({run.data.tags["sweep"] for run in found}) == 1
+    return found
+
+
+def test_jobs_are_named_by_what_differs_and_share_a_tag(here: Path) -> None:
+    ended = command("-m", *SHORT, "optimizer.lr=0.1,0.01", "seed=0,1", "tags.author=me")
+    assert (ended.code, ended.told) == (0, [])
+    found = jobs()
+    names = ["lr=0.1 seed=0", "lr=0.1 seed=1", "lr=0.01 seed=0", "lr=0.01 seed=1"]
+    assert [run.info.run_name for run in found] == names
+    (folder,) = (here / "runs" / "sweeps").iterdir()
+    assert found[0].data.tags["sweep"] == folder.name
+    (parent,) = sweeps()
+    (best,) = [run for run in found if run.info.run_id == parent.data.tags["sweep.best"]]
+    (line,) = [line for line in ended.output.splitlines() if line.startswith("best ")]
+    accuracy = best.data.metrics["val/accuracy"]
+    told = f"{accuracy:.2%} on the validation images; blitz reproduce {best.info.run_id}"
+    assert line == f"best     {best.info.run_name}: {told}"
+
+
+def test_a_sweep_ends_with_a_table_whose_copies_stay_with_its_own_run(here: Path) -> None:
+    ended = command("-m", *SHORT, "optimizer.lr=0.1,0.01", "seed=0,1")
+    (parent,) = sweeps()
+    children = jobs()
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert parent.info.run_name == "lr=0.1,0.01 seed=0,1"
+    assert parent.info.status == "FINISHED"
+    tags = parent.data.tags
+    assert tags["mlflow.source.name"].startswith("blitz -m data=digits")
+    (best,) = [run for run in children if run.info.run_id == tags["sweep.best"]]
+    assert tags["sweep.best.optimizer.lr"] == best.data.params["optimizer.lr"]
+    assert float(tags["sweep.best.objective"]) == best.data.metrics["objective"]
+    assert parent.data.params["epochs"] == "1"
+    assert "optimizer.lr" not in parent.data.params
+    heading = next(line for line in ended.output.splitlines() if line.split()[:2] == ["lr", "objective"])
+    assert heading.split() == ["lr", "objective", "n", "time", "best", "run"]
+    folder = Path(tags["folder"])
+    assert artifacts(parent.info.run_id) >= {"results.md", "results.csv", "sweep.json", "overrides.yaml"}
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    for row in rows:
+        of_row = [run for run in children if run.data.params["optimizer.lr"] == row["optimizer.lr"]]
+        found = [run.data.metrics["objective"] for run in of_row]
+        assert float(row["objective"]) == pytest.approx(sum(found) / 2)
+        assert row["n"] == "2"
+    assert float(rows[0]["objective"]) >= float(rows[1]["objective"])
+    assert rows[0]["optimizer.lr"] == best.data.params["optimizer.lr"]
+    assert "| lr | objective |" in (folder / "results.md").read_text()
+    assert "| lr | objective |" in tags["mlflow.note.content"]
+
+
+def finished_job(number: int, objective: float, **swept: object) -> tuple[SweepJob, Outcome]:
+    overrides = tuple(f"{key}={value}" for key, value in swept.items())
+    settings = blitz.compose(["data=digits", *overrides])
+    return SweepJob(number, Combination(overrides, overrides), DictConfig({}), settings), Outcome(
+        FINISHED, objective=objective, run_id=f"{number}" * 32
+    )
+
+
+def results(*ended: tuple[SweepJob, Outcome]) -> Results:
+    return Results([job for job, _ in ended], {job.number: outcome for job, outcome in ended})
+
+
+def test_the_best_run_is_one_of_the_settings_that_are_best_over_seeds() -> None:
+    found = results(
+        finished_job(0, 0.1, batch_size=24, seed=0),
+        finished_job(1, 0.9, batch_size=24, seed=1),  # the luckiest of all
+        finished_job(2, 0.6, batch_size=32, seed=0),
+        finished_job(3, 0.7, batch_size=32, seed=1),
+    )
+    assert found.best is not None
+    assert found.best[0].number == 3
+    assert found.tags()["sweep.best.batch_size"] == "32"
+    assert found.comparison.rows[0].values == {"batch_size": "32"}
+
+
+def test_a_sweep_whose_runs_have_no_objective_has_no_best(capsys: pytest.CaptureFixture[str]) -> None:
+    job, _ = finished_job(0, 0.0, batch_size=24, seed=0)
+    other, _ = finished_job(1, 0.0, batch_size=24, seed=1)
+    found = results((job, Outcome(FAILED, "why")), (other, Outcome(FINISHED)))
+    assert (found.best, found.tags()) == (None, {})
+    found.tell()
+    told = capsys.readouterr()
+    assert "best " not in told.out.splitlines()[-1]
+    assert told.err == "blitz: job 0 (batch_size=24 seed=0) failed: why\n"
+
+
+def test_training_accuracies_beside_validation_accuracies_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    both = [finished_job(0, 0.5, **{"data.validation": 0}), finished_job(1, 0.6, **{"data.validation": 0.1})]
+    results(*both).tell()
+    output = capsys.readouterr().out
+    assert "best     validation=0.1: 60.00% on the validation images" in output
+    assert "Without validation images it is the training accuracy that counts" in output
+    results(both[0]).tell()
+    assert "50.00% on the training images" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_pictures_of_what_came_out_stay_with_the_sweep(here: Path) -> None:
+    asked = [text for text in SHORT if not text.startswith("tracking.figures")]
+    assert command("-m", *asked, "optimizer.lr=0.1,0.01", "optimizer.momentum=0,0.9", "seed=0,1").code == 0
+    (parent,) = sweeps()
+    names = ("heat_map", "learning_curves", "objective_by_optimizer_lr", "objective_by_optimizer_momentum")
+    assert {f"figures/{name}.png" for name in names} <= artifacts(parent.info.run_id)
+
+
+def test_the_run_of_a_sweep_is_no_run_to_work_with(here: Path) -> None:
+    assert command("-m", *SHORT, "optimizer.lr=0.1,1e-9").code == 0
+    (parent,) = sweeps()
+    tags = parent.data.tags
+    sweep = tags["sweep"]
+    told = f"{parent.info.run_id}: a sweep, and no run that was trained; blitz compare --sweep {sweep} lists its runs"
+    for verb in ("reproduce", "evaluate", "resume"):
+        assert refused(verb, parent.info.run_id) == [told]
+    (told,) = refused("evaluate", jobs()[1].info.run_id)  # not the better one
+    assert "a sweep keeps those of its best jobs" in told
+    assert "images, test" in command("evaluate", tags["sweep.best"]).output
+
+
+@pytest.mark.slow
+def test_what_has_finished_is_skipped_and_the_same_sweep_trains_nothing(here: Path) -> None:
+    assert command("-m", *SHORT, "seed=0,1").code == 0
+    first = {run.info.run_id for run in jobs()}
+    ended = command("-m", *SHORT, "seed=0,1", "sweep.skip_finished=true")
+    assert (ended.code, ended.told) == (0, [])
+    skipped = [line for line in ended.output.splitlines() if line.startswith("skipped  job")]
+    assert len(skipped) == 2
+    assert all(run in "".join(skipped) for run in first)
+    assert {run.info.run_id for run in jobs()} == first
+    assert len(sweeps()) == 1
+    ended = command("-m", *SHORT, "seed=0,1,2", "sweep.skip_finished=true")
+    assert len(runs()) == 3
+    newest = sweeps()[0]
+    assert set(newest.data.tags["sweep.skipped"].split()) == first
+    rows = [line for line in command("compare", "--sweep", "last", "--all").output.splitlines() if "FINISHED" in line]
+    assert rows == []  # all have finished, which goes without saying
+    assert command("compare", "--sweep", "last", "--format", "json").output.count('"status": "FINISHED"') == 3
+    client().set_tag(first.pop(), "git.commit", "0" * 40)
+    ended = command("-m", *SHORT, "seed=0,1", "sweep.skip_finished=true", "sweep.dry_run=true")
+    told = "1 of 2 jobs have finished already by other code than there is now (the tags git.commit and git.diff)"
+    assert ended.told == [f"blitz: {told}"]
+
+
+@pytest.mark.slow
+def test_jobs_that_differ_in_what_changes_no_result_have_a_run_each(here: Path) -> None:
+    sweep = [*SHORT, "tags.who=a,b"]
+    assert command("-m", *sweep).code == 0
+    first, _ = jobs()
+    client().set_terminated(first.info.run_id, "KILLED")
+    ended = command("-m", "sweep.resume=last", "sweep.dry_run=true")
+    assert ended.output.splitlines()[0].startswith("skipped  job 1 (who=b) has finished already (run ")
+    assert ended.output.splitlines()[-1] == "1 job; sweep.dry_run=true: none was started"
+    assert command("-m", "sweep.resume=last").code == 0
+    done = [run.data.tags["who"] for run in jobs() if run.info.status == "FINISHED"]
+    assert sorted(done) == ["a", "b"]
+    told = refused("-m", "sweep.resume=last", "sweep.samples=3")
+    assert told[0].startswith("sweep.samples=3: would make another sweep of ")
+    ended = command("-m", *sweep, "sweep.skip_finished=true")
+    assert ended.output.count("skipped  job") == 2
+
+
+@pytest.mark.slow
+def test_the_command_that_goes_on_tells_where_the_sweep_is(here: Path) -> None:
+    where = ["runs_dir=elsewhere", "tracking.uri=sqlite:///other.db"]
+    ended = command("-m", *SHORT, *where, "optimizer.lr=0.01,1e30")
+    (line,) = [line for line in ended.output.splitlines() if line.startswith("to go on ")]
+    assert line.split()[-2:] == where
+    ended = command(*line.split()[4:])
+    assert (ended.code, ended.output.count("skipped  job")) == (1, 1)
+    assert line in ended.output.splitlines()
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_that_failed_goes_on_with_what_failed(here: Path) -> None:
+    ended = command("-m", *SHORT, "optimizer.lr=0.01,1e30,0.02", "sweep.on_failure=stop")
+    assert ended.code == 1
+    (sweep,) = sweeps()
+    assert sweep.info.status == "FAILED"
+    name = sweep.data.tags["sweep"]
+    assert f"to go on blitz -m sweep.resume={name}" in ended.output.splitlines()
+    ended = command("-m", "sweep.resume=last")
+    assert ended.code == 1
+    assert [line.split(" (")[0] for line in ended.output.splitlines() if line.startswith("skipped")] == [
+        "skipped  job 0"
+    ]
+    assert sorted(run.info.status for run in jobs()) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    (again,) = sweeps()
+    assert again.info.run_id == sweep.info.run_id
+    ended = command("-m", f"sweep.resume={name[:-2]}")
+    assert (ended.code, ended.output.count("skipped  job")) == (1, 2)
+    # a job has one line, however often it was begun; how often, the store knows
+    assert sum(line.startswith("1e+30") for line in ended.output.splitlines()) == 1
+    assert "2 attempts that did not finish are left out." in command("compare", "--sweep", name).output.splitlines()
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_from_its_store_alone(here: Path) -> None:
+    asked = ["model=net,mlp", "seed=0,1"]
+    assert command("-m", *SHORT, *asked, "name=mine").code == 0
+    (sweep,) = sweeps()
+    first = jobs()
+    shutil.rmtree(here / "runs")
+    client().delete_run(first[-1].info.run_id)
+    ended = command("-m", f"sweep.resume={sweep.data.tags['sweep']}", "tracking.figures=false")
+    assert (ended.code, ended.told) == (0, [])
+    assert ended.output.count("skipped  job") == 3
+    (again,) = sweeps()
+    assert (again.info.run_id, again.info.status) == (sweep.info.run_id, "FINISHED")
+    newest = jobs()[-1]
+    assert newest.info.run_id not in {run.info.run_id for run in first}
+    assert newest.data.tags["config_hash"] == first[-1].data.tags["config_hash"]
+    assert newest.data.tags["mlflow.parentRunId"] == sweep.info.run_id
+
+
+@pytest.mark.slow
+def test_a_sweep_is_not_gone_on_with_as_another_one(here: Path) -> None:
+    assert refused("-m", "sweep.resume=last")[0].startswith("sweep.resume=last: no such sweep in runs/sweeps and in ")
+    recipe = here / "own" / "experiment" / "mine.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.03\n")
+    groups = ["--config-dir", "own"]
+    ended = command("-m", *SHORT, "experiment=mine", "optimizer.weight_decay=0,1e30", *groups)
+    assert ended.code == 1
+    (sweep,) = sweeps()
+    name = sweep.data.tags["sweep"]
+    assert f"to go on blitz -m sweep.resume={name} --config-dir {here}/own" in ended.output
+    told = refused("-m", "sweep.resume=last", "epochs=2", *groups)
+    assert told == [f"epochs=2: would make another sweep of {name}; leave it out, or begin one without sweep.resume"]
+    recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.04\n")
+    (changed,) = refused("-m", "sweep.resume=last", *groups)
+    assert changed.startswith(f"sweep.resume={name}: job 0 (weight_decay=0) has another config now than when ")
+    assert refused("-m", f"sweep.resume={name[:-1]}x")[0].endswith(f"did you mean {name}?")
+
+
+@pytest.mark.slow
+def test_points_and_samples_are_trained_with_all_that_is_swept_beside_them(here: Path) -> None:
+    (here / "points.csv").write_text("optimizer.lr,model,tags.author\n0.1,mlp,me\n0.01,,\n")
+    ended = command("-m", *SHORT, "sweep.points=points.csv", "seed=0,1")
+    assert ended.code == 0, ended
+    params = [(run.data.params["optimizer.lr"], run.data.params["model.name"]) for run in jobs()]
+    assert params == [("0.1", "mlp")] * 2 + [("0.01", "net")] * 2
+    assert [run.data.tags.get("author") for run in jobs()] == ["me", "me", None, None]
+    (here / "points.csv").unlink()
+    assert command("-m", "sweep.resume=last").output.count("skipped  job") == 4  # the file is not needed any more
+
+
+@pytest.mark.slow
+def test_the_weights_of_the_best_jobs_alone_are_kept(here: Path) -> None:
+    assert command("-m", *SHORT, "optimizer.lr=0.001,0.1,0.01,0.1", "seed=3,4").code == 0
+    objectives: dict[str, list[float]] = {}
+    for run in jobs():
+        kept = {file.name for file in (Path(run.data.tags["folder"]) / "checkpoints").iterdir()}
+        objective, own = run.data.metrics["objective"], objectives.pop(run.data.params["optimizer.lr"], [])
+        is_best = all(objective >= statistics.fmean(others) for others in objectives.values())
+        assert kept == ({"best.pt"} if is_best and objective >= max([*own, 0.0]) else set()), run.info.run_name
+        objectives[run.data.params["optimizer.lr"]] = [*own, objective]
+    assert command("-m", *SHORT, "seed=0,1", "checkpoint.keep=all").code == 0
+    for run in runs()[:2]:
+        assert len(list((Path(run.data.tags["folder"]) / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["seed=range(0,0)"], "seed=range(0,0): holds no value, and the sweep no job"),
+        (["optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): needs sweep.samples=N"),
+        (["sweep.samples=2"], "sweep.samples=2: nothing to draw from"),
+        (["sweep.points=none.csv"], "sweep.points=none.csv: No such file"),
+        (["sweep.points=wrong.csv", "seed=0,1"],
+         "wrong.csv: optimizer.lrr: no such option of sgd; did you mean optimizer.lr?"),
+        (["sweep.points=right.csv", "optimizer.lr=1"], "optimizer.lr: is given by right.csv and on the command line"),
+        (["sweep.resume=x"], "sweep.resume=x: no such sweep in runs/sweeps"),
+        (["sweep.on_failure=stpo", "seed=0,1"], "sweep.on_failure=stpo: accepted: continue or stop"),
+        (["device=cpu", "device.precision=fp32,fp16"], "device.precision=fp16: a CPU gains nothing from it"),
+        (["micro_batch_size=1", "data.limit=10,100"], "batch_size=32: accepted: at most 10, the number of training"),
+        (["data=folder", "data.root=nowhere", "seed=0,1"], "data.root=nowhere: does not exist"),
+        (["mix=none,cutmix", "loss=multi_margin"], "mix=cutmix: loss=multi_margin takes no soft labels"),
+        (["model=net,mlp", "model.weights=none.pt"], "model.weights=none.pt: no such file"),
+        (["hydra.sweep.dir=elsewhere", "seed=0,1"], "hydra.sweep.dir=elsewhere: blitz makes a run's folder itself"),
+        (["sweep.skip_finished=true", "tracking=none", "seed=0,1"], "sweep.skip_finished=true: needs a store"),
+        (["sweep.resume=2026"], "sweep.resume=2026: no such sweep in runs/sweeps"),
+        (["sweep.points=chosen.csv", "model.dropout=0.1", "sweep.resume=last"],
+         "sweep.resume=last: has its jobs already; leave out all else"),
+        (["eval_batch_size=interval(16,20)", "sweep.samples=5"],
+         "eval_batch_size=interval(16,20): accepted: integer >= 1; int(interval(A,B)) draws whole numbers"),
+        (["model=glob(xyz*)"], "model=glob(xyz*): holds no value, and the sweep no job"),
+        (["sweep.dry_run=false,true"], "sweep.dry_run=false,true: accepted: one value, which is about the whole sweep"),
+        (["sweep.samples=2,3", "optimizer.lr=interval(0,1)"], "sweep.samples=2,3: accepted: one value"),
+        (["sweep.samples=0", "optimizer.lr=interval(0,1)"], "sweep.samples=0: accepted: integer >= 1"),
+        (["sweep.seed=-1", "sweep.samples=2", "optimizer.lr=interval(0,1)"], "sweep.seed=-1: accepted: "),
+        (["sweep.samples=1000000", "optimizer.lr=interval(0,1)"],
+         "sweep.samples=1000000: 1,000,000 jobs; accepted: at most 100,000"),
+        (["sweep.samples=2", "epochs=int(interval(1,3))"], "epochs: is drawn, and given as well"),
+        (["sweep.go_on=/tmp", "seed=0,1"], "sweep.go_on=/tmp: is set by the sweep itself"),
+        (["runs_dir=a,b"], "runs_dir: accepted: the same for all jobs of a sweep (in 1 of 2 jobs"),
+        (["tracking=none,mlflow"], "tracking.name: accepted: the same for all jobs of a sweep"),
+        (["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: accepted"),
+        (["seed=0,1", "hydra.launcher.n_jobs=2"],
+         "hydra.launcher.n_jobs: no such option; they are those of the launcher that hydra/launcher=NAME chooses"),
+        (["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.njobs=2"],
+         "hydra.launcher.njobs: no such option; did you mean hydra.launcher.n_jobs?"),
+        (["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=two"],
+         "hydra.launcher.n_jobs=two: Value 'two' of type 'str' could not be converted to Integer"),
+        (["seed=0,1", "hydra/launcher=joblb"],
+         "hydra/launcher=joblb: no such launcher; did you mean joblib? (accepted: basic, joblib, submitit_local"),
+        (["seed=0,1", "hydra/lancher=joblib"], "hydra/lancher: no such group; did you mean hydra/launcher?"),
+    ],
+)  # fmt: skip
+def test_a_sweep_that_cannot_be_starts_nothing(here: Path, wrong: list[str], told: str) -> None:
+    (here / "chosen.csv").write_text("model\nmlp\nvit\n")
+    (here / "wrong.csv").write_text("optimizer.lrr\n0.1\n")
+    (here / "right.csv").write_text("optimizer.lr\n0.1\n")
+    (line,) = refused("-m", *SHORT, *wrong)
+    assert line.startswith(told)
+    assert not list(here.glob("runs*"))
+    assert sweeps() == []
+
+
+@pytest.mark.slow
+def test_a_job_reproduces_and_is_no_part_of_the_sweep_then(here: Path) -> None:
+    assert command("-m", *SHORT, "seed=0,1").code == 0
+    second = jobs()[1]
+    ended = command("reproduce", second.info.run_id)
+    assert "verdict  identical" in ended.output
+    assert runs()[0].data.tags.get("sweep") is None
+    assert runs()[0].data.tags["config_hash"] == second.data.tags["config_hash"]
+
+
+def test_mistakes_of_all_jobs_are_told_before_the_first_one_starts(here: Path) -> None:
+    assert refused("-m", *SHORT, "optimizer.lr=0.1,0,-1", "seed=0,1", "epohcs=3") == [
+        "epohcs: no such key of a config; did you mean epochs?"
+    ]
+    assert refused("-m", *SHORT, "optimizer.lr=0.1,0", "seed=0,1") == [
+        "optimizer.lr=0: accepted: number > 0 (in 2 of 4 jobs, the first of them lr=0 seed=0)"
+    ]
+    assert refused("-m", *SHORT, "optimizer=sgd,adam", "optimizer.momentum=0.9")[0].startswith(
+        "optimizer.momentum: no such option of adam"
+    )
+    assert not (here / "runs").exists()
+    assert runs() == []
+
+
+def test_a_job_that_is_there_twice_is_told_and_runs_once(here: Path) -> None:
+    ended = command("-m", *SHORT, "seed=0,1,0")
+    assert ended.code == 0
+    assert ended.told == ["blitz: job 2 (seed=0) is the same as job 0, and is left out"]
+    assert [run.info.run_name for run in jobs()] == ["seed=0", "seed=1"]
+
+
+def test_a_dry_run_lists_the_jobs_and_starts_none(here: Path) -> None:
+    ended = command("-m", *SHORT, "model=net,mlp", "seed=range(2)", "sweep.dry_run=true")
+    assert ended.code == 0
+    assert [line.split(maxsplit=1) for line in ended.output.splitlines()[1:5]] == [
+        ["0", "model=net seed=0"], ["1", "model=net seed=1"], ["2", "model=mlp seed=0"], ["3", "model=mlp seed=1"],
+    ]  # fmt: skip
+    assert ended.output.splitlines()[5] == "4 jobs; sweep.dry_run=true: none was started"
+    assert not (here / "runs").exists()
+    assert runs() == []
+
+
+@pytest.mark.parametrize("on_failure", ["continue", "stop"])
+def test_failures_are_listed_at_the_end_with_reason_and_log(here: Path, on_failure: str) -> None:
+    ended = command("-m", *SHORT, "optimizer.lr=0.01,1e30,0.02", f"sweep.on_failure={on_failure}")
+    assert ended.code == 1
+    reason = (
+        "NonFiniteLoss: the loss of step 2 (epoch 1) is not finite; a smaller optimizer.lr, a warm-up or clip_norm=1"
+    )
+    assert ended.told[-2].startswith(f"blitz: job 1 (lr=1e+30) failed: {reason}")
+    log = Path(ended.told[-2].rpartition("its log: ")[2])
+    assert "NonFiniteLoss" in log.read_text()
+    not_started = ", 1 not started (sweep.on_failure=stop)" if on_failure == "stop" else ""
+    assert ended.told[-1] == f"blitz: 1 of 3 jobs failed{not_started}"
+    assert [run.info.status for run in jobs()] == ["FINISHED", "FAILED", *["FINISHED"] * (on_failure == "continue")]
+
+
+@pytest.mark.slow
+def test_without_a_store_the_sweeps_folder_tells_what_has_finished_again_and_again(here: Path) -> None:
+    assert command("-m", *SHORT, "tracking=none", "optimizer.lr=0.01,1e30,0.02").code == 1
+    for _ in range(2):
+        ended = command("-m", "sweep.resume=last", "tracking=none")
+        assert ended.code == 1
+        assert [line.split()[2] for line in ended.output.splitlines() if line.startswith("skipped")] == ["0", "2"]
+    assert len(list((here / "runs").glob("*/config.yaml"))) == 5
+    (sweep,) = (here / "runs" / "sweeps").iterdir()
+    (sweep / "0.json").write_text("")  # a power cut
+    ended = command("-m", "sweep.resume=last", "tracking=none")
+    assert [line.split()[2] for line in ended.output.splitlines() if line.startswith("skipped")] == ["2"]
+
+
+def test_a_job_that_calls_exit_fails_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = runner.run
+
+    def leaving(settings: Settings, overrides: Sequence[str]) -> runner.Result:
+        if settings.seed == 0:
+            sys.exit("enough")
+        return real(settings, overrides)
+
+    monkeypatch.setattr(runner, "run", leaving)
+    ended = command("-m", *SHORT, "seed=0,1")
+    assert ended.code == 1
+    assert ended.told[-2:] == ["blitz: job 0 (seed=0) failed: SystemExit: enough", "blitz: 1 of 2 jobs failed"]
+    assert [run.info.run_name for run in jobs()] == ["seed=1"]
+
+
+@pytest.mark.slow
+def test_a_launcher_that_cannot_start_leaves_no_sweep_open(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launching(*_: object) -> None:
+        raise RuntimeError("no processes left")
+
+    monkeypatch.setattr(sweeper, "launch", launching)
+    with pytest.raises(RuntimeError, match="no processes left"):  # somebody else's mistake: with its traceback
+        command("-m", *SHORT, "seed=0,1")
+    assert [sweep.info.status for sweep in sweeps()] == ["FAILED"]
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_pictures_cannot_be_made_has_come_out_all_the_same(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("no store there")
+
+    monkeypatch.setattr(Results, "save_figures", failing)
+    ended = command("-m", *SHORT, "tracking.figures=true", "seed=0")
+    (told,) = ended.told
+    assert ended.code == 0
+    assert told.endswith("not all tables and pictures could be made: no store there")
+    assert [sweep.info.status for sweep in sweeps()] == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_jobs_that_are_left_share_the_cores_as_all_did(here: Path) -> None:
+    assert command("-m", *SHORT, "seed=0,1,2").code == 0
+    assert command("-m", *SHORT, "seed=range(5)", "sweep.skip_finished=true").code == 0
+    configs = [read_config(path) for path in (here / "runs").glob("*/config.yaml")]
+    assert [config["sweep"]["cores"] for config in configs] == [None] * 5  # one after another
+
+
+@pytest.mark.slow
+def test_all_jobs_start_from_the_weights_of_one_run_also_later(here: Path) -> None:
+    assert command(*SHORT).code == 0
+    (first,) = runs()
+    assert command("-m", *SHORT, "model.weights=last", "optimizer.lr=0.01,0.02").code == 0
+    started = [run for run in runs() if run.info.run_id != first.info.run_id]
+    assert [run.data.params["model.weights"] for run in started] == [first.info.run_id] * 2
+    ended = command("-m", "sweep.resume=last")
+    assert (ended.code, ended.output.count("skipped  job")) == (0, 2)
+    assert refused("-m", *SHORT, "model.weights=nope,last")[0].startswith("nope: no such run in ")
+
+
+@pytest.mark.slow
+def test_a_sweep_without_a_store_runs_as_well(here: Path) -> None:
+    ended = command("-m", *SHORT, "seed=0,1", "tracking=none")
+    assert ended.code == 0
+    assert runs() == []
+    assert len(list((here / "runs").glob("*/config.yaml"))) == 2
+
+
+@pytest.mark.slow
+def test_jobs_do_not_see_files_that_are_edited_meanwhile(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    recipe = tmp_path / "own" / "experiment" / "mine.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.03\n")
+    sweep = start(tmp_path, "-m", *SHORT, "epochs=20", "experiment=mine", "seed=0,1,2", "--config-dir", "own")
+    wait_for(sweep, "epoch 1/20")
+    recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.04\n")
+    sweep.communicate(timeout=300)
+    found = jobs(f"sqlite:///{tmp_path}/mlflow.db")
+    assert [run.data.params["optimizer.lr"] for run in found] == ["0.03"] * 3
+
+
+@pytest.mark.slow
+def test_a_parallel_job_that_is_killed_is_launched_again(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    sweep = start(tmp_path, "-m", *SHORT, "epochs=200", "seed=0,1,2,3", *parallel)
+    with held(tmp_path, 1) as trainers:
+        next(iter(trainers.values())).kill()
+    _, errors = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, errors
+    assert "launching what is left" in errors
+    found = jobs(f"sqlite:///{tmp_path}/mlflow.db")
+    done = [run.info.run_name for run in found if run.info.status == "FINISHED"]
+    assert sorted(done) == ["seed=0", "seed=1", "seed=2", "seed=3"]
+    (sweep_folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    outcomes = [json.loads(file.read_text())["status"] for file in sweep_folder.glob("[0-9]*.json")]
+    assert outcomes == ["FINISHED"] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_whose_terminal_is_closed_ends_and_launches_nothing(
+    tmp_path: Path, empty_store: Path, launcher: str
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    trainers = ExitStack()
+    with trainers, in_a_terminal(tmp_path, "-m", *SHORT, "epochs=400", "seed=0,1,2", *parallel) as sweep:
+        trainers.enter_context(held(tmp_path, 2 if parallel else 1))  # who go on once the terminal is closed
+    assert sweep.wait(timeout=120) == 143
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert [run.info.status for run in sweeps(uri)] == ["KILLED"]
+    assert [run.info.status for run in jobs(uri)] == ["KILLED"] * (2 if parallel else 1)
+    (sweep_folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    ended = [json.loads(file.read_text()) for file in sweep_folder.glob("[0-9]*.json")]
+    assert {outcome["status"] for outcome in ended} <= {"KILLED", "NOT STARTED"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_stopped_saves_every_job_and_goes_on(
+    tmp_path: Path, empty_store: Path, launcher: str, number: signal.Signals
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    sweep = start(tmp_path, "-m", *SHORT, "epochs=100", "seed=0,1,2", *parallel, own_group=True)
+    with held(tmp_path, 2 if parallel else 1):
+        if number == signal.SIGINT:
+            os.killpg(sweep.pid, number)  # as a terminal does: to the workers as well
+        else:
+            sweep.send_signal(number)
+        if parallel:  # else the sweep itself is held up
+            until(lambda: list(tmp_path.glob(f"runs/sweeps/*/{INTERRUPT}")))
+    output, errors = sweep.communicate(timeout=300)
+    assert sweep.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    stopped = jobs(uri)
+    assert {run.info.status for run in stopped} == {"KILLED"}
+    assert len(stopped) == (2 if parallel else 1)
+    (parent,) = sweeps(uri)
+    assert parent.info.status == "KILLED"
+    name = parent.data.tags["sweep"]
+    (line,) = [line for line in output.splitlines() if line.startswith("to go on ")]
+    command = line.removeprefix("to go on blitz ").split()
+    assert command == ["-m", f"sweep.resume={name}", *parallel]
+    code, output, errors = finished(tmp_path, *command)
+    assert code == 0, errors
+    assert output.count("resume   after ") == len(stopped)
+    ended = jobs(uri)
+    assert [run.info.status for run in ended] == ["FINISHED"] * 3
+    assert {run.info.run_id for run in stopped} <= {run.info.run_id for run in ended}
+    assert sweeps(uri)[0].info.status == "FINISHED"
+    if number == signal.SIGINT:  # a rerun of either kind of job
+        code, output, errors = finished(tmp_path, "reproduce", ended[0].info.run_id)
+        assert "verdict  identical" in output, (output, errors)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_goes_on_with_the_run_that_it_died_in(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    sweep = start(tmp_path, "-m", *SHORT, "epochs=60", "seed=0,1")
+    with held(tmp_path, 1):
+        kill_with_its_children(sweep)
+    code, output, errors = finished(tmp_path, "-m", "sweep.resume=last")
+    assert code == 0, errors
+    assert output.count("resume   after ") == 1
+    assert [run.info.status for run in jobs(uri)] == ["FINISHED"] * 2
+    assert [run.info.status for run in sweeps(uri)] == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_workers_of_a_sweep_that_was_killed_begin_no_more_jobs(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    with start(tmp_path, "-m", *SHORT, "epochs=30", "seed=0,1,2,3", *parallel) as sweep:
+        with held(tmp_path, 2) as trainers:
+            workers = list(trainers.values())
+            sweep.kill()
+            sweep.wait()
+        _, alive = psutil.wait_procs(workers, timeout=300)
+        assert not alive
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert len(list(folder.glob("*.begun"))) == 2
+    code, output, errors = finished(tmp_path, "-m", "sweep.resume=last", *parallel)
+    assert (code, output.count("skipped  job")) == (0, 2), errors
+    assert len(list((tmp_path / "runs").glob("*/config.yaml"))) == 4
+
+
+@pytest.mark.slow
+def test_parallel_jobs_share_the_cores_and_are_repeated_with_the_threads_they_had(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    cores = len(os.sched_getaffinity(0))
+    asked = [text for text in SHORT if not text.startswith("device.threads")]
+    code, _, errors = finished(
+        tmp_path, "-m", *asked, "seed=0,1", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={cores}"
+    )
+    assert code == 0, errors
+    number = min(2, cores)
+    found = jobs(f"sqlite:///{tmp_path}/mlflow.db")
+    assert [run.data.params["device.threads"] for run in found] == [str(cores // number)] * 2
+    assert len({run.data.tags["config_hash"] for run in found}) == 2
+
+
+@pytest.mark.slow
+def test_a_parallel_sweep_lists_every_failure(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    code, _, errors = finished(tmp_path, "-m", *SHORT, "optimizer.lr=1e30,0.01,1e31", *parallel)
+    assert code == 1
+    assert "blitz: job 0 (lr=1e+30) failed: NonFiniteLoss" in errors
+    assert "blitz: job 2 (lr=1e+31) failed: NonFiniteLoss" in errors
+    assert errors.splitlines()[-1] == "blitz: 2 of 3 jobs failed"
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_a_parallel_sweep_begins_no_more_after_a_failure_if_asked_to(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    asked = [*SHORT, "epochs=30", "optimizer.lr=1e30,0.01,0.02,0.03,0.04", "sweep.on_failure=stop"]
+    code, _, errors = finished(tmp_path, "-m", *asked, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert code == 1
+    found = jobs(f"sqlite:///{tmp_path}/mlflow.db")
+    assert [run.info.run_name for run in found if run.info.status == "FAILED"] == ["lr=1e+30"]
+    assert len(found) < 5
+    assert errors.splitlines()[-1] == f"blitz: 1 of 5 jobs failed, {5 - len(found)} not started (sweep.on_failure=stop)"
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_a_parallel_sweep_at_once(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    sweep = start(tmp_path, "-m", *SHORT, "epochs=400", "seed=0,1,2", *parallel, own_group=True)
+    with held(tmp_path, 2):  # so that there is something to stop at once
+        workers = psutil.Process(sweep.pid).children(recursive=True)
+        os.killpg(sweep.pid, signal.SIGINT)
+        assert sweep.stderr is not None
+        assert "Ctrl-C again stops at once" in sweep.stderr.readline()
+        os.killpg(sweep.pid, signal.SIGINT)
+        output, errors = sweep.communicate(timeout=120)
+    assert sweep.returncode == 130
+    assert "Traceback" not in errors
+    assert "to go on blitz -m sweep.resume=" in output
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert alive == []
+    assert sweeps(f"sqlite:///{tmp_path}/mlflow.db")[0].info.status == "KILLED"
+
+
+@pytest.mark.slow
+def test_a_sweep_without_its_server_is_sent_later_with_its_jobs_below_it(tmp_path: Path) -> None:
+    server = Server(tmp_path / "server")
+    away = [f"tracking.uri={server.uri}", "tracking.offline=allow"]
+    code, _, errors = finished(tmp_path, "-m", *SHORT, "seed=0,1", *away)
+    assert code == 0, errors
+    server.start()
+    try:
+        code, output, errors = finished(tmp_path, "sync")
+        assert code == 0, (output, errors)
+        (parent,) = sweeps(server.uri)
+        found = jobs(server.uri)
+        assert [run.info.status for run in (parent, *found)] == ["FINISHED"] * 3
+        assert {run.data.tags["mlflow.parentRunId"] for run in found} == {parent.info.run_id}
+        assert "results.md" in artifacts(parent.info.run_id, uri=server.uri)
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+def test_a_killed_job_of_submitit_is_launched_again_and_another_one_is_waited_for(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    sweep = start(tmp_path, "-m", *SHORT, "epochs=150,400", "hydra/launcher=submitit_local")
+    with held(tmp_path, 2) as trainers:
+        tasks = {RunInfo.load(folder).tags["sweep.job"]: trainer for folder, trainer in trainers.items()}
+        tasks["0"].kill()
+    _, errors = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, errors
+    assert "1 job has no end" in errors
+    found = sorted(jobs(uri), key=lambda run: run.data.tags["sweep.job"])
+    assert [(run.info.status, run.data.tags.get("resumed")) for run in found] == [("FINISHED", "1"), ("FINISHED", None)]
+
+
+def test_an_option_of_all_that_is_swept_may_be_given_though_the_default_lacks_it(here: Path) -> None:
+    asked = ["model=mlp,vit", "model.dropout=0.2", "optimizer=adam,adamw", "optimizer.beta1=0.8"]
+    ended = command("-m", *SHORT, *asked, "sweep.dry_run=true")
+    assert ended.code == 0
+    assert [line.split()[1:] for line in ended.output.splitlines()[1:3]] == [
+        ["model=mlp", "optimizer=adam"],
+        ["model=mlp", "optimizer=adamw"],
+    ]
+    assert command("-m", *SHORT, "model=mlp,mlp", "model.dropout=0.2").code == 0
+    (run,) = jobs()
+    assert run.data.params["model.dropout"] == "0.2"
+    assert run.data.tags["mlflow.source.name"].count("+") == 0
+
+
+def test_each_job_is_told_its_own_mistake(here: Path) -> None:
+    (here / "points.yaml").write_text("- {optimizer: null}\n- {model: null}\n")
+    told = refused("-m", *SHORT, "sweep.points=points.yaml")
+    assert [line.split(":")[1].strip() for line in told] == ["optimizer=null", "model=null"]
+    assert [line.split("(")[-1] for line in told] == [
+        "in 1 of 2 jobs, the first of them optimizer=null)",
+        "in 1 of 2 jobs, the first of them model=null)",
+    ]
+    assert refused("-m", *SHORT, "model=net,resnet20,mlp", "model.hidden=[3]") == [
+        "model.hidden: no such option of net (in 1 of 3 jobs, the first of them model=net)",
+        "model.hidden: no such option of resnet20 (in 1 of 3 jobs, the first of them model=resnet20)",
+    ]
+
+
+def test_many_mistakes_are_told_in_part(here: Path) -> None:
+    told = refused("-m", *SHORT, "optimizer.lr=range(-50,0)")
+    assert len(told) == 21
+    assert told[0] == "optimizer.lr=-50: accepted: number > 0 (in 1 of 50 jobs, the first of them lr=-50)"
+    assert told[-1] == "and 30 more mistakes like these"
+
+
+def test_a_broken_line_in_a_value_breaks_no_line_of_the_output(here: Path) -> None:
+    ended = command("-m", *SHORT, "notes='a\nb',c", "sweep.dry_run=true")
+    assert [line.strip() for line in ended.output.splitlines()[1:]] == [
+        "0  notes='a b'",
+        "1  notes=c",
+        "2 jobs; sweep.dry_run=true: none was started",
+    ]
+
+
+def test_another_sweeper_gets_jobs_whose_overrides_are_recorded_as_they_were_typed(here: Path) -> None:
+    asked = [*SHORT, "model=mlp", "model.dropout=0.2", "seed=0,1", "tags.by=me"]
+    assert command("-m", *asked, "hydra/sweeper=basic").code == 0
+    first, _ = runs()
+    typed = (Path(first.data.tags["folder"]) / "overrides.yaml").read_text().splitlines()
+    assert {"- data=digits", "- data.limit=100", "- model.dropout=0.2", "- seed=1"} <= set(typed)
+    assert first.data.tags["by"] == "me"
