@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_whole_lines_and_says_where(tmp_path: Path) -> None:
     code = f"""
 import resource
 from pathlib import Path
-from blitz.tracking.journal import Journal
+from blitz.run_folder.journal import Journal
 journal = Journal(Path({str(path)!r}))
 journal.write([(1, {{"a": 1.0}})])
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))

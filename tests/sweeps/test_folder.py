@@ -19,7 +19,7 @@ from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, KILLED, NOT_STARTED
 HOLDS = """
 import sys
 from pathlib import Path
-from blitz.tracking.sweep_folder import place, sole_job
+from blitz.sweeps.folder import place, sole_job
 with sole_job(Path(sys.argv[1]), 3) as is_ours, place(Path(sys.argv[1]), 2) as index:
     print(is_ours, index, flush=True)
     sys.stdin.read()

@@ -290,7 +290,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
-from blitz.interrupts import graceful
+from blitz.terminal.signals import graceful
 from blitz.training import checkpoint
 from blitz.training.batches import Batches
 from blitz.training.loop import EpochResult, Learner, Progress, fit
