@@ -182,23 +182,46 @@ def meanings(documented: Builder) -> dict[str, str]:
 
 @cache
 def _options(builder: Builder) -> tuple[Option, ...]:
-    hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder, include_extras=True)
+    hints = _types(builder)
     explained = meanings(builder)
     return tuple(
-        Option(name, accepted(hints.get(name, Any)), parameter.default, explained.get(name, ""))
+        Option(name, accepted(hints[name]), parameter.default, explained.get(name, ""))
         for name, parameter in inspect.signature(builder).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     )
 
 
 @cache
+def _types(builder: Builder) -> dict[str, Any]:
+    """Option -> its type. Only options are looked at: what the run supplies may have its type under TYPE_CHECKING.
+
+    Raises BadInput for an option whose type does not exist at run time.
+    """
+    function = inspect.unwrap(builder.__init__ if inspect.isclass(builder) else builder)
+    hints: dict[str, Any] = {}
+    for name, parameter in inspect.signature(builder).parameters.items():
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        written = Any if parameter.annotation is parameter.empty else parameter.annotation
+        only = types.SimpleNamespace(__annotations__={name: written})
+        try:
+            hints |= get_type_hints(only, getattr(function, "__globals__", {}), include_extras=True)
+        except NameError as error:
+            where = f"{builder.__module__}.{builder.__qualname__}"
+            raise BadInput(
+                f"{where}: the type of its option {name} cannot be found ({error}); "
+                "import it where it is imported at run time, not under TYPE_CHECKING"
+            ) from None
+    return hints
+
+
+@cache
 def _schema(builder: Builder, common: Builder | None) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for source in [builder] + ([common] if common else []):
-        hints = get_type_hints(source.__init__ if inspect.isclass(source) else source, include_extras=True)
         for option in _options(source):
             default = ... if option.default is inspect.Parameter.empty else option.default
-            fields[option.name] = (hints.get(option.name, Any), default)
+            fields[option.name] = (_types(source)[option.name], default)
     return create_model(builder.__name__, __config__=STRICT, **fields)
 
 

@@ -70,6 +70,12 @@ class WindowMeans:
                 self._open.clear()
         return windows
 
+    def flush(self, last_step: int) -> list[tuple[int, dict[str, float]]]:
+        """The window that is still open, as if it ended at `last_step`; none where a window has just ended."""
+        means = {name: statistics.fmean(values) for name, values in self._open.items()}
+        self._open.clear()
+        return [(last_step, means)] if means else []
+
     def state_dict(self) -> dict[str, list[float]]:
         return {name: list(values) for name, values in self._open.items()}
 

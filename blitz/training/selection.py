@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ class Selection:
         if report.validation is None:
             return False
         candidate = Best(report.epoch, report.validation.accuracy, report.validation.loss)
-        if self.best is None or (candidate.accuracy, -candidate.loss) > (self.best.accuracy, -self.best.loss):
+        if self.best is None or _rank(candidate) > _rank(self.best):
             self.best, self.worse = candidate, 0
             return True
         self.worse += 1
@@ -51,3 +52,8 @@ class Selection:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = Best(**state["best"]) if state["best"] else None
         self.worse = state["worse"]
+
+
+def _rank(best: Best) -> tuple[float, float]:
+    """Larger is better; a loss that is not a number is worse than any other."""
+    return best.accuracy, -math.inf if math.isnan(best.loss) else -best.loss

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from torchvision import models
 
 from blitz.errors import BadInput
-from blitz.parts.models import MODELS, load_weights, starting_weights
+from blitz.parts.models import MODELS, load_weights, recorded_weights_follow, starting_weights
 
 RGB, GREY = (3, 32, 32), (1, 32, 32)
 NUM_CLASSES = 10
@@ -303,6 +303,19 @@ def test_torchvision_pretrained_keeps_the_backbone_and_sums_colours_for_grey(hub
         assert colour(image.expand(1, *RGB)).shape == (1, NUM_CLASSES)
 
 
+def test_torchvision_pretrained_needs_no_file_where_recorded_weights_follow(hub):
+    torch.save(models.googlenet(init_weights=False).state_dict(), hub / "googlenet-1378be20.pth")
+    source = build("torchvision", arch="googlenet", pretrained=True).eval()
+    (hub / "googlenet-1378be20.pth").unlink()
+    with recorded_weights_follow():
+        empty = build("torchvision", arch="googlenet", pretrained=True).eval()
+    empty.load_state_dict(source.state_dict())
+    image = torch.randn(1, *RGB)
+    with torch.inference_mode():  # also what only a pretrained model computes: it transforms its input
+        assert torch.equal(empty(image), source(image))
+    assert "are not at" in refusal("torchvision", arch="googlenet", pretrained=True)
+
+
 def test_torchvision_pretrained_takes_old_files(hub):
     source = models.densenet121().state_dict()
     old = {
@@ -341,6 +354,8 @@ def test_timm_pretrained_reads_the_cache_alone(tmp_path, monkeypatch):
     loaded = build("timm", pretrained=True).state_dict()
     assert loaded["fc.weight"].shape == (NUM_CLASSES, 512)
     assert all(torch.equal(loaded[key], source[key]) for key in source if not key.startswith("fc."))
+    with recorded_weights_follow():
+        assert build("timm", arch="resnet50", pretrained=True).state_dict().keys() > loaded.keys()
     (snapshot / "pytorch_model.bin").write_bytes(b"damaged")
     assert "pytorch_model.bin cannot be loaded: " in refusal("timm", pretrained=True)
 

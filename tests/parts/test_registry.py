@@ -262,6 +262,30 @@ def test_meanings_are_read_from_the_docstring():
     assert meanings(drum) == {}
 
 
+ROAD_DRUM = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from somewhere import Material, Skin
+def drum(material: Material, *, size: int = 3) -> Material: ...
+def other(material: Material, *, skin: Skin | None = None) -> Material: ...
+"""
+
+
+def test_types_under_type_checking_are_no_obstacle_but_for_an_options_own(toys):
+    module: dict[str, Any] = {"__name__": "brass_band"}
+    exec(ROAD_DRUM, module)
+    toys.add("road", module["drum"])
+    toys.add("other", module["other"])
+    assert toys.check({"name": "road"})["size"] == 3
+    expected = (
+        "brass_band.other: the type of its option skin cannot be found (name 'Skin' is not defined); "
+        "import it where it is imported at run time, not under TYPE_CHECKING",
+    )
+    assert problems(lambda: toys.check({"name": "other"})) == expected
+    assert problems(lambda: toys.options("other")) == expected
+
+
 # Every choice on every menu
 
 

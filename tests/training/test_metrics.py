@@ -157,3 +157,12 @@ def test_window_means_do_not_depend_on_where_reports_end(sizes: list[int]) -> No
     expected = [sum(values[:5]) / 5, sum(values[5:10]) / 5]
     assert windows == [(5, {"a": expected[0], "b": -expected[0]}), (10, {"a": expected[1], "b": -expected[1]})]
     assert means.state_dict() == {"a": values[10:], "b": [-value for value in values[10:]]}
+
+
+def test_flush_ends_the_open_window_and_only_that() -> None:
+    means = WindowMeans(5)
+    assert means.flush(0) == []
+    assert means.add(7, {"a": [1.0] * 5 + [2.0, 4.0]}) == [(5, {"a": 1.0})]
+    assert means.flush(7) == [(7, {"a": 3.0})]
+    assert means.flush(7) == []
+    assert means.state_dict() == {}

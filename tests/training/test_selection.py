@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import torch
@@ -37,6 +38,12 @@ def test_the_highest_accuracy_then_the_lowest_loss_then_the_earlier_epoch_is_the
     ]
     assert kept(selection, *reports) == [1, 4, 6]
     assert selection.best == Best(6, 0.6, 9.0)
+
+
+def test_a_loss_that_is_not_a_number_is_beaten_by_any_other() -> None:
+    selection = Selection(validated=True)
+    reports = [report(1, 5, math.nan), report(2, 5, 9.0), report(3, 5, math.nan), report(4, 5, 8.0)]
+    assert kept(selection, *reports) == [1, 2, 4]
 
 
 def test_patience_counts_evaluations_since_the_best() -> None:

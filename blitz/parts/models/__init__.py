@@ -5,12 +5,12 @@ from blitz.parts.models.mlp import MLP
 from blitz.parts.models.net import Net
 from blitz.parts.models.resnet18 import ResNet18
 from blitz.parts.models.vit import ViT
-from blitz.parts.models.weights import load_weights, starting_weights
+from blitz.parts.models.weights import load_weights, recorded_weights_follow, starting_weights
 from blitz.parts.models.wide_resnet import WideResNet
 from blitz.parts.models.zoo import from_timm, from_torchvision
 from blitz.parts.registry import Registry
 
-__all__ = ["MODELS", "load_weights", "starting_weights"]
+__all__ = ["MODELS", "load_weights", "recorded_weights_follow", "starting_weights"]
 
 MODELS = Registry(
     "model",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,23 @@ from torch import Tensor, nn
 
 from blitz.errors import BadInput
 from blitz.training.state_files import Unreadable, misfits, read
+
+_recorded_weights_follow = ContextVar("recorded_weights_follow", default=False)
+
+
+@contextmanager
+def recorded_weights_follow() -> Iterator[None]:
+    """Models that are built in here are filled with recorded weights next: `pretrained=true` reads no file."""
+    token = _recorded_weights_follow.set(True)
+    try:
+        yield
+    finally:
+        _recorded_weights_follow.reset(token)
+
+
+def reads_pretrained(pretrained: bool) -> bool:
+    """Whether a builder with this option `pretrained` has to read the pretrained weights."""
+    return pretrained and not _recorded_weights_follow.get()
 
 
 def starting_weights(model: nn.Module, find: Callable[[str], Path], *, weights: str | None = None) -> None:

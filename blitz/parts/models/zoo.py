@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from blitz.errors import BadInput, did_you_mean
+from blitz.parts.models.weights import reads_pretrained
 
 
 def from_torchvision(
@@ -39,7 +40,7 @@ def from_torchvision(
     elif arch in ("inception_v3", "googlenet"):
         # Auxiliary heads would make training return tuples; torchvision warns unless it is told how to initialise.
         arguments = {"aux_logits": False, "init_weights": True, "transform_input": pretrained and channels == 3}
-    state = _torchvision_state(arch) if pretrained else None
+    state = _torchvision_state(arch) if reads_pretrained(pretrained) else None
     with _told_as(f"model.arch={arch}: does not fit images of {height}x{width} pixels (data.image_size)"):
         model = models.get_model(arch, weights=None, num_classes=num_classes, **arguments)
         if state is not None:
@@ -78,7 +79,7 @@ def from_timm(
     arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
     if settings.fixed_input_size:
         arguments["img_size"] = (height, width)
-    file = _timm_file(arch, settings) if pretrained else None
+    file = _timm_file(arch, settings) if reads_pretrained(pretrained) else None
     with _told_as(f"model.arch={arch}: does not fit images of {height}x{width} pixels (data.image_size)"):
         model = timm.create_model(arch, **arguments)
         _try_out(model, num_classes, input_shape)
