@@ -139,6 +139,8 @@ def test_hydras_own_flags_work(run, tmp_path, command, shown):
         ("blitz epo", {"epochs="}),
         ("blitz optimizer.moment", {"optimizer.momentum="}),
         ("blitz experiment=quick", {"experiment=quickstart"}),
+        ("blitz model=resnet1", {"model=resnet110", "model=resnet18"}),  # of which one has no YAML
+        ("blitz model=resnet20 model.sh", {"model.shortcut="}),
     ],
 )
 def test_completion(run, monkeypatch, line, words):

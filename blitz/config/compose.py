@@ -25,6 +25,13 @@ from blitz.errors import BadInput, did_you_mean, nearest
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
+# CIFAR ResNets by the names of the field have no YAML of their own: Hydra finds that of `cifar_resnet` without `depth`.
+SHORT_NAMES = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+_ANY_DEPTH: dict[Any, Any] = {**OmegaConf.load(CONF / "model" / "cifar_resnet.yaml")}
+del _ANY_DEPTH["depth"]
+for _name in SHORT_NAMES:
+    ConfigStore.instance().store(name=_name, group="model", node={**_ANY_DEPTH, "name": _name})
+
 OF_IDS = ("model.weights", "sweep.resume")  # keys that take the start of a run's id
 NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
 OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir")

@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from blitz.cli import HELP
-from blitz.config.compose import CONF, compose
+from blitz.config.compose import CONF, SHORT_NAMES, compose
 from blitz.config.settings import Settings, Tracking, menus
 
 MENUS = menus()
@@ -106,7 +106,14 @@ def test_every_file_is_in_a_group():
 
 @pytest.mark.parametrize("group", MENUS)
 def test_every_name_on_a_menu_has_a_file_and_the_reverse(group):
-    assert {file.stem for file in found(group)} == set(MENUS[group].names())
+    without = set(SHORT_NAMES) if group == "model" else set()
+    assert {file.stem for file in found(group)} == set(MENUS[group].names()) - without
+
+
+@pytest.mark.parametrize("name", SHORT_NAMES)
+def test_a_short_name_composes_to_all_options_with_the_defaults_of_the_signature(name):
+    assert compose([f"model={name}"]).model == MENUS["model"].check({"name": name})
+    assert compose([f"model={name}", "model.shortcut=B"]).model["shortcut"] == "B"
 
 
 def test_every_kind_of_tracking_has_a_file_and_the_reverse():

@@ -222,7 +222,7 @@ def test_mistakes_inside_files_of_the_users_own(refused, own):
         ("optimizer/own.yaml", "name: sgd\nname: adam\n", "optimizer=own", "found duplicate key name in"),
         ("optimizer/own.yaml", "name: [sgd\n", "optimizer=own", 'own.yaml", line 1'),
         ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - override /model: nett\n", "experiment=own",
-         "model=nett: no such model; did you mean net? (accepted: mlp, net, "),
+         "model=nett: no such model; did you mean net? (accepted: cifar_resnet, mlp, net, "),
         ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - quikstart\n", "experiment=own",
          "In 'experiment/own': Could not load 'experiment/quikstart'."),
         ("optimizer/own.yaml", "name: sgd\n", "optimizer=onw", "optimizer=onw: no such optimizer; did you mean own?"),

@@ -113,6 +113,7 @@ def test_every_option_is_documented_and_has_a_default(name):
         ("resnet44", {}, "0.66"),
         ("resnet56", {}, "0.85"),
         ("resnet110", {}, "1.7"),
+        ("cifar_resnet", {"depth": 56}, "0.85"),
         ("resnet18", {}, "11.17"),
         ("wide_resnet", {}, "2.7"),
         ("wide_resnet", {"depth": 40}, "8.9"),
@@ -189,6 +190,18 @@ def test_dropout_acts_in_training_alone(model):
         assert torch.equal(dropping(images), dropping(images))
 
 
+def test_resnets_named_by_their_depth_are_the_cifar_resnet_of_that_depth():
+    named = [name for name in MODELS.names() if name.startswith("resnet") and name != "resnet18"]
+    assert named == ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
+    for name in named:
+        depth = int(name.removeprefix("resnet"))
+        assert [option.name for option in MODELS.options(name)] == ["shortcut", "weights"]
+        with torch.device("meta"):
+            short, long = build(name, shortcut="B"), build("cifar_resnet", depth=depth, shortcut="B")
+        assert short.state_dict().keys() == long.state_dict().keys()
+        assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in short.modules()) == depth + 2  # 2 shortcuts
+
+
 def test_shortcuts_a_and_b_differ_in_the_shortcuts_parameters_only():
     a, b = (build("resnet20", shortcut=shortcut).state_dict() for shortcut in "AB")
     assert set(a) < set(b)
@@ -214,6 +227,13 @@ def test_shortcut_a_is_every_other_pixel_and_zeros():
 def test_wide_resnet_names_the_nearest_depths(depth, nearest):
     assert refusal("wide_resnet", depth=depth) == (
         f"model.depth={depth}: a wide ResNet has 6n + 4 layers, from 10 on; {nearest}"
+    )
+
+
+@pytest.mark.parametrize(("depth", "nearest"), [(18, "14 and 20 are the nearest"), (7, "8 is the nearest")])
+def test_cifar_resnet_names_the_nearest_depths(depth, nearest):
+    assert refusal("cifar_resnet", depth=depth) == (
+        f"model.depth={depth}: a CIFAR ResNet has 6n + 2 layers, from 8 on; {nearest}"
     )
 
 

@@ -1,6 +1,6 @@
 """The menu of models, and how any of them starts from weights that exist already."""
 
-from blitz.parts.models.cifar_resnet import ResNet20, ResNet32, ResNet44, ResNet56, ResNet110
+from blitz.parts.models.cifar_resnet import CifarResNet, of_depth
 from blitz.parts.models.mlp import MLP
 from blitz.parts.models.net import Net
 from blitz.parts.models.resnet18 import ResNet18
@@ -18,11 +18,12 @@ MODELS = Registry(
     starting_weights,
     net=Net,
     mlp=MLP,
-    resnet20=ResNet20,
-    resnet32=ResNet32,
-    resnet44=ResNet44,
-    resnet56=ResNet56,
-    resnet110=ResNet110,
+    cifar_resnet=CifarResNet,
+    resnet20=of_depth(20),
+    resnet32=of_depth(32),
+    resnet44=of_depth(44),
+    resnet56=of_depth(56),
+    resnet110=of_depth(110),
     resnet18=ResNet18,
     wide_resnet=WideResNet,
     vit=ViT,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from blitz.errors import BadInput
+from blitz.parts.registry import Count, meanings
 
 Shortcut = Literal["A", "B"]
 
@@ -70,37 +73,48 @@ class ZeroPadded(nn.Module):
 class CifarResNet(ResNet):
     """Three stages of 16, 32 and 64 channels, (depth - 2) / 6 blocks each.
 
-    Parameters on 3x32x32 images in 10 classes, with shortcut A: resnet20 0.27M, resnet32 0.46M, resnet44 0.66M,
-    resnet56 0.85M, resnet110 1.7M. He et al. 2015, arXiv:1512.03385, section 4.2.
+    Parameters on 3x32x32 images in 10 classes, with shortcut A: depth 20 0.27M, 32 0.46M, 44 0.66M, 56 0.85M,
+    110 1.7M. He et al. 2015, arXiv:1512.03385, section 4.2. Raises BadInput for a depth that is not 6n + 2.
 
     Args:
+        depth: layers; 6n + 2, from 8
         shortcut: where shapes change; A: strided, zeros for new channels (the paper's); B: 1x1 convolution and norm
     """
 
-    depth: int
-
-    def __init__(self, num_classes: int, input_shape: tuple[int, int, int], *, shortcut: Shortcut = "A") -> None:
-        super().__init__(num_classes, input_shape[0], (16, 32, 64), (self.depth - 2) // 6, shortcut)
-
-
-class ResNet20(CifarResNet):
-    depth = 20
-
-
-class ResNet32(CifarResNet):
-    depth = 32
+    def __init__(
+        self,
+        num_classes: int,
+        input_shape: tuple[int, int, int],
+        *,
+        depth: Count = 20,
+        shortcut: Shortcut = "A",
+    ) -> None:
+        num_blocks = blocks_per_stage(depth, 2, "a CIFAR ResNet")
+        super().__init__(num_classes, input_shape[0], (16, 32, 64), num_blocks, shortcut)
 
 
-class ResNet44(CifarResNet):
-    depth = 44
+def of_depth(depth: int) -> Callable[..., CifarResNet]:
+    """The builder of a CIFAR ResNet that has its depth in its name, as in the paper: no option."""
+
+    def build(num_classes: int, input_shape: tuple[int, int, int], *, shortcut: Shortcut = "A") -> CifarResNet:
+        return CifarResNet(num_classes, input_shape, depth=depth, shortcut=shortcut)
+
+    build.__doc__ = f"""cifar_resnet with depth={depth}, the ResNet-{depth} of He et al. 2015, arXiv:1512.03385.
+
+    Args:
+        shortcut: {meanings(CifarResNet)["shortcut"]}
+    """
+    return build
 
 
-class ResNet56(CifarResNet):
-    depth = 56
-
-
-class ResNet110(CifarResNet):
-    depth = 110
+def blocks_per_stage(depth: int, others: int, noun: str) -> int:
+    """Of three stages of two-layer blocks beside `others` layers. Raises BadInput for a depth that does not divide."""
+    num_blocks, rest = divmod(depth - others, 6)
+    if num_blocks < 1 or rest:
+        below = depth - rest
+        nearest = f"{below} and {below + 6} are the nearest" if num_blocks >= 1 else f"{6 + others} is the nearest"
+        raise BadInput(f"model.depth={depth}: {noun} has 6n + {others} layers, from {6 + others} on; {nearest}")
+    return num_blocks
 
 
 def conv_bn(num_in: int, num_out: int, kernel: int = 3, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:

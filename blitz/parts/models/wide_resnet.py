@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blitz.errors import BadInput
-from blitz.parts.models.cifar_resnet import he_normal
+from blitz.parts.models.cifar_resnet import blocks_per_stage, he_normal
 from blitz.parts.registry import Count, Fraction
 
 
@@ -32,15 +31,11 @@ class WideResNet(nn.Module):
         dropout: Fraction = 0.0,
     ) -> None:
         super().__init__()
-        if depth < 10 or depth % 6 != 4:
-            below = depth - (depth - 4) % 6
-            nearest = f"{below} and {below + 6} are the nearest" if below >= 10 else "10 is the nearest"
-            raise BadInput(f"model.depth={depth}: a wide ResNet has 6n + 4 layers, from 10 on; {nearest}")
-        blocks_per_stage = (depth - 4) // 6
+        num_blocks = blocks_per_stage(depth, 4, "a wide ResNet")
         blocks = []
         num_in = 16
         for stage, num_out in enumerate(width * widen_factor for width in (16, 32, 64)):
-            for index in range(blocks_per_stage):
+            for index in range(num_blocks):
                 blocks.append(Block(num_in, num_out, 2 if stage and not index else 1, dropout))
                 num_in = num_out
         self.stem = nn.Conv2d(input_shape[0], 16, 3, padding=1, bias=False)
