@@ -126,7 +126,7 @@ def train(arguments: list[str]) -> int:
         refuse_shadowed,
         refuse_without_effect,
     )
-    from blitz.config.hydra_errors import COMPOSING_ERRORS
+    from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE
 
     flags = _flags(arguments)
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
@@ -148,7 +148,7 @@ def train(arguments: list[str]) -> int:
         return objective
 
     try:
-        offering_the_menu(hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job))
+        offering_the_menu(hydra.main(config_path=str(CONF), config_name="config", **VERSION_BASE)(job))
     except JobFailed as failed:
         return failed.code
     except COMPOSING_ERRORS as error:
@@ -243,12 +243,10 @@ def _failed(why: str) -> int:
 
 def _flags(arguments: Sequence[str]) -> Any:
     """A command line as Hydra's own parser reads it, with overrides anywhere between the flags."""
-    from hydra._internal.utils import get_args_parser
+    from blitz.config.hydra_internals import arguments_parser
 
-    parser = get_args_parser()
-    parser.exit_on_error = False
     try:
-        flags, unknown = parser.parse_known_intermixed_args(list(arguments))
+        flags, unknown = arguments_parser().parse_known_intermixed_args(list(arguments))
     except ArgumentError as error:
         raise BadInput(in_one_line(error)) from None
     if unknown:

@@ -7,17 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from blitz.config.hydra_errors import COMPOSING_ERRORS, reworded
+from blitz.config.hydra_internals import COMPOSING_ERRORS, Override, ValueType, compose_config, parse_override, reword
 from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, did_you_mean, nearest
 
@@ -70,13 +65,12 @@ def as_hydra_job_overrides(overrides: Iterable[str]) -> list[str]:
     """The same for the config that Hydra composes before those of a sweep's jobs: the parts in it are not theirs, and
     would refuse an option that they lack.
     """
-    parser = OverridesParser.create()
 
     def is_an_option(text: str) -> bool:
         if not re.match(r"(?!hydra\.)\w+\.", text):
             return False
         try:
-            return not parser.parse_override(text).is_sweep_override()
+            return not parse_override(text).is_sweep_override()
         except HydraException:
             return False
 
@@ -165,18 +159,12 @@ def explained(
         problems.extend(bad.problems)
     except COMPOSING_ERRORS as still:
         error = still
-    return BadInput(*(problems or [reworded(error)]))
+    return BadInput(*(problems or [reword(error)]))
 
 
 def _composed(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
     extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    before = GlobalHydra.instance().hydra  # a run may compose while Hydra itself is at work
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose("config", overrides=[*overrides, *extra])
-    finally:
-        GlobalHydra.instance().hydra = before
+    return compose_config(CONF, [*overrides, *extra])
 
 
 def _groups(config_dir: str | None) -> set[str]:
@@ -196,7 +184,7 @@ def _choices(group: str, config_dir: str | None) -> set[str]:
 def _read(text: str, config_dir: str | None, multirun: bool) -> tuple[list[str], list[str]]:
     """What is wrong with an override by itself, and what to compose in its place so that other mistakes are found."""
     try:
-        override = OverridesParser.create().parse_override(text)
+        override = parse_override(text)
     except HydraException:
         override = None
     if override is None or not override.key_or_group:
@@ -247,7 +235,7 @@ def _refused_alone(overrides: Sequence[str], config_dir: str | None) -> list[str
     try:
         _composed(overrides, config_dir)
     except COMPOSING_ERRORS as error:
-        return [reworded(error)]
+        return [reword(error)]
     return []
 
 

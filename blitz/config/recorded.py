@@ -128,13 +128,13 @@ def refuse_missing_place(settings: Settings) -> None:
 
 
 def _replace(config: dict[str, Any], text: str) -> None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser  # a run itself does without Hydra
     from hydra.errors import HydraException
 
     from blitz.config.compose import with_id_as_text
+    from blitz.config.hydra_internals import parse_override
 
     try:
-        override = OverridesParser.create().parse_override(with_id_as_text(text))
+        override = parse_override(with_id_as_text(text))
     except HydraException:
         raise BadInput(f"{text}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)") from None
     key = override.key_or_group

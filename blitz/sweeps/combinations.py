@@ -7,12 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
 from hydra.types import HydraContext
 
 from blitz.config.compose import as_hydra_overrides
+from blitz.config.hydra_internals import Override, ValueType, parse_overrides, product
 from blitz.config.settings import Sweep
 from blitz.errors import BadInput
 from blitz.redaction import redact
@@ -59,15 +57,15 @@ def combinations(context: HydraContext, arguments: Sequence[str], sweep: Sweep) 
     listed = points.read(sweep.points) if sweep.points is not None else [{}]
     _refuse_products(given, listed, sweep)
     drawn = points.draw(intervals, sweep.samples, sweep.seed) if sweep.samples is not None else [{}]
-    (products,) = BasicSweeper.split_arguments(others, None)
+    products = product(others)
     swept = [override.get_key_element() for override in given if override.is_sweep_override()]
     ranges = {override.key_or_group: str(override.input_line) for override in intervals}
     found = []
     for point, random_point in itertools.product(listed, drawn):
         chosen = [f"{key}={value}" for key, value in (point | random_point).items()]
-        for product in products:
-            differing = [text for text in product if text.partition("=")[0] in swept]
-            overrides = (*product, *as_hydra_overrides(chosen))
+        for values in products:
+            differing = [text for text in values if text.partition("=")[0] in swept]
+            overrides = (*values, *as_hydra_overrides(chosen))
             found.append(Combination(overrides, (*chosen, *differing), frozenset(point), ranges))
     return found
 
@@ -97,8 +95,7 @@ def _refuse_products(given: Sequence[Override], listed: Sequence[points.Point], 
 
 
 def parsed(context: HydraContext, arguments: Sequence[str]) -> list[tuple[str, Override]]:
-    overrides = OverridesParser.create(config_loader=context.config_loader).parse_overrides(list(arguments))
-    return list(zip(arguments, overrides, strict=True))
+    return list(zip(arguments, parse_overrides(arguments, context.config_loader), strict=True))
 
 
 def is_listed(override: Override) -> bool:

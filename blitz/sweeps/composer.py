@@ -5,13 +5,10 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from blitz.config.hydra_errors import COMPOSING_ERRORS
+from blitz.config.hydra_internals import COMPOSING_ERRORS, Override, parse_overrides, set_values
 
 
 class Composer:
@@ -24,7 +21,6 @@ class Composer:
     def __init__(self, context: HydraContext, config: DictConfig) -> None:
         self._loader = context.config_loader
         self._config = config
-        self._parser = OverridesParser.create(config_loader=self._loader)
         self._read: dict[str, Override] = {}
         self._is_group: dict[str, bool] = {}
         self._chosen: dict[tuple[str, ...], bytes] = {}  # pickled: a copy takes a fraction of deepcopy's time
@@ -44,17 +40,12 @@ class Composer:
             self._chosen[chosen] = pickle.dumps(self._loader.load_sweep_config(self._config, list(chosen)))
         config = pickle.loads(self._chosen[chosen])
         assert isinstance(config, DictConfig)
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        config.hydra.overrides.task = list(overrides)
-        named = config.hydra.job.config.override_dirname
-        config.hydra.job.override_dirname = get_overrides_dirname(
-            parsed, kv_sep=named.kv_sep, item_sep=named.item_sep, exclude_keys=named.exclude_keys
-        )
+        set_values(config, values, parsed)
         return config
 
     def _parsed(self, text: str) -> Override:
         if text not in self._read:
-            (self._read[text],) = self._parser.parse_overrides([text])
+            (self._read[text],) = parse_overrides([text], self._loader)
         return self._read[text]
 
     def _is_value(self, override: Override) -> bool:

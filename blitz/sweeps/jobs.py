@@ -12,7 +12,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from blitz.config.compose import explained, plain, with_id_as_text
-from blitz.config.hydra_errors import COMPOSING_ERRORS
+from blitz.config.hydra_internals import COMPOSING_ERRORS
 from blitz.config.settings import Settings, Sweep, check
 from blitz.errors import BadInput
 from blitz.redaction import redact

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from blitz.config.hydra_internals import IntervalSweep, Override, Quote, QuotedString, parse_override
 from blitz.errors import BadInput, in_one_line
 
 Point = dict[str, str]  # dotted key -> value, as the command line takes it
@@ -123,7 +122,7 @@ def _as_typed(value: Any) -> str:
 
 def _parsed(text: str) -> Override | None:
     try:
-        return OverridesParser.create().parse_override(text)
+        return parse_override(text)
     except HydraException:
         return None
 

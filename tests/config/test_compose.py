@@ -17,6 +17,7 @@ from torch import nn
 
 import blitz
 from blitz.config.compose import CONF, compose, refuse_shadowed
+from blitz.config.hydra_internals import VERSION_BASE
 from blitz.config.recorded import change
 from blitz.config.settings import Settings, check, menus
 from blitz.errors import BadInput
@@ -212,7 +213,7 @@ def hydra_at_work(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
         yield lambda: GlobalHydra.instance().hydra
         return
     (tmp_path / "theirs.yaml").write_text("answer: 42\n")
-    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+    with initialize_config_dir(str(tmp_path), **VERSION_BASE):
         yield lambda: (GlobalHydra.instance().hydra, hydra_compose("theirs"))
     assert not GlobalHydra.instance().is_initialized()
 

@@ -14,7 +14,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from blitz.config.compose import CONF
-from blitz.config.hydra_errors import COMPOSING_ERRORS
+from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE
 from blitz.sweeps.composer import Composer
 
 OF_HYDRA = ["hydra.sweep.subdir=some", "hydra.job.config.override_dirname.item_sep=' '"]
@@ -31,7 +31,7 @@ class Sweeping(NamedTuple):
 
 @pytest.fixture
 def sweeping(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweeping]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", overrides=OF_HYDRA, run_mode=RunMode.MULTIRUN)
         composed: list[list[str]] = []

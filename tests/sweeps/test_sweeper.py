@@ -347,7 +347,7 @@ def test_the_weights_of_the_best_jobs_alone_are_kept(here: Path) -> None:
         (["tracking=none,mlflow"], "tracking.name: accepted: the same for all jobs of a sweep"),
         (["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: accepted"),
         (["seed=0,1", "hydra.launcher.n_jobs=2"],
-         "hydra.launcher.n_jobs: no such option; they are those of the launcher that hydra/launcher=NAME chooses"),
+         "hydra.launcher.n_jobs: no such option; options depend on the launcher that hydra/launcher=NAME chooses"),
         (["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.njobs=2"],
          "hydra.launcher.njobs: no such option; did you mean hydra.launcher.n_jobs?"),
         (["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=two"],

@@ -1,0 +1,116 @@
+"""All that blitz takes from Hydra's internals: no documentation promises any of it to the next version.
+
+Tested on hydra-core 1.3.8 with omegaconf 2.3.1, and on hydra-core 1.4.0rc3 with omegaconf 2.4.1rc1.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import __version__, compose, initialize_config_dir
+from hydra._internal import config_loader_impl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, ValueType
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from blitz.errors import did_you_mean, in_one_line
+
+__all__ = ["IntervalSweep", "Override", "Quote", "QuotedString", "ValueType"]
+
+# What is raised for overrides and YAML files that cannot be composed.
+COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+GROUPS = tuple(f"hydra/{name}" for name in ("launcher", "sweeper", "job_logging", "hydra_logging", "help", "env"))
+# Hydra 1.3 warns where this is missing, Hydra 1.4 where it is given.
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if __version__.startswith("1.3.") else {}
+PLUGINS = ("launcher", "sweeper")  # their options depend on which of them is chosen
+
+
+def arguments_parser() -> ArgumentParser:
+    """Hydra's own flags, with overrides anywhere between them; raises ArgumentError and does not exit."""
+    parser: ArgumentParser = get_args_parser()
+    parser.exit_on_error = False
+    return parser
+
+
+def compose_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
+    """The config `config` of a folder, also while Hydra is running an app in this process."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder), **VERSION_BASE):
+            return compose("config", overrides=list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def parse_override(text: str) -> Override:
+    """Raises HydraException."""
+    (override,) = parse_overrides([text])
+    return override
+
+
+def parse_overrides(texts: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """Raises HydraException. The `loader` finds the values of `glob`."""
+    return OverridesParser.create(config_loader=loader).parse_overrides(list(texts))
+
+
+def product(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job that their lists make."""
+    (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
+    return jobs
+
+
+def set_values(config: DictConfig, values: Sequence[Override], overrides: Sequence[Override]) -> None:
+    """Set values in a composed config, as Hydra does last; `overrides` are all that its job was given."""
+    config_loader_impl.ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
+    config.hydra.overrides.task = [override.input_line for override in overrides]
+    dirname = getattr(config_loader_impl, "get_overrides_dirname", None)
+    if dirname is not None:  # Hydra 1.4 has a resolver for it
+        form = config.hydra.job.config.override_dirname
+        config.hydra.job.override_dirname = dirname(
+            list(overrides), kv_sep=form.kv_sep, item_sep=form.item_sep, exclude_keys=form.exclude_keys
+        )
+
+
+def reword(error: Exception) -> str:
+    """What Hydra or OmegaConf has against an override, as blitz words all other mistakes: in one line."""
+    words, cause = in_one_line(error), error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        return _no_such_choice(str(error.missing_cfg_file), [str(name) for name in error.options])
+    if deleting := re.fullmatch(r"Could not delete from config\. '(.+)' does not exist\.", words):
+        return f"~{deleting[1]}: no such key of a config"
+    if isinstance(cause, OmegaConfBaseException):
+        if words.startswith("Could not override"):
+            return _no_such_option(cause)
+        if merging := re.match(r"Error merging override (\S+=.*)", words):
+            return f"{merging[1]}: {str(cause).splitlines()[0]}"
+    return re.split(r" (?:Config search path:|full_key:)", words)[0]
+
+
+def _no_such_choice(path: str, names: list[str]) -> str:
+    group, _, name = path.removesuffix(".yaml").rpartition("/")
+    kind = group.rpartition("/")[2]
+    return f"{group}={name}: no such {kind}{did_you_mean(name, names)} (accepted: {', '.join(names)})"
+
+
+def _no_such_option(error: OmegaConfBaseException) -> str:
+    path, name = str(error.full_key), str(error.key)
+    if "/" in path:
+        return f"{path}: no such group{did_you_mean(path, GROUPS)}"
+    parent = path.removesuffix(name)
+    names = [str(key) for key in error.parent_node or () if key != "_target_"]
+    message = f"{path}: no such option{did_you_mean(name, names, parent)}"
+    if plugin := next((plugin for plugin in PLUGINS if parent == f"hydra.{plugin}."), None):
+        message += f"; options depend on the {plugin} that hydra/{plugin}=NAME chooses"
+    return message + (f" (accepted: {', '.join(names)})" if names else "")
