@@ -14,7 +14,7 @@ from blitz.parts.registry import STRICT, Count, Fraction, Index, Positive, Regis
 
 # Tags that runs are found and marked by, and those that the MLflow UI reads: a user's own have other names.
 OWN_TAGS = (
-    "record", "folder", "pid", "host", "user", "heartbeat", "ended", "error", "traceback", "weights", "config_hash",
+    "record", "folder", "host", "user", "heartbeat", "ended", "error", "traceback", "weights", "config_hash",
     "group_hash", "git", "device", "precision", "data.fingerprint", "python", "torch", "packages", "mlflow", "resumed",
     "epochs", "reproduces", "reproduced_by", "verdict", "sweep",
 )  # fmt: skip

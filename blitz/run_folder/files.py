@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from blitz.redaction import Redacting
 
 logger = logging.getLogger("blitz")
 
+LOCK = ".training.lock"
+MARKING_SECONDS = 60.0  # that a file may take to be written on a busy disk
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # without letters and digits that look alike
 
 
@@ -48,16 +51,65 @@ def new_folder(runs_dir: str) -> Path:
 
 @contextmanager
 def sole_trainer(folder: Path) -> Iterator[None]:
-    """Raises BadInput where another process is training this run. The lock goes with its process, however that ends."""
-    lock = FileLock(folder / ".training.lock", timeout=0)
+    """Hold the lock that says that a process trains this run, or leads this sweep.
+
+    The operating system releases it when the process ends, however that happens: it is the sign of life for all who ask
+    on this machine. Raises BadInput where another process has it.
+    """
+    busy = BadInput(f"{folder}: another process is training it")
+    if is_locked(folder):
+        raise busy
+    with ExitStack() as stack:
+        try:
+            # Somebody who marks it as orphaned may have it for as long as a file is written.
+            is_ours = stack.enter_context(try_lock(folder / LOCK, MARKING_SECONDS))
+        except OSError as error:
+            raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
+        if not is_ours:
+            raise busy
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process of this machine trains this run, or leads this sweep."""
+    with no_trainer(folder) as is_free:
+        return not is_free
+
+
+@contextmanager
+def no_trainer(folder: Path) -> Iterator[bool]:
+    """Whether no process trains this run, in which case none begins to during the block.
+
+    The lock is shared with all others who ask, and needs no right to write. Raises OSError.
+    """
+    try:
+        file = (folder / LOCK).open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        yield True
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextmanager
+def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
+    """Whether this process has the lock file `path` to itself for the block; waits up to so many seconds for it.
+
+    It goes with the process, however that ends. Raises OSError.
+    """
+    lock = FileLock(path, timeout=seconds)
     try:
         lock.acquire()
     except Timeout:
-        raise BadInput(f"{folder}: another process is at work on it") from None
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
+        yield False
+        return
     try:
-        yield
+        yield True
     finally:
         lock.release()
 

@@ -37,8 +37,6 @@ ENVIRONMENT = (
 
 def collect(argv: Sequence[str]) -> dict[str, Any]:
     """Everything but the data, at the moment of the call: torch's flags and threads are read as they stand now."""
-    import psutil
-
     unknown: dict[str, str] = {}
     names, unreadable = _packages()
     if unreadable:
@@ -48,10 +46,7 @@ def collect(argv: Sequence[str]) -> dict[str, Any]:
         "command": redact_command(argv),
         "host": platform.node(),
         "user": _ask(unknown, "user", getpass.getuser),
-        "process": {
-            "pid": os.getpid(),
-            "started_at": _iso(datetime.fromtimestamp(psutil.Process().create_time(), UTC)),
-        },
+        "process": {"pid": os.getpid()},
         "code": _code(unknown),
         "python": platform.python_version(),
         "packages": dict(names),

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from blitz.errors import BadInput
 from blitz.run_folder.files import write_whole
@@ -36,9 +33,6 @@ class RunInfo:
     experiment: str
     name: str
     started_at: int  # milliseconds since 1970
-    host: str
-    pid: int
-    pid_started_at: float  # seconds since 1970
     params: dict[str, str]
     tags: dict[str, str]
     dataset: dict[str, str]  # name, source, digest, rows
@@ -57,10 +51,17 @@ class RunInfo:
 
     @classmethod
     def of(cls, text: str) -> RunInfo:
-        return cls(**json.loads(text))
+        """From JSON, which an older blitz may have written more into."""
+        values, known = json.loads(text), {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
 
     def save(self, folder: Path) -> None:
         write_whole(folder / ABOUT, self.to_json())
+
+    @property
+    def host(self) -> str | None:
+        """Where it is trained, or was."""
+        return self.tags.get("host")
 
     @property
     def seconds(self) -> float | None:
@@ -78,7 +79,7 @@ class RunInfo:
     def going_on(self, tags: Mapping[str, str]) -> RunInfo:
         """The same run, trained by this process from now on."""
         kept = {tag: text for tag, text in self.tags.items() if tag not in ENDINGS}
-        return replace(self, status=RUNNING, ended_at=None, tags={**kept, **tags}, **this_process())
+        return replace(self, status=RUNNING, ended_at=None, tags={**kept, **tags})
 
 
 def newest(folders: Iterable[Path], is_wanted: Callable[[RunInfo], bool] = lambda about: True) -> Path | None:
@@ -90,22 +91,6 @@ def newest(folders: Iterable[Path], is_wanted: Callable[[RunInfo], bool] = lambd
             if is_wanted(about):
                 begun[folder] = about.started_at
     return max(begun, key=begun.__getitem__, default=None)
-
-
-def this_process() -> dict[str, Any]:
-    """Which process trains a run, as `RunInfo` has it."""
-    process = psutil.Process()
-    return {"host": platform.node(), "pid": process.pid, "pid_started_at": process.create_time()}
-
-
-def process_tags() -> dict[str, str]:
-    """The same as tags, by which a run whose process is gone is found."""
-    process = this_process()
-    return {
-        "host": process["host"],
-        "pid": str(process["pid"]),
-        "pid.started_at": f"{process['pid_started_at']:.2f}",
-    }
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:

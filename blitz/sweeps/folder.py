@@ -19,9 +19,8 @@ from statistics import fmean
 from filelock import FileLock, Timeout
 
 from blitz.errors import BadInput
-from blitz.run_folder.files import write_whole
+from blitz.run_folder.files import is_locked, write_whole
 from blitz.run_folder.run_info import ABOUT, RunInfo
-from blitz.tracking.orphaned import is_alive
 
 FINISHED, FAILED, KILLED, NOT_STARTED = "FINISHED", "FAILED", "KILLED", "NOT STARTED"
 # Files: no more jobs are to begin; those that run are to save and end as well.
@@ -90,7 +89,7 @@ def is_abandoned(sweep: Path) -> bool:
         about = RunInfo.load(sweep)
     except BadInput:  # nothing tells that it is
         return False
-    return about.host == platform.node() and not is_alive(about.pid, about.pid_started_at)
+    return about.host == platform.node() and not is_locked(sweep)
 
 
 def times_begun(sweep: Path) -> dict[int, int]:

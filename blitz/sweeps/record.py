@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import provenance
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, RunInfo, process_tags, shortened, texts, this_process
+from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description, start
 from blitz.sweeps.folder import Outcome
 from blitz.sweeps.jobs import SweepJob
@@ -46,7 +47,7 @@ class SweepRecord:
         skipped = skipped_tags([outcome.run_id for outcome in done.values() if outcome.run_id])
         try:
             if (folder / ABOUT).exists():
-                tags = {**process_tags(), **skipped, "folder": str(folder.absolute())}
+                tags = {**skipped, "folder": str(folder.absolute()), "host": platform.node()}
                 about = RunInfo.load(folder).going_on(tags)
             else:
                 plan.save(folder)
@@ -80,7 +81,6 @@ def _about(
     found = provenance.tags(facts)
     tags = {
         **found,
-        **process_tags(),
         "sweep": plan.id,
         OF_A_SWEEP: str(len(jobs)),
         **skipped,
@@ -94,7 +94,6 @@ def _about(
         experiment=first.tracking.experiment,
         name=redact(first.name or _name(plan, jobs)),
         started_at=time.time_ns() // 1_000_000,
-        **this_process(),
         params=texts(redact_values(_in_common([job.settings for job in jobs]))),
         tags=redact_values(tags),
         dataset={},

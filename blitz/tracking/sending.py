@@ -15,11 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from blitz.redaction import redact
 from blitz.run_folder import journal
-from blitz.run_folder.files import write_whole
+from blitz.run_folder.files import try_lock, write_whole
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import ENDINGS, RUNNING, RunInfo
 from blitz.tracking import model, queries, store
@@ -46,15 +44,10 @@ class Busy(Exception):
 @contextmanager
 def sole_sender(folder: Path, seconds: float = 0) -> Iterator[None]:
     """Raises Busy where another process stays this run's sender for longer than that."""
-    lock = FileLock(folder / ".sending.lock", timeout=seconds)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise Busy(str(folder)) from None
-    try:
+    with try_lock(folder / ".sending.lock", seconds) as is_ours:
+        if not is_ours:
+            raise Busy(str(folder))
         yield
-    finally:
-        lock.release()
 
 
 class Delivery:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from blitz.errors import BadInput
 from blitz.redaction import redact, remember
+from blitz.run_folder.files import is_locked
 from blitz.run_folder.run_info import ABOUT, RUNNING, RunInfo
 from blitz.tracking import health, store
-from blitz.tracking.orphaned import is_alive, killed, settle
+from blitz.tracking.orphaned import end_orphan, mark_orphans
 from blitz.tracking.sending import Busy, Delivery, brief, sole_sender
 
 logger = logging.getLogger("blitz")
@@ -108,7 +109,7 @@ def _is_gone(delivery: Delivery) -> bool:
 def _trouble(where: str) -> str | None:
     try:
         health.check(where)
-        settle(store.connect(where))
+        mark_orphans(store.connect(where))
     except health.Unreachable as outage:
         print(f"blitz: {outage}", file=sys.stderr)
         return f"{redact(where)} does not answer"
@@ -123,7 +124,7 @@ def _send(delivery: Delivery) -> str:
     """What was sent, in words. Raises _NotSent and _Waiting."""
     folder, about = delivery.folder, delivery.about
     local = about.host == platform.node()
-    if about.status == RUNNING and local and is_alive(about.pid, about.pid_started_at):
+    if about.status == RUNNING and is_locked(folder):
         raise _Waiting("still training; it sends by itself")
     try:
         with sole_sender(folder):
@@ -132,7 +133,7 @@ def _send(delivery: Delivery) -> str:
                 if known is not None and known.info.status != RUNNING:
                     delivery.about = about.ended(known.info.status, known.data.tags, known.info.end_time)
                 else:
-                    delivery.about = killed(folder, about)
+                    delivery.about = end_orphan(folder, about)
             missing = delivery.missing()
             delivery.send()
     except Busy:

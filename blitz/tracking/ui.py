@@ -16,7 +16,7 @@ from urllib.error import URLError
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.tracking import health, store, views
-from blitz.tracking.orphaned import settle
+from blitz.tracking.orphaned import mark_orphans
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,7 +35,7 @@ def serve(uri: str | None, port: int | None) -> int:
     where = store.resolve(uri)
     health.check(where)
     client = store.connect(where)  # creates or updates the tables under a lock, before the server's workers come
-    settle(client)
+    mark_orphans(client)
     if where.startswith(("http://", "https://")):
         print(f"{redact(where)} has a UI of its own:")
         _tell_links(client, redact(where).rstrip("/"))

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from blitz.redaction import redact, remember
 from blitz.run_folder.run_info import RUNNING, RunInfo
 from blitz.tracking import store
-from blitz.tracking.orphaned import HEARTBEAT, HEARTBEAT_EVERY, killed, now, settle
+from blitz.tracking.orphaned import HEARTBEAT, HEARTBEAT_EVERY, end_orphan, mark_orphans, now
 from blitz.tracking.sending import OPEN_SECONDS, STEP_SECONDS, Delivery, brief, sole_sender
 
 logger = logging.getLogger("blitz")
@@ -33,6 +33,7 @@ logger = logging.getLogger("blitz")
 SEND_EVERY = 5.0  # seconds that a metric waits at most
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries while a store fails
 LAST_TRIES = 2
+RELEASE_SECONDS = 5.0  # between the two that a system closes of a process that is gone: our input, and its lock
 UNKNOWN = "an unknown part"
 # A server that hangs must not hold a run's end up for MLflow's own four minutes; trying again is our own work.
 REQUESTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
@@ -221,7 +222,7 @@ class _Telling(logging.Handler):
 class _Sending:
     """One run on its way, through whatever happens to the store."""
 
-    settled: ClassVar[set[str]] = set()  # stores whose abandoned runs this process has looked after
+    settled: ClassVar[set[str]] = set()  # stores whose orphaned runs this process has looked after
 
     def __init__(self, folder: Path, uri: str, about: RunInfo) -> None:
         self.delivery = Delivery(folder, uri, about, lambda seconds: _say({"wait": seconds}))
@@ -267,10 +268,12 @@ class _Sending:
 
     def orphaned(self) -> None:
         """Training is gone without a last word."""
-        folder = self.delivery.folder
-        about = killed(folder, self.delivery.about)
-        if about.status != RUNNING:  # else another process has gone on with the run, and has a writer of its own
-            self.end(about)
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while (about := end_orphan(self.delivery.folder, self.delivery.about)).status == RUNNING:
+            if time.monotonic() > deadline:
+                return  # another process has resumed the run, and has a writer of its own
+            time.sleep(0.05)
+        self.end(about)
 
     def _beat(self) -> None:
         client, run_id = self.delivery.client, self.delivery.sent.run_id
@@ -281,4 +284,4 @@ class _Sending:
             self._next_heartbeat = time.monotonic() + HEARTBEAT_EVERY
         if self.delivery.uri not in self.settled:
             self.settled.add(self.delivery.uri)
-            settle(client)
+            mark_orphans(client)

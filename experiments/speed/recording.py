@@ -11,7 +11,6 @@ way against no recording, as the median over rounds of neighbours.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import tempfile
 import threading
@@ -19,8 +18,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-
-import psutil
 
 import blitz
 from blitz.run_folder.journal import JOURNAL, Journal
@@ -35,11 +32,8 @@ Rows = Iterable[tuple[int, Mapping[str, float]]]
 
 
 def about(store: str) -> RunInfo:
-    process = psutil.Process()
-    return RunInfo(
-        uuid.uuid4().hex, store, "speed", "speed", time.time_ns() // 10**6, platform.node(),
-        process.pid, process.create_time(), {}, {}, {"name": "none", "source": "none", "digest": "0", "rows": "0"},
-    )  # fmt: skip
+    data = {"name": "none", "source": "none", "digest": "0", "rows": "0"}
+    return RunInfo(uuid.uuid4().hex, store, "speed", "speed", time.time_ns() // 10**6, {}, {}, data)
 
 
 class ByThread:

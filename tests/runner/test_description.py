@@ -99,7 +99,7 @@ def test_parameters_hold_every_difference_of_the_config_that_changes_results() -
 
 def test_a_users_tags_have_other_names_than_ours(job: Setup) -> None:
     facts = provenance.collect([])
-    ours = description.tags(job, [], facts, Path("runs/x")).keys() | {"pid", "pid.started_at", "record", "heartbeat"}
+    ours = description.tags(job, [], facts, Path("runs/x")).keys() | {"record", "heartbeat"}
     for tag in ours:
         with pytest.raises(blitz.BadInput) as told:
             check({**job.settings.as_dict(), "tags": {tag: "mine"}})

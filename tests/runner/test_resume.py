@@ -478,7 +478,7 @@ def test_the_last_run_may_be_one_that_no_store_has_heard_of(here: Path) -> None:
     assert folder_of("last").absolute() == newest.absolute()
     assert folder_of("last", f"sqlite:///{here}/mlflow.db") == recorded.absolute()  # asked of this store alone
     about = json.loads((newest / "mlflow.json").read_text())
-    (newest / "mlflow.json").write_text(json.dumps({**about, "host": "another"}))
+    (newest / "mlflow.json").write_text(json.dumps({**about, "tags": {**about["tags"], "host": "another"}}))
     assert folder_of("last") == recorded.absolute()
 
 
@@ -486,5 +486,5 @@ def test_only_one_process_trains_a_run(here: Path, monkeypatch: pytest.MonkeyPat
     folder = stopped(UNTRACKED, 12, monkeypatch)
     from blitz.run_folder.files import sole_trainer
 
-    with sole_trainer(folder), pytest.raises(BadInput, match="another process is at work on it"):
+    with sole_trainer(folder), pytest.raises(BadInput, match="another process is training it"):
         runner.resume(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import secrets
@@ -19,7 +20,6 @@ from pathlib import Path
 
 import psutil
 
-from blitz.run_folder.run_info import RunInfo
 from blitz.tracking.health import PROBE
 
 BLITZ = [sys.executable, "-m", "blitz"]
@@ -111,7 +111,7 @@ def held(folder: Path, number: int) -> Iterator[dict[Path, psutil.Process]]:
         for path in folder.glob(CHECKPOINTS):
             run = path.parents[1]
             if run not in found:
-                process = psutil.Process(RunInfo.load(run).pid)
+                process = psutil.Process(pid_of(run))
                 process.suspend()
                 found[run] = process
         return len(found) >= number
@@ -123,6 +123,12 @@ def held(folder: Path, number: int) -> Iterator[dict[Path, psutil.Process]]:
         for process in found.values():
             with suppress(psutil.NoSuchProcess):  # it was killed
                 process.resume()
+
+
+def pid_of(run: Path) -> int:
+    """Of the process that trains, or trained, the run in this folder."""
+    facts = json.loads((run / "provenance.json").read_text())
+    return int(facts.get("resumed", [facts])[-1]["process"]["pid"])
 
 
 def kill_with_its_children(process: subprocess.Popen[str]) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-import psutil
-
+from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import RunInfo
 from blitz.sweeps import folder
 from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, KILLED, NOT_STARTED, STOP, Outcome
@@ -126,14 +124,14 @@ def test_an_interrupt_is_passed_on_to_jobs_that_run_and_only_then(tmp_path: Path
 def test_a_sweep_is_abandoned_where_its_process_here_is_gone(tmp_path: Path) -> None:
     assert not folder.is_abandoned(tmp_path)  # nothing is known of it
 
-    def is_abandoned(host: str, pid_started_at: float) -> bool:
-        RunInfo("s", None, "e", "s", 0, host, os.getpid(), pid_started_at, {}, {}, {}).save(tmp_path)
+    def is_abandoned(host: str) -> bool:
+        RunInfo("s", None, "e", "s", 0, {}, {"host": host}, {}).save(tmp_path)
         return folder.is_abandoned(tmp_path)
 
-    began = psutil.Process().create_time()
-    assert not is_abandoned(platform.node(), began)
-    assert is_abandoned(platform.node(), began - 3600)  # an earlier process of that number
-    assert not is_abandoned("another", began - 3600)
+    with sole_trainer(tmp_path):
+        assert not is_abandoned(platform.node())
+    assert is_abandoned(platform.node())
+    assert not is_abandoned("another")
 
 
 def test_a_job_goes_on_with_the_newest_of_its_runs_that_has_no_end(tmp_path: Path) -> None:
@@ -141,7 +139,7 @@ def test_a_job_goes_on_with_the_newest_of_its_runs_that_has_no_end(tmp_path: Pat
         folder = tmp_path / name
         folder.mkdir()
         tags = {"sweep": sweep, "sweep.job": str(job)}
-        about = RunInfo(name, None, "e", name, started_at, "h", 1, 0.0, {}, tags, {}, status)
+        about = RunInfo(name, None, "e", name, started_at, {}, tags, {}, status)
         about.save(folder)
 
     run("a", "s", 0, "KILLED", 1)

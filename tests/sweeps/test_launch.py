@@ -182,7 +182,7 @@ def test_a_sweep_is_found_here_first_and_by_the_start_of_its_id(tmp_path: Path) 
         folder = tmp_path / "sweeps" / name
         folder.mkdir(parents=True)
         Plan.of(name, [], []).save(folder)
-        RunInfo(name, None, "e", name, started_at, "h", 1, 0.0, {}, {}, {}).save(folder)
+        RunInfo(name, None, "e", name, started_at, {}, {}, {}).save(folder)
     assert Plan.find("last", str(tmp_path), None).id.endswith("bbbb")  # by when it was begun, not by its folder's name
     assert Plan.find("2026-01-01", str(tmp_path), None).id.endswith("aaaa")
     with pytest.raises(BadInput, match="more than one sweep starts like this"):
