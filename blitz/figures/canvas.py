@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from blitz.run_folder.files import replacing
 
 DPI = 115
 TRAIN, VAL, GREY = "#0072B2", "#D55E00", "#595959"
@@ -24,12 +24,8 @@ BARS = 100  # most classes that are drawn as bars
 def save(figure: Figure, path: Path) -> None:
     """A PNG of the figure's own size, whole or not at all: a reader, or a crash, never meets half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        figure.savefig(part, format="png", dpi=figure.dpi)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path, synced=False) as file:
+        figure.savefig(file, format="png", dpi=figure.dpi)
 
 
 def blank(width: float, height: float) -> Figure:

@@ -1,21 +1,22 @@
-"""A run's folder: unique, with what was asked for written before anything is trained."""
+"""A run's folder: made, locked while it is trained, and written so that a crash leaves whole files."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from blitz.errors import BadInput
@@ -67,6 +68,7 @@ def sole_trainer(folder: Path) -> Iterator[None]:
             raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
         if not is_ours:
             raise busy
+        _remove_unfinished(folder)
         yield
 
 
@@ -118,6 +120,8 @@ def write_opening(
     folder: Path, config: Mapping[str, Any], overrides: Sequence[str], provenance: Mapping[str, Any], diff: str
 ) -> None:
     """Write what was asked for and what it runs on."""
+    from omegaconf import OmegaConf
+
     write_config(folder, config)
     write_whole(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
     write_whole(folder / "provenance.json", json.dumps(provenance, indent=2) + "\n")
@@ -125,11 +129,15 @@ def write_opening(
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    from omegaconf import OmegaConf
+
     write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """What was typed; nothing where that cannot be read."""
+    """The overrides as they were typed; none where the file cannot be read."""
+    from omegaconf import OmegaConf
+
     try:
         found = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
     except (OSError, ValueError, YAMLError):
@@ -138,57 +146,85 @@ def read_overrides(folder: Path) -> list[str]:
 
 
 def add_result(folder: Path, provenance: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Put what came out into `provenance.json`; a disk that is full by then is told, and the file stays as it was."""
+    """Add the result to `provenance.json`. Where the disk is full by then, a warning says so and the file stays."""
     try:
         write_whole(folder / "provenance.json", json.dumps({**provenance, "result": result}, indent=2) + "\n")
     except OSError as error:
         logger.warning("%s: %s", error.filename, error.strerror)
 
 
-def write_whole(path: Path, text: str, synced: bool = True) -> None:
-    """Write so that `path` holds the old or the new text whole, also after a power cut. Raises OSError.
+@contextmanager
+def replacing(path: Path, synced: bool = True) -> Iterator[BinaryIO]:
+    """A file to write, which replaces `path` as a whole when the block ends without an error.
 
-    What may be lost, or emptied, in a power cut, does without `synced`, which waits for the disk.
+    A reader, a crash or a power cut finds the old file or the new one. Two processes that write the same path hold a
+    lock. `synced` waits for the disk; without it a power cut may take the file. Raises OSError with the path.
     """
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:  # line ends are part of a diff
-            file.write(text)
+        with unfinished.open("wb") as file:
+            yield file
             file.flush()
             if synced:
                 os.fsync(file.fileno())
         unfinished.replace(path)
+        if synced:
+            _sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+def write_whole(path: Path, text: str, synced: bool = True) -> None:
+    """Replace `path` with a text, as `replacing` does."""
+    with replacing(path, synced) as file:
+        file.write(text.encode())
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name in a folder is on the disk only when the folder is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        if error.errno != errno.EINVAL:  # some network file systems don't offer it
+            raise
+    finally:
+        os.close(descriptor)
 
 
-class _LogFile(logging.Handler):
-    """Lines of `run.log`, with the time of day and without credentials; unbuffered, so that a kill loses none."""
+def _remove_unfinished(folder: Path) -> None:
+    """What processes that were killed left of files that they were writing."""
+    for path in folder.rglob(".*.unfinished"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+class _LogFile(logging.FileHandler):
+    """`run.log`, with the time of day and without credentials. Each line is flushed, so that a kill loses none."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__(path, encoding="utf-8", errors="replace")
         self.setFormatter(Redacting("%(asctime)s  %(message)s"))
-        self._path = path
-        self._file = path.open("ab", buffering=0)
-        self._told = False
+        self._failed = False
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._file.write(f"{self.format(record)}\n".encode(errors="replace"))
-        except OSError as error:  # the disk is full: the journal will say so too, and end the run
-            if not self._told:
-                print(f"blitz: {self._path}: {error.strerror}; the log goes on without it", file=sys.stderr)
-            self._told = True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._failed:  # the disk is full: the journal will fail as well, and end the run
+            print(f"blitz: {self.baseFilename}: {error.strerror}; training continues without it", file=sys.stderr)
+            self._failed = True
 
 
 @contextmanager
 def log_file(folder: Path, logger: logging.Logger) -> Iterator[None]:
-    """Everything that the logger is told also goes to the folder's `run.log`."""
+    """Write what is logged to the folder's `run.log` as well."""
     handler = _LogFile(folder / "run.log")
     level = logger.level
     logger.addHandler(handler)
@@ -198,4 +234,5 @@ def log_file(folder: Path, logger: logging.Logger) -> Iterator[None]:
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # of a full disk, which was reported
+            handler.close()

@@ -44,7 +44,10 @@ def save(classifier: Classifier, example: Tensor, folder: Path) -> None:
     of, and for whatever else goes wrong, a full disk included.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=".model-", dir=folder.parent) as scratch, _silence():
+        with (
+            tempfile.TemporaryDirectory(prefix=".model-", suffix=".unfinished", dir=folder.parent) as scratch,
+            _silence(),
+        ):
             whole = Path(scratch) / NAME
             _export(classifier, example, whole)
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +12,7 @@ import torch
 from torch import Tensor
 
 from blitz.errors import BadInput
+from blitz.run_folder.files import replacing
 from blitz.training.loop import Learner
 from blitz.training.state_files import Unreadable, misfits, read
 
@@ -100,18 +98,11 @@ def save(state: dict[str, Any], path: Path) -> None:
     Raises OSError with `errno` and `path` where the disk is full, read-only or broken, and leaves nothing half-written.
     """
     state = {**state, SHA256: fingerprint(state)}
-    unfinished = path.with_name(path.name + ".unfinished")
     handled = sys.exception()  # by the caller, just now
     try:
-        with unfinished.open("wb") as file:
+        with replacing(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
         # After a write that failed, torch still tries to end its archive and raises a RuntimeError about positions.
         hidden = isinstance(error, RuntimeError) and error.__context__ not in (None, handled)
         cause = error.__context__ if hidden else error
@@ -120,18 +111,6 @@ def save(state: dict[str, Any], path: Path) -> None:
         if isinstance(cause, KeyboardInterrupt):
             raise cause from None
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name in a folder is on the disk only when the folder is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems don't offer it
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -242,8 +243,8 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_old_file(tmp_path: Path, monke
     path = tmp_path / "curves.png"
     path.write_bytes(b"old")
 
-    def half(figure: Figure, part: Path, **options: object) -> None:
-        part.write_bytes(b"half")
+    def half(figure: Figure, file: BinaryIO, **options: object) -> None:
+        file.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", half)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
+import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from blitz.errors import BadInput
-from blitz.run_folder.files import LOCK, is_locked, no_trainer, sole_trainer, write_whole
+from blitz.run_folder.files import LOCK, is_locked, log_file, no_trainer, replacing, sole_trainer, write_whole
 from blitz.run_folder.run_info import RunInfo
 
 
@@ -20,16 +24,46 @@ def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
 ) -> None:
     path, synced = tmp_path / "mlflow.json", []
 
-    def noted(descriptor: int) -> None:
-        synced.append((os.fstat(descriptor).st_size, path.read_text()))
+    def note(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append("folder" if stat.S_ISDIR(status.st_mode) else (status.st_size, path.read_text()))
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", note)
     path.write_text("old")
     write_whole(path, "newer", synced=False)
     assert (path.read_text(), synced) == ("newer", [])
     write_whole(path, "the newest")
-    assert (path.read_text(), synced) == ("the newest", [(len("the newest"), "newer")])
+    assert (path.read_text(), synced) == ("the newest", [(len("the newest"), "newer"), "folder"])
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_replacing_keeps_the_old_file_where_the_new_one_fails(tmp_path: Path) -> None:
+    path = tmp_path / "results.md"
+    path.write_text("old")
+    with pytest.raises(OSError, match="No space left on device") as raised, replacing(path) as file:
+        file.write(b"new")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert raised.value.filename == str(path)
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write(b"%d" % (1 // 0))
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])
+
+
+def test_temporary_files_of_a_process_that_was_killed_are_removed_at_resume(tmp_path: Path) -> None:
+    """Or replaced by whoever writes the same file next."""
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    for name in ("last.pt", "best.pt"):
+        kill = f"with replacing(Path('{checkpoints / name}')) as file: file.write(b'half'); file.flush(); os.abort()"
+        code = "import os; from pathlib import Path; from blitz.run_folder.files import replacing\n" + kill
+        killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert killed.returncode == -signal.SIGABRT, killed.stderr
+    (tmp_path / ".model-1.unfinished" / "model").mkdir(parents=True)
+    assert len(list(checkpoints.iterdir())) == 2
+    write_whole(checkpoints / "last.pt", "whole")
+    assert {path.name for path in checkpoints.iterdir()} == {"last.pt", ".best.pt.unfinished"}
+    with sole_trainer(tmp_path):
+        assert {path.name for path in tmp_path.rglob("*")} == {"checkpoints", "last.pt", LOCK}
 
 
 TRAINS = """
@@ -83,3 +117,29 @@ def test_record_of_an_older_blitz_with_more_fields_is_read(tmp_path: Path) -> No
     (tmp_path / "mlflow.json").write_text(text)
     assert RunInfo.load(tmp_path) == about
     assert about.host == "h"
+
+
+def test_log_holds_no_credential_and_what_cannot_be_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "hunter2hunter2")
+    logger = logging.Logger("of this test")
+    with log_file(tmp_path, logger):
+        logger.info("%s", "hunter2hunter2 and \udcff")
+        assert (tmp_path / "run.log").read_text().endswith("  *** and ?\n")  # at once: a kill loses nothing
+        try:
+            raise ValueError("hunter2hunter2")
+        except ValueError:
+            logger.exception("it failed")
+    logger.info("later")
+    text = (tmp_path / "run.log").read_text()
+    assert text.endswith("ValueError: ***\n")
+    assert "Traceback" in text
+
+
+def test_log_on_a_full_disk_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.log").symlink_to("/dev/full")
+    logger = logging.Logger("of this test")
+    with log_file(tmp_path, logger):
+        for number in range(3):
+            logger.info("line %d", number)
+    message = f"blitz: {tmp_path / 'run.log'}: No space left on device; training continues without it\n"
+    assert capsys.readouterr().err == message

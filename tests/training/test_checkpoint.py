@@ -384,7 +384,7 @@ def test_the_new_name_is_on_the_disk_as_well(
     expected = pytest.raises(OSError, match=r"last\.pt") if refused == errno.EIO else contextlib.nullcontext()
     with expected:
         checkpoint.save({"epoch": 1}, tmp_path / "last.pt")
-    assert synced == [(False, ["last.pt.unfinished"]), (True, ["last.pt"])]
+    assert synced == [(False, [".last.pt.unfinished"]), (True, ["last.pt"])]
     assert checkpoint.load(tmp_path / "last.pt") == {"epoch": 1}
 
 
