@@ -40,12 +40,17 @@ def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
 def test_replacing_keeps_the_old_file_where_the_new_one_fails(tmp_path: Path) -> None:
     path = tmp_path / "results.md"
     path.write_text("old")
-    with pytest.raises(OSError, match="No space left on device") as raised, replacing(path) as file:
-        file.write(b"new")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fail(error: Exception) -> None:
+        with replacing(path) as file:
+            file.write(b"new")
+            raise error
+
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert raised.value.filename == str(path)
-    with pytest.raises(ZeroDivisionError), replacing(path) as file:
-        file.write(b"%d" % (1 // 0))
+    with pytest.raises(ZeroDivisionError):
+        fail(ZeroDivisionError())
     assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])
 
 
