@@ -370,18 +370,16 @@ def test_a_run_whose_checkpoint_is_gone_says_that_it_begins_again(
     assert bits(folder) == bits(whole)
 
 
-def test_the_model_of_an_extended_run_is_the_last_one(here: Path) -> None:
+def test_the_model_of_an_extended_run_is_the_last_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     folder = run([*TINY, "tracking.log_model=true", "optimizer.lr=0.01", "epochs=1"])
     result = runner.resume(folder, ["epochs=4"])
     assert result.best_epoch > 1
-    tracking_uri = mlflow.get_tracking_uri()
-    try:
-        mlflow.set_tracking_uri(f"sqlite:///{here}/mlflow.db")
-        loaded = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
-    finally:
-        mlflow.set_tracking_uri(tracking_uri)
+    monkeypatch.setenv(
+        "MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db"
+    )  # MLflow's own setting would outlive this test
+    loaded = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
     images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     expected = blitz.load_model(folder)(images).detach()
     assert torch.allclose(torch.from_numpy(loaded.predict(images.numpy())), expected, atol=1e-4)
