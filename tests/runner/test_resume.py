@@ -378,7 +378,7 @@ def test_the_model_of_an_extended_run_is_the_last_one(here: Path, monkeypatch: p
     assert result.best_epoch > 1
     monkeypatch.setenv(
         "MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db"
-    )  # MLflow's own setting would outlive this test
+    )
     loaded = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
     images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     expected = blitz.load_model(folder)(images).detach()
