@@ -376,9 +376,7 @@ def test_the_model_of_an_extended_run_is_the_last_one(here: Path, monkeypatch: p
     folder = run([*TINY, "tracking.log_model=true", "optimizer.lr=0.01", "epochs=1"])
     result = runner.resume(folder, ["epochs=4"])
     assert result.best_epoch > 1
-    monkeypatch.setenv(
-        "MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db"
-    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db")
     loaded = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
     images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     expected = blitz.load_model(folder)(images).detach()
