@@ -1,4 +1,4 @@
-"""The command line: `blitz [overrides]` is the Hydra app, `blitz VERB` the rest."""
+"""The command line: `blitz [OVERRIDE…]` is the Hydra app, `blitz VERB …` the rest; how each ends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
+from contextlib import suppress
+from textwrap import shorten
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -22,33 +25,37 @@ if TYPE_CHECKING:
 HELP = """\
 blitz: train and evaluate an image classifier, and record the run
 
-  blitz [OVERRIDE…]             train with the defaults (the tutorial's Net on CIFAR-10), changed as told
-  blitz -m KEY=A,B [OVERRIDE…]  one run for each combination of the values
-  blitz resume RUN [epochs=N]   go on with a run that was stopped, from its last checkpoint
-  blitz reproduce RUN           train a recorded run again, and tell whether it came out the same
-  blitz compare [RUN…]          runs side by side, or --sweep ID, or --experiment NAME: what differs, and what came out
-  blitz options [GROUP [NAME]]  what can be chosen, and the options of a choice
-  blitz evaluate RUN            accuracy of a run's best weights, by class, on its data or on other data
-  blitz predict RUN IMAGE…      the classes of image files
-  blitz sync [DIR…]             send what an MLflow store lacks of the runs in these folders (all of ./runs)
+  blitz [OVERRIDE…]             train with the defaults (the tutorial's Net on CIFAR-10) and these changes
+  blitz -m KEY=A,B [OVERRIDE…]  sweep: one job for each combination of the values
+  blitz resume RUN [epochs=N]   continue a run that was stopped from its last checkpoint
+  blitz reproduce RUN           train a recorded run again and report whether it came out the same
+  blitz compare [RUN…]          compare runs, or those of --sweep ID or --experiment NAME: parameters and metrics
+  blitz options [GROUP [NAME]]  list the groups, the choices of a group, or the options of a choice
+  blitz evaluate RUN            accuracy of a run's best weights, also by class, on its data or on other data
+  blitz predict RUN IMAGE…      classify image files
+  blitz sync [DIR…]             send what an MLflow store lacks of the runs in these folders (default: all in ./runs)
   blitz ui                      open the MLflow UI on the recorded runs
 
   blitz experiment=quickstart                          seconds, no download: scikit-learn's digits
   blitz data=cifar10 model=resnet20 epochs=20          choose parts by name
-  blitz data=folder data.root=DIR data.image_size=32   images of your own: DIR/train/CLASS/*, DIR/test/CLASS/*
+  blitz data=folder data.root=DIR data.image_size=32   your own images: DIR/train/CLASS/*, DIR/test/CLASS/*
   blitz -m optimizer.lr=0.1,0.01,0.001 seed=0,1,2      sweep
 
 Overrides: GROUP=NAME chooses a part, GROUP.OPTION=VALUE and KEY=VALUE set a value.
 Groups: model optimizer schedule loss augment mix data device tracking experiment debug
-Hydra's own flags work as well: --cfg job (show the config), --config-dir DIR (groups of your own), --hydra-help.
+Hydra's own flags work as well: --cfg job (print the config), --config-dir DIR (your own groups), --hydra-help.
+Exit codes: 0 done, 1 failed or different, 2 bad input, 130 Ctrl-C, 143 SIGTERM, 141 closed pipe.
+BLITZ_TRACEBACK=1 prints the traceback of whatever fails.
 """
-OF_THE_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # errors of a write to it
-INTERRUPTED, NOBODY_READS, TERMINATED = 130, 141, 143  # exit codes: 128 and the signal's number
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # of a write to stdout
+INTERRUPTED, CLOSED_PIPE, TERMINATED = 130, 141, 143  # exit codes: 128 and the signal's number
+TRACEBACK = "BLITZ_TRACEBACK"  # environment variable: print tracebacks
+LONGEST = 500  # characters of a library's error message
 _terminated = False
 
 
 class JobFailed(Exception):
-    """A job in another process ended with this exit code; why has been told."""
+    """A job in another process ended with this exit code and has printed why."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -56,64 +63,105 @@ class JobFailed(Exception):
 
 
 def main() -> NoReturn:
-    """Exit codes: 0 done, 1 the run failed, 2 bad input, 130 and 143 ended by Ctrl-C and SIGTERM, 141 a closed pipe."""
-    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # which may be closed: blitz … >&-
-    code = _ended(sys.argv[1:])
+    """Run the command line and exit: 0 done, 1 failed or different, 2 bad input, 130, 143 or 141 for a signal."""
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # closed streams: blitz … >&-
+    code = _exit_code(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            code = code or _told(error)
-        sys.stdout = _nowhere()  # Python would tell of it once more
+    except OSError:
+        sys.stdout = _nowhere()  # or Python reports it once more
     sys.exit(code)
 
 
-def _ended(arguments: list[str]) -> int:
-    """Do what a command line says; the exit code."""
-    for argument in arguments:  # a mistake may be told with what stands in it
-        remember(argument)
+def report(error: Exception, what: str) -> int:
+    """Print why `what` failed, each mistake in one line; returns the exit code."""
+    if _terminated:  # between two lines of a library, which raised another error because of it
+        return TERMINATED
+    notes = [" ".join(note.split()) for note in getattr(error, "__notes__", ())]
+    code = 1
+    if isinstance(error, BadInput):
+        code, problems = 2, list(error.problems)
+    elif isinstance(error, SweepFailed):
+        problems = [str(error)]
+    elif isinstance(error, RunFailed):
+        problems = ["; ".join([f"the run failed: {error}", *notes])]
+    elif isinstance(error, OSError) and error.strerror:
+        where = error.filename or ("the output" if error.errno in OUTPUT_ERRORS else type(error).__name__)
+        problems = [f"{what} failed: {where}: {error.strerror}"]
+    else:
+        reason = shorten(redact(f"{type(error).__name__}: {error}"), LONGEST, placeholder=" …")
+        problems = ["; ".join([f"{what} failed: {reason}", *(notes or [f"{TRACEBACK}=1 prints the traceback"])])]
+    from blitz.terminal.text import in_a_line
+
+    with suppress(OSError):  # stderr may be closed, or a full disk
+        if os.environ.get(TRACEBACK):
+            print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+        for problem in problems:
+            print(f"blitz: {in_a_line(redact(problem))}", file=sys.stderr)
+    return code
+
+
+def _exit_code(arguments: list[str]) -> int:
+    """Run a command line to its end, whatever is raised: the only place where exceptions become exit codes."""
+    verb = _verb(arguments)
     try:
+        for argument in arguments:  # a message may quote what a credential was written in
+            remember(argument)
         signal.signal(signal.SIGTERM, _terminate)
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
             signal.signal(signal.SIGHUP, _terminate)  # the terminal was closed
-        return _done(arguments)
+        if arguments and arguments[0] in ("-h", "--help", "help"):
+            print(HELP, end="")
+            code = 0
+        elif arguments and arguments[0] == "--version":
+            print(f"blitz {__version__}")
+            code = 0
+        else:
+            code = run_hydra(arguments) if verb is None else _run_verb(verb, arguments)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # `blitz compare | head`
-        return NOBODY_READS
-    except BadInput as error:
-        return _refused(error)
-    except RunFailed as error:
-        return _failed(str(error))
-    except SweepFailed as error:
-        print(f"blitz: {error}", file=sys.stderr)
-        return 1
+        return CLOSED_PIPE
     except Terminated:
         return TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except OSError as error:  # a full disk behind a redirection, say
-        return _told(error)
+    except Exception as error:
+        return report(error, verb or "the run")
 
 
-def _done(arguments: list[str]) -> int:
-    """The same, whatever is raised."""
+def _verb(arguments: Sequence[str]) -> str | None:
+    """The first argument, unless it is a flag or an override."""
     first = arguments[0] if arguments else ""
-    if first in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    if first == "--version":
-        print(f"blitz {__version__}")
-        return 0
-    if first and not first.startswith("-") and "=" not in first and first[0] not in "+~":
-        return _verb(first, arguments)
-    return train(arguments)
+    return None if not first or first[0] in "-+~" or "=" in first else first
 
 
-def train(arguments: list[str]) -> int:
+def _run_verb(verb: str, arguments: Sequence[str]) -> int:
+    from click import ClickException
+    from click.exceptions import Exit
+
+    from blitz.commands import VERBS
+
+    if verb not in VERBS.commands:
+        known = [*VERBS.commands, "help"]
+        raise BadInput(
+            f"{verb}: no such command{did_you_mean(verb, known)} (accepted: {', '.join(known)}, or KEY=VALUE to train)"
+        )
+    try:
+        with VERBS.make_context("blitz", list(arguments)) as context:
+            return int(VERBS.invoke(context) or 0)
+    except Exit as end:  # after --help
+        return end.exit_code
+    except ClickException as error:
+        raise BadInput(f"{verb}: {error.format_message()}") from None
+
+
+def run_hydra(arguments: list[str]) -> int:
     """Run the Hydra app; returns the exit code, in a sweep of another sweeper that of the first job that failed.
 
-    Raises SweepFailed where jobs of a sweep of blitz failed.
+    Raises SweepFailed if jobs of a sweep of blitz failed.
     """
-    # Hydra prints its own exceptions and exits with 1 unless this is set; we word and count them ourselves.
+    # Hydra prints its own exceptions and exits with 1 unless this is set; `report` words and counts them instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
 
@@ -141,7 +189,7 @@ def train(arguments: list[str]) -> int:
 
     def job(config: DictConfig) -> float | None:
         nonlocal code
-        objective, failed = _job(config)
+        objective, failed = _run_job(config)
         code = code or failed
         if failed and os.getpid() != here:
             raise JobFailed(failed)  # the one thing that a launcher brings back from another process
@@ -152,14 +200,14 @@ def train(arguments: list[str]) -> int:
     except JobFailed as failed:
         return failed.code
     except COMPOSING_ERRORS as error:
-        if code:  # of a sweeper that has found no job that did not fail, which has been told
+        if code:  # another sweeper found no job that did not fail; why has been printed
             return code
         raise explained(as_hydra_overrides(flags.overrides), error, flags.config_dir, multirun) from None
     return code
 
 
-def _job(config: DictConfig) -> tuple[float | None, int]:
-    """One run, whose failures are told here: the objective and the exit code."""
+def _run_job(config: DictConfig) -> tuple[float | None, int]:
+    """One run, which reports its own failure so that a sweep continues: the objective and the exit code."""
     from hydra.core.hydra_config import HydraConfig
 
     from blitz.config.compose import as_typed, plain
@@ -172,21 +220,17 @@ def _job(config: DictConfig) -> tuple[float | None, int]:
         if values["tracking"]["name"] == "mlflow":
             Writer.prepare()  # its seconds pass while the check imports torch
         if values["sweep"]["id"] is not None:
-            return _job_of_a_sweep(values, overrides), 0
+            return _run_job_of_a_sweep(values, overrides), 0
         settings = check(values)
         from blitz.runner.run import run
 
         return run(settings, overrides).objective, 0
-    except BadInput as error:
-        return None, _refused(error)
-    except RunFailed as error:
-        return None, _failed(str(error))
     except Exception as error:
-        return None, _failed(f"{type(error).__name__}: {error}")
+        return None, report(error, "the run")
 
 
-def _job_of_a_sweep(values: dict[str, Any], overrides: list[str]) -> float | None:
-    """The objective. What failed is told at once, and again at the sweep's end."""
+def _run_job_of_a_sweep(values: dict[str, Any], overrides: list[str]) -> float | None:
+    """The objective. A failure is printed at once, and again at the sweep's end."""
     from blitz.sweeps.folder import FAILED
     from blitz.sweeps.run_job import train
     from blitz.terminal.names import title_of_job
@@ -196,49 +240,6 @@ def _job_of_a_sweep(values: dict[str, Any], overrides: list[str]) -> float | Non
         title = redact(title_of_job(values["sweep"]["job"], values["sweep"]["label"]))
         print(f"blitz: {title} failed: {outcome.why}", file=sys.stderr)
     return outcome.objective
-
-
-def _verb(name: str, arguments: Sequence[str]) -> int:
-    from click import Abort, ClickException
-
-    from blitz.commands import VERBS
-
-    if name not in VERBS.commands:
-        known = [*VERBS.commands, "help"]
-        raise BadInput(
-            f"{name}: no such command{did_you_mean(name, known)} (accepted: {', '.join(known)}, or KEY=VALUE to train)"
-        )
-    try:
-        return int(VERBS.main(list(arguments), prog_name="blitz", standalone_mode=False) or 0)
-    except ClickException as error:
-        raise BadInput(f"{name}: {error.format_message()}") from None
-    except Abort as error:  # click's word for Ctrl-C
-        raise error.__cause__ or KeyboardInterrupt from None
-
-
-def _refused(error: BadInput) -> int:
-    from blitz.terminal.text import in_a_line
-
-    for problem in error.problems:
-        print(f"blitz: {in_a_line(redact(problem))}", file=sys.stderr)
-    return 2
-
-
-def _told(error: OSError) -> int:
-    where = error.filename or ("the output" if error.errno in OF_THE_OUTPUT else type(error).__name__)
-    print(f"blitz: {redact(f'{where}: {error.strerror or in_one_line(error)}')}", file=sys.stderr)
-    return 1
-
-
-def _nowhere() -> TextIO:
-    return open(os.devnull, "w", encoding="utf-8")
-
-
-def _failed(why: str) -> int:
-    if _terminated:  # between two lines of a library, which made another error of it
-        return TERMINATED
-    print(f"blitz: the run failed: {redact(why)}", file=sys.stderr)
-    return 1
 
 
 def _flags(arguments: Sequence[str]) -> Any:
@@ -258,3 +259,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     global _terminated
     _terminated = True
     raise Terminated
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")

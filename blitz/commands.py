@@ -1,4 +1,4 @@
-"""`blitz VERB`: what is done beside training."""
+"""`blitz VERB`: every command but training, each a thin layer over the function that does the work."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 
 import click
 
-from blitz.errors import BadInput, RunFailed, did_you_mean
+from blitz.errors import BadInput, did_you_mean
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def VERBS() -> None:
-    """What is done beside training; `blitz --help` tells how to train."""
+    """Commands beside training; see `blitz --help` for how to train."""
 
 
 @VERBS.command()
@@ -23,31 +23,28 @@ def VERBS() -> None:
 @click.argument("name", required=False)
 def options(group: str | None, name: str | None) -> None:
     """List the groups, the choices of GROUP, or the options of NAME in GROUP."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from blitz.config.settings import menus
     from blitz.terminal.text import Screen
 
     registries = menus()
-    table = Table(box=None, pad_edge=False, header_style="bold")
     if group is None:
-        table.add_column("group")
-        table.add_column("choices")
-        for registry in registries.values():
-            table.add_row(registry.group, ", ".join(registry.names()))
+        headings = ["group", "choices"]
+        rows = [[registry.group, ", ".join(registry.names())] for registry in registries.values()]
     elif group not in registries:
         raise BadInput(f"{group}: no such group{did_you_mean(group, registries)} (accepted: {', '.join(registries)})")
     elif name is None:
-        table.add_column(group)
-        table.add_column("what it is")
-        for choice in registries[group].names():
-            table.add_row(choice, _first_sentence(registries[group].builder(choice)))
+        headings = [group, "description"]
+        rows = [[choice, _first_sentence(registries[group].builder(choice))] for choice in registries[group].names()]
     else:
-        for heading in ("option", "default", "accepted", "meaning"):
-            table.add_column(heading, overflow="fold")
+        headings, rows = ["option", "default", "accepted", "meaning"], []
         for option in registries[group].options(name):
-            default = "(needed)" if option.default is inspect.Parameter.empty else json.dumps(option.default)
-            table.add_row(f"{group}.{option.name}", default, option.accepted, option.meaning)
+            default = "(required)" if option.default is inspect.Parameter.empty else json.dumps(option.default)
+            rows.append([f"{group}.{option.name}", default, option.accepted, option.meaning])
+    table = Table(*(Column(word, overflow="fold") for word in headings), box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
     console = Screen()
     console = console if console.is_terminal else Screen(width=140)
     console.print(table, highlight=False, markup=False)
@@ -57,7 +54,7 @@ def _first_sentence(builder: object) -> str:
     return (inspect.getdoc(builder) or "").partition("\n\n")[0].replace("\n", " ")
 
 
-STORE = click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run would use")
+STORE = click.option("--store", "uri", default=None, help="tracking store [default: the one that a run would use]")
 FORMAT = click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 
 
@@ -65,19 +62,13 @@ FORMAT = click.option("--format", "form", type=click.Choice(["table", "json"]), 
 @click.argument("run")
 @click.argument("overrides", nargs=-1, metavar="[data.OPTION=VALUE…]")
 @click.option("--data", default=None, metavar="NAME", help="another data set, of the same image shape and classes")
-@click.option(
-    "--split",
-    "part",
-    type=click.Choice(["test", "validation", "train"]),
-    default="test",
-    show_default=True,
-)
+@click.option("--split", "part", type=click.Choice(["test", "validation", "train"]), default="test", show_default=True)
 @FORMAT
 @STORE
 def evaluate(run: str, overrides: tuple[str, ...], data: str | None, part: str, form: str, uri: str | None) -> None:
-    """Evaluate the best weights of RUN, computed as in the run, on its own data or on other data.
+    """Evaluate the best weights of RUN on its own data or on other data, with the run's device settings.
 
-    RUN is a run's id, the start of one, "last" or a run's folder. data.OPTION=VALUE changes an option of the data;
+    RUN is a run id, a unique prefix of one, "last" or a run's folder. data.OPTION=VALUE changes an option of the data;
     paths and addresses, such as data.root=DIR, are never taken from the record.
     """
     from blitz.evaluation import evaluate as evaluation
@@ -86,47 +77,45 @@ def evaluate(run: str, overrides: tuple[str, ...], data: str | None, part: str, 
 
     with Display(stderr=True):
         report = evaluation.evaluate(run, overrides, data=data, part=part, uri=uri)
-    printed = {"table": print_tables, "json": print_json}
-    printed[form](report)
+    {"table": print_tables, "json": print_json}[form](report)
 
 
 @VERBS.command()
 @click.argument("run")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
-@click.option("--top", type=click.IntRange(min=1), default=1, metavar="K", help="tell the K likeliest classes")
+@click.option("--top", type=click.IntRange(min=1), default=1, metavar="K", help="print the K most likely classes")
 @FORMAT
 @STORE
 def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | None) -> None:
-    """Tell the class of image files, and the model's confidence, with the best weights of RUN.
+    """Classify image files with the best weights of RUN; prints class and confidence.
 
-    RUN is a run's id, the start of one, "last" or a run's folder. Images of another size than the model's are resized.
+    RUN is a run id, a unique prefix of one, "last" or a run's folder. Images are resized to the model's input size.
     """
     from blitz.evaluation import predict as prediction
     from blitz.terminal.progress import Display
 
     with Display(stderr=True):
         found = prediction.predict(run, images, top=top, uri=uri)
-    printed = {"table": prediction.print_predictions, "json": prediction.print_json}
-    printed[form](found)
+    {"table": prediction.print_predictions, "json": prediction.print_json}[form](found)
 
 
 @VERBS.command()
 @click.argument("runs", nargs=-1, metavar="[RUN…]")
-@click.option("--sweep", default=None, metavar="ID", help="the runs of a sweep: its id, the start of one, or last")
+@click.option("--sweep", default=None, metavar="ID", help="the runs of a sweep: its id, a prefix of it, or last")
 @click.option("--experiment", default=None, metavar="NAME", help="the newest runs of an experiment")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="how many of the newest: 20, or 100 of an --experiment",
+    help="the newest N runs [default: 20; with --experiment 100]",
 )
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="NAME", help="may be given several times; sorts by the first"
+    "--metric", "metrics", multiple=True, metavar="NAME", help="show this metric; may be repeated; sorts by the first"
 )
-@click.option("--all", "everything", is_flag=True, help="every run by itself, with all parameters and metrics")
+@click.option("--all", "everything", is_flag=True, help="one row per run, with all parameters and metrics")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True)
-@click.option("--plot", "picture", default=None, metavar="FILE", help="draw it as well, into a .png, .svg or .pdf")
+@click.option("--plot", "picture", default=None, metavar="FILE", help="also save a figure: .png, .svg or .pdf")
 @STORE
 def compare(
     runs: tuple[str, ...],
@@ -139,13 +128,13 @@ def compare(
     picture: str | None,
     uri: str | None,
 ) -> None:
-    """Put runs side by side: named ones, those of a sweep or the newest of an experiment; else the newest 20.
+    """Compare runs: the given ones, those of a sweep, or the newest of an experiment (default: the newest 20).
 
-    Told are the parameters that differ (of config, code, packages, data and device) and the metrics, the best first.
-    Runs that differ in their seed alone are one row, with mean, 95 % interval and number, and it is told whether the
-    best is better by more than noise. A metric is a run's last value; "objective" is the best epoch's accuracy.
+    Prints the parameters that differ (of config, code, packages, data and device) and the metrics, best first. Runs
+    that differ only in their seed share a row with mean, 95 % interval and count; a test over seeds says whether the
+    best row is significantly better. A metric is a run's last value; "objective" is the accuracy of its best epoch.
     """
-    with _no_collections():
+    with _without_garbage_collection():
         from blitz.comparison import plot, report
         from blitz.comparison.select import compare_runs
 
@@ -163,8 +152,8 @@ def compare(
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
-    """Of garbage, not even at the end: they take a quarter of a command that imports 2,000 modules and is done."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Not even at exit: it takes a quarter of a command that imports 2,000 modules and ends."""
     gc.disable()
     try:
         yield
@@ -178,67 +167,57 @@ def _no_collections() -> Iterator[None]:
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE…]")
 @STORE
 def resume(run: str, overrides: tuple[str, ...], uri: str | None) -> None:
-    """Go on with RUN (an id, the start of one, last, or its folder) from its last checkpoint; epochs=N extends it."""
-    from blitz.runner.find import folder_of
-    from blitz.runner.run import resume as go_on
+    """Resume RUN from its last checkpoint; epochs=N extends it.
 
-    with _failures():
-        go_on(folder_of(run, uri), overrides, uri)
+    RUN is a run id, a unique prefix of one, "last" or a run's folder.
+    """
+    from blitz.runner import run as runner
+    from blitz.runner.find import folder_of
+
+    runner.resume(folder_of(run, uri), overrides, uri)
 
 
 @VERBS.command()
 @click.argument("run")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE…]")
-@click.option("--check", is_flag=True, help="train nothing: tell what differs, and how to bring the recorded code back")
+@click.option("--check", is_flag=True, help="train nothing; print what differs and how to restore the recorded code")
 @click.option("--epochs", type=click.IntRange(min=1), default=None, metavar="N", help="train and compare N epochs only")
 @STORE
 def reproduce(run: str, overrides: tuple[str, ...], check: bool, epochs: int | None, uri: str | None) -> int:
-    """Train RUN again from its record, and tell whether it came out the same, to the last bit.
+    """Train RUN again from its record and report whether the result is the same, bit for bit.
 
-    RUN is a run's id, the start of one, or last. KEY=VALUE changes a value of its config; paths and addresses, such as
-    data.root=DIR, are never taken from the record. Ends with 0 where it is identical or equal within noise, with 1
-    where it is different (with --check: where anything differs).
+    RUN is a run id, a unique prefix of one, or "last". KEY=VALUE changes a value of its config; paths and addresses,
+    such as data.root=DIR, are never taken from the record. The exit code is 0 if the result is identical or equal
+    within noise, 1 if it is different (with --check: if anything differs).
     """
-    from blitz.reproduction import reproduce as study
+    from blitz.reproduction import reproduce as reproduction
     from blitz.reproduction.report import lines
 
     if check:
-        return 1 if study.check_provenance(run, overrides, uri=uri) else 0
-    with _failures():
-        found = study.reproduce(run, overrides, epochs=epochs, uri=uri)
+        return 1 if reproduction.check_provenance(run, overrides, uri=uri) else 0
+    found = reproduction.reproduce(run, overrides, epochs=epochs, uri=uri)
     for line in lines(found):
         print(line)
     return found.exit_code
 
 
-@contextmanager
-def _failures() -> Iterator[None]:
-    """What a run can fail with, in one line; its log has the traceback."""
-    try:
-        yield
-    except (BadInput, RunFailed):
-        raise
-    except Exception as error:
-        raise RunFailed(f"{type(error).__name__}: {error}") from error
-
-
 @VERBS.command()
 @click.argument("folders", nargs=-1, metavar="[DIR…]")
-@click.option("--store", "uri", default=None, help="the tracking store; by default the one that a run was recorded in")
+@click.option("--store", "uri", default=None, help="tracking store [default: the one that each run is recorded in]")
 def sync(folders: tuple[str, ...], uri: str | None) -> int:
-    """Send what an MLflow store lacks of runs: those in these folders, or all in ./runs that are not complete."""
+    """Send what an MLflow store lacks of the runs in these folders (default: all in ./runs)."""
     from blitz.terminal.progress import Display
-    from blitz.tracking.sync import sync as synchronise
+    from blitz.tracking.sync import sync as send
 
     with Display():
-        return synchronise(folders, uri)
+        return send(folders, uri)
 
 
 @VERBS.command()
 @STORE
-@click.option("--port", type=click.IntRange(1, 65535), default=None, help="by default a free one")
+@click.option("--port", type=click.IntRange(1, 65535), default=None, help="[default: a free one]")
 def ui(uri: str | None, port: int | None) -> int:
-    """Open the MLflow UI on the recorded runs; Ctrl-C ends it."""
+    """Start the MLflow UI on the recorded runs; Ctrl-C stops it."""
     from blitz.terminal.progress import Display
     from blitz.tracking.ui import serve
 

@@ -21,10 +21,11 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import blitz
-import blitz.runner
+import blitz.runner.run
 from blitz import cli
 from blitz.commands import VERBS
 from blitz.config.settings import check, menus
+from blitz.errors import BadInput, RunFailed, SweepFailed
 from blitz.parts.models import MODELS
 from blitz.terminal.signals import Terminated
 
@@ -197,10 +198,10 @@ def test_options_of_a_name_lists_its_options(run, group, name):
     assert [option.name for option in options if option.accepted not in rows[f"{group}.{option.name}"]] == []
 
 
-def test_options_tells_which_values_are_needed(run, mine):
+def test_options_lists_which_values_are_required(run, mine):
     _, out, _ = run(f"options model {mine}")
     assert [line.split()[:3] for line in out.splitlines()[1:3]] == [
-        ["model.width", "(needed)", "integer"],
+        ["model.width", "(required)", "integer"],
         ["model.depth", "3", "integer"],
     ]
 
@@ -219,14 +220,53 @@ def test_options_lists_what_an_installed_package_adds(tmp_path):
 # How a run ends
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
-def test_ctrl_c_and_sigterm_in_a_verb(run, monkeypatch, error, code):
-    def interrupted() -> None:
+MEMORY = "out of memory\nat\thttp://me:secret-word@host " + 400 * "and so on "
+LINES = [
+    (BadInput("lr=a: accepted: number", "seed=b: accepted: integer"), 2,
+     "blitz: lr=a: accepted: number\nblitz: seed=b: accepted: integer\n"),
+    (RunFailed("runs: No space left on device"), 1, "blitz: the run failed: runs: No space left on device\n"),
+    (SweepFailed("2 of 4 jobs failed"), 1, "blitz: 2 of 4 jobs failed\n"),
+    (OSError(errno.ENOSPC, "No space left on device"), 1, "blitz: VERB failed: the output: No space left on device\n"),
+    (PermissionError(errno.EACCES, "Permission denied", "runs"), 1, "blitz: VERB failed: runs: Permission denied\n"),
+    (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+    (KeyError("x"), 1, "blitz: VERB failed: KeyError: 'x'; BLITZ_TRACEBACK=1 prints the traceback\n"),
+    (KeyboardInterrupt(), 130, ""),
+    (Terminated(), 143, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "code", "printed"), LINES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("verb", VERBS.commands)
+def test_every_verb_turns_an_exception_into_a_line_and_an_exit_code(run, monkeypatch, verb, error, code, printed):
+    raise_in(monkeypatch, verb, error)
+    assert run(verb) == (code, "", printed.replace("VERB", verb))
+
+
+def test_a_long_message_of_a_library_is_one_short_line_without_credentials(run, monkeypatch):
+    raise_in(monkeypatch, "evaluate", MemoryError(MEMORY))
+    code, out, err = run("evaluate")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("blitz: evaluate failed: MemoryError: out of memory at http://***@host and so on and")
+    assert len(err) < 600
+
+
+def test_blitz_traceback_prints_the_traceback_without_credentials(run, monkeypatch):
+    monkeypatch.setenv("BLITZ_TRACEBACK", "1")
+    raise_in(monkeypatch, "compare", MemoryError(MEMORY))
+    code, _, err = run("compare")
+    assert code == 1
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert "secret-word" not in err
+    assert err.splitlines()[-1].startswith("blitz: compare failed: MemoryError: ")
+
+
+def raise_in(monkeypatch: pytest.MonkeyPatch, verb: str, error: BaseException) -> None:
+    """Make the command `blitz VERB` raise this."""
+
+    def fail() -> None:
         raise error
 
-    monkeypatch.setitem(VERBS.commands, "ui", click.Command("ui", callback=interrupted))
-    exited, out, err = run("ui")
-    assert (exited, out, err.strip()) == (code, "", "")
+    monkeypatch.setitem(VERBS.commands, verb, click.Command(verb, callback=fail))
 
 
 def test_the_exit_code_of_a_verb(run, monkeypatch):
@@ -243,12 +283,15 @@ def test_ctrl_c_and_sigterm_in_a_run(run, monkeypatch, error, code):
     assert run("data=digits") == (code, "", "")
 
 
-def test_a_run_that_fails_is_told_in_one_line(run, monkeypatch):
-    def failing(*unused: object) -> None:
-        raise RuntimeError("no more memory")
+def test_a_failed_run_prints_one_line_with_its_log(run, monkeypatch):
+    def fail(*unused: object) -> None:
+        error = RuntimeError("no more\nmemory")
+        error.add_note("its log: runs/x/run.log")
+        raise error
 
-    monkeypatch.setattr(blitz.runner.run, "run", failing)
-    assert run("data=digits") == (1, "", "blitz: the run failed: RuntimeError: no more memory\n")
+    monkeypatch.setattr(blitz.runner.run, "run", fail)
+    line = "blitz: the run failed: RuntimeError: no more memory; its log: runs/x/run.log\n"
+    assert run("data=digits") == (1, "", line)
 
 
 def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monkeypatch):
@@ -316,21 +359,3 @@ def test_an_unknown_attribute():
 
 def test_run_stays_a_function_after_its_module_was_imported():
     assert blitz.run is blitz.runner.run.run
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "the output: No space left on device"),
-        (PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: Permission denied"),
-        (ConnectionResetError("by\nhttp://me:secret-word@host"), "ConnectionResetError: by http://***@host"),
-    ],
-)
-def test_an_error_of_the_operating_system_costs_one_line(
-    run: Blitz, monkeypatch: pytest.MonkeyPatch, error: OSError, told: str
-) -> None:
-    def fail(*arguments: object, **options: object) -> None:
-        raise error
-
-    monkeypatch.setattr(VERBS, "main", fail)
-    assert run("compare") == (1, "", f"blitz: {told}\n")

@@ -1,4 +1,4 @@
-"""What a user gets wrong on the command line costs one clear message: exit code 2, and nothing on disk."""
+"""A mistake on the command line costs one clear message: exit code 2, and nothing on disk."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
+from support.shell import blitz as command_line
 
 from blitz import cli
+from blitz.commands import VERBS
 
 Blitz = Callable[[str], list[str]]
 
@@ -29,17 +32,17 @@ def everything(folder: Path) -> list[Path]:
 
 
 def lines(stderr: str) -> list[str]:
-    """The problems that were told, one a line and nothing else."""
+    """The problems that were printed, one a line and nothing else."""
     assert "Traceback" not in stderr
     assert "HYDRA_FULL_ERROR" not in stderr
-    told = stderr.splitlines()
-    assert [line for line in told if not line.startswith("blitz: ")] == []
-    return [line.removeprefix("blitz: ") for line in told]
+    printed = stderr.splitlines()
+    assert [line for line in printed if not line.startswith("blitz: ")] == []
+    return [line.removeprefix("blitz: ") for line in printed]
 
 
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Blitz:
-    """Run a command line in a folder of its own, that must be refused; returns the problems that were told."""
+    """Run a command line in a folder of its own, that must be refused; returns the problems that were printed."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.chdir(tmp_path)
 
@@ -57,13 +60,13 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
-def without_menu(told: list[str]) -> list[str]:
+def without_menu(problems: list[str]) -> list[str]:
     """Without what is accepted where that is a whole menu, which may grow."""
-    return [problem.partition(" (accepted: ")[0] for problem in told]
+    return [problem.partition(" (accepted: ")[0] for problem in problems]
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "expected"),
     [
         # an option
         ("optimizer.lrr=1", ["optimizer.lrr: no such option of sgd; did you mean optimizer.lr?"]),
@@ -161,15 +164,15 @@ def without_menu(told: list[str]) -> list[str]:
         ("ui --prot 1", ["ui: No such option '--prot'. Did you mean '--port'?"]),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_together_each_in_one_line(refused, command, told):
-    assert sorted(without_menu(refused(command))) == sorted(told)
+def test_mistakes_are_reported_together_each_in_one_line(refused, command, expected):
+    assert sorted(without_menu(refused(command))) == sorted(expected)
 
 
 # Sweeps
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "expected"),
     [
         ("-m optimizer.lr=abc,0", [
             "optimizer.lr=abc: accepted: number > 0 (in 1 of 2 jobs, the first of them lr=abc)",
@@ -179,8 +182,8 @@ def test_mistakes_are_told_together_each_in_one_line(refused, command, told):
                                         "epohcs: no such key of a config; did you mean epochs?"]),
     ],
 )  # fmt: skip
-def test_a_sweep_is_refused_as_well(refused, command, told):
-    assert without_menu(refused(command)) == told
+def test_mistakes_in_a_sweep_are_reported_together(refused, command, expected):
+    assert without_menu(refused(command)) == expected
 
 
 # A folder of the user's own
@@ -217,7 +220,7 @@ def test_mistakes_inside_files_of_the_users_own(refused, own):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "command", "told"),
+    ("name", "content", "command", "expected"),
     [
         ("optimizer/own.yaml", "name: sgd\nname: adam\n", "optimizer=own", "found duplicate key name in"),
         ("optimizer/own.yaml", "name: [sgd\n", "optimizer=own", 'own.yaml", line 1'),
@@ -230,16 +233,37 @@ def test_mistakes_inside_files_of_the_users_own(refused, own):
          "own/optimizer/sgd.yaml: blitz has a file of that name, which goes first; rename yours"),
     ],
 )  # fmt: skip
-def test_files_of_the_users_own_that_hydra_cannot_take(refused, own, name, content, command, told):
+def test_files_of_the_users_own_that_hydra_refuses(refused, own, name, content, command, expected):
     own(name, content)
     (problem,) = refused(f"--config-dir own {command}")
-    assert told in problem
+    assert expected in problem
 
 
 def test_flags_and_overrides_come_in_any_order(refused, own):
     own("optimizer/own.yaml", "name: sgd\n")
-    told = refused("epochs=0 --config-dir own optimizer=own seed=-1")
-    assert told == ["epochs=0: accepted: integer >= 1", "seed=-1: accepted: integer >= 0"]
+    printed = refused("epochs=0 --config-dir own optimizer=own seed=-1")
+    assert printed == ["epochs=0: accepted: integer >= 1", "seed=-1: accepted: integer >= 0"]
+
+
+# A store that cannot be used
+
+BAD_STORES = ["sqlite:///missing/mlflow.db", "sqlite:///notes.txt", "sqlite:///folder", "./mlruns", "http://[::1"]
+VERBS_WITH_A_STORE = [verb for verb in VERBS.commands if any(o.name == "uri" for o in VERBS.commands[verb].params)]
+
+
+@pytest.mark.parametrize("store", BAD_STORES)
+@pytest.mark.parametrize("verb", VERBS_WITH_A_STORE)
+def test_no_verb_ends_in_a_traceback_on_a_bad_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, store: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("not a database\n")
+    Path("folder").mkdir()
+    needed = [p for p in VERBS.commands[verb].params if isinstance(p, click.Argument) and p.required]
+    ended = command_line(verb, *("0123abcd" for _ in needed), "--store", store)
+    assert ended.code in (1, 2)  # 1 where only a library finds the mistake
+    assert ended.output == ""
+    assert len(lines("\n".join(ended.told))) == 1
 
 
 # As a user runs it

@@ -251,7 +251,7 @@ def test_a_full_disk_behind_the_output_costs_one_line() -> None:
         ended = subprocess.run(
             [*BLITZ, "options", "model", "net"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert (ended.returncode, ended.stderr) == (1, "blitz: the output: No space left on device\n")
+    assert (ended.returncode, ended.stderr) == (1, "blitz: options failed: the output: No space left on device\n")
 
 
 @pytest.mark.slow
