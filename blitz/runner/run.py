@@ -199,7 +199,7 @@ def train(
                 losses = record.progress(report)
                 mean = sum(losses) / len(losses)
                 display.progress(report.epoch, report.epoch_step, len(losses), mean, report.accuracy)
-                if checkpoint_is_due():
+                if checkpoint_is_due() and report.step == learner.step:  # not before a divergence
                     record.save_state(selection)
             else:
                 best = selection.consider(report)

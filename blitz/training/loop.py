@@ -85,10 +85,11 @@ class EpochResult:
     validation: Evaluation | None  # in an epoch that was evaluated
 
 
-def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) -> tuple[Tensor, Tensor | None]:
-    """One step of the optimizer. Returns the mean loss of the batch and, where clipping is on, the gradient's norm.
+def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) -> tuple[Tensor, Tensor, Tensor | None]:
+    """One step of the optimizer. Returns the batch's loss sum and its weight, and the gradient's norm where it clips.
 
-    In micro-batches the gradients add up to the whole batch's, however its images and class weights divide.
+    In micro-batches the gradients add up to the whole batch's, however its images and class weights divide. A batch
+    whose class weights sum to 0 has gradients of 0.
     """
     for group, rate in zip(learner.optimizer.param_groups, learner.rates, strict=True):
         group["lr"] = rate * learner.schedule(learner.step)
@@ -100,7 +101,8 @@ def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) ->
         parts = zip(images.split(size), targets.split(size), strict=True)
         outcomes = [_backward(learner, *part, sums, divisor=len(images)) for part in parts]
         loss, weight = (torch.stack(column).sum() for column in zip(*outcomes, strict=True))
-        torch._foreach_mul_([p.grad for p in learner.model.parameters() if p.grad is not None], len(images) / weight)
+        scale = (len(images) / weight).nan_to_num_(posinf=0.0)
+        torch._foreach_mul_([p.grad for p in learner.model.parameters() if p.grad is not None], scale)
     norm = None
     if learner.clip_norm is not None:
         learner.scaler.unscale_(learner.optimizer)
@@ -112,7 +114,7 @@ def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) ->
         learner.average.update_parameters(learner.model)
     learner.step += 1
     learner.epoch_step += 1
-    return loss / weight, norm
+    return loss, weight, norm
 
 
 def _backward(
@@ -123,7 +125,7 @@ def _backward(
         logits = learner.model(images)
     loss, weight = learner.loss(logits, targets)
     # The gradient of loss / divisor, handed over instead of put into the graph, which would cost 3 % of a step of Net.
-    share = weight.reciprocal() if divisor is None else torch.full_like(weight, 1 / divisor)
+    share = weight.reciprocal().nan_to_num_(posinf=0.0) if divisor is None else torch.full_like(weight, 1 / divisor)
     loss.backward(learner.scaler.scale(share))
     loss = loss.detach()
     sums.add(loss, weight, logits.detach(), targets)
@@ -140,6 +142,7 @@ def train_epoch(
     learner.model.train()
     sums = learner.sums
     losses: list[Tensor] = []
+    weights: list[Tensor] = []
     norms: list[Tensor] = []
     first = batches.portion_start(learner.epoch_step)
     shuffled = batches.shuffled(learner.seed, learner.epoch, augment, mix, first)
@@ -150,16 +153,33 @@ def train_epoch(
         images, targets = next(shuffled)
         if step <= learner.epoch_step:
             continue  # trained on before; made again for the numbers that are drawn on the way
-        loss, norm = train_step(learner, images, targets, sums)
+        loss, weight, norm = train_step(learner, images, targets, sums)
         losses.append(loss)
+        weights.append(weight)
         if norm is not None:
             norms.append(norm)
         if stop() or step % report_every == 0 or step == len(batches):
-            grad_norms = torch.stack(norms) if norms else None
-            progress = Progress(learner.epoch + 1, learner.step, step, torch.stack(losses), grad_norms, sums.accuracy)
-            _refuse_non_finite(progress)
-            yield progress
-            losses, norms = [], []
+            yield from _report(learner, losses, weights, norms)
+            losses, weights, norms = [], [], []
+
+
+def _report(learner: Learner, losses: list[Tensor], weights: list[Tensor], norms: list[Tensor]) -> Iterator[Progress]:
+    """The steps since the last report, given by loss sum and weight. Raises NonFiniteLoss after those before it."""
+    # A batch without any weight has a mean of 0; a sum that is not finite shows nevertheless.
+    weight = torch.stack(weights)
+    means = torch.stack(losses) / weight.masked_fill(weight == 0, math.inf)
+    finite = torch.isfinite(means).tolist()  # waits for the device, once a report
+    count = len(finite) if all(finite) else finite.index(False)
+    missing = len(finite) - count
+    step, epoch = learner.step - missing, learner.epoch + 1
+    if count:
+        grad_norms = torch.stack(norms)[:count] if norms else None
+        yield Progress(epoch, step, learner.epoch_step - missing, means[:count], grad_norms, learner.sums.accuracy)
+    if missing:
+        raise NonFiniteLoss(
+            f"the loss of step {step + 1} (epoch {epoch}) is not finite; "
+            "a smaller optimizer.lr, a warm-up or clip_norm=1 may help"
+        )
 
 
 @torch.no_grad()
@@ -217,12 +237,13 @@ def fit(
 ) -> Generator[Progress | EpochResult]:
     """Train up to `epochs` finished epochs, evaluating every `eval_every` of them and after the last.
 
-    The caller draws, records, saves, or stops by leaving the loop. `stop` is asked after each step: as long as it says
-    yes, each step is reported at once, so that the caller can save and leave there. Raises NonFiniteLoss at the report
-    that finds one.
+    The caller draws, records, saves, or stops by leaving the loop. `stop` is called after each step: as long as it
+    returns true, each step is reported at once, so that the caller can save and leave there. Raises NonFiniteLoss at
+    the report that finds one, after a report of the steps before it: the learner is then beyond that report's `step`,
+    and not worth saving.
 
-    A learner that was left, or saved, in the middle of an epoch goes on there. Losses and accuracies of that epoch are
-    over all of it; times and images per second only over the part since.
+    A learner that was left, or saved, in the middle of an epoch continues there. Losses and accuracies of that epoch
+    are over all of it; times and images per second only over the part since.
     """
     while learner.epoch < epochs:
         started, count = time.perf_counter(), learner.sums.count
@@ -240,16 +261,6 @@ def fit(
             metrics["time/validation"] = time.perf_counter() - trained
         metrics["time/epoch"] = time.perf_counter() - started
         yield EpochResult(learner.epoch, learner.step, metrics, evaluation)
-
-
-def _refuse_non_finite(progress: Progress) -> None:
-    finite = torch.isfinite(progress.losses).tolist()  # waits for the device, once a report
-    if not all(finite):
-        step = progress.step - len(finite) + finite.index(False) + 1
-        raise NonFiniteLoss(
-            f"the loss of step {step} (epoch {progress.epoch}) is not finite; "
-            "a smaller optimizer.lr, a warm-up or clip_norm=1 may help"
-        )
 
 
 def _seed_default_generators(seed: int, device: torch.device) -> None:

@@ -177,9 +177,9 @@ def test_gradients_are_clipped_after_unscaling_and_before_the_step(
         scaler=GradScaler("cpu", enabled=scaled), clip_norm=clip_norm, micro_batch_size=micro_batch_size
     )
     seen = gradients_at_each_step(learner)
-    _, told = train_step(learner, normalise(images), labels, Sums(CPU))
-    assert told is not None
-    assert float(told) == pytest.approx(norm, rel=1e-5)  # before clipping
+    *_, found_norm = train_step(learner, normalise(images), labels, Sums(CPU))
+    assert found_norm is not None
+    assert float(found_norm) == pytest.approx(norm, rel=1e-5)  # before clipping
     for found, gradient in zip(seen[0], gradients, strict=True):
         assert torch.allclose(found, gradient * min(1.0, clip_norm / norm), rtol=1e-4, atol=1e-7)
 
@@ -215,12 +215,33 @@ def test_micro_batches_add_up_to_the_whole_batch(
         assert isinstance(learner.loss, nn.Module)
         learner.loss.double()
         seen, sums = gradients_at_each_step(learner), Sums(CPU)
-        loss, norm = train_step(learner, normalise(images).double(), labels, sums)
-        told = torch.stack([loss, loss if norm is None else norm])
-        outcomes.append([*seen[0], told, torch.tensor([sums.loss, sums.accuracy, sums.count])])
+        loss, weight, norm = train_step(learner, normalise(images).double(), labels, sums)
+        returned = torch.stack([loss, weight, loss if norm is None else norm])
+        outcomes.append([*seen[0], returned, torch.tensor([sums.loss, sums.accuracy, sums.count])])
     for whole, added in zip(*outcomes, strict=True):
         assert whole.abs().max() > 1e-3
         assert torch.allclose(whole, added, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("micro_batch_size", [None, 2])
+def test_a_batch_whose_class_weights_sum_to_zero_has_no_gradient_and_no_loss(
+    micro_batch_size: int | None, smoothing: float
+) -> None:
+    choice = {"name": "cross_entropy", "class_weights": [1.0, 2.0, *[0.0] * (K - 2)], "label_smoothing": smoothing}
+    images, labels = pictures(12)
+    labels[:] = torch.arange(12) % 2
+    labels[4:8] = 2
+    learner = make_learner(choice=choice, micro_batch_size=micro_batch_size)
+    seen = gradients_at_each_step(learner)
+    unshuffled = Batches(images, labels, 4, CPU, normalise)
+    unshuffled.shuffled = lambda *_: unshuffled.in_order()  # type: ignore[method-assign]
+    found = reports(learner, unshuffled)
+    losses = step_losses(found).tolist()
+    assert losses[1] == 0
+    assert min(losses[0], losses[2]) > 0.1
+    assert [any(bool(gradient.any()) for gradient in gradients) for gradients in seen] == [True, False, True]
+    assert math.isfinite(found[-1].metrics["train/loss"])
 
 
 def test_every_group_follows_the_schedule_and_keeps_its_ratio() -> None:
@@ -479,21 +500,23 @@ def breaking_at(step: int, broken: float) -> Callable[[Tensor, Tensor], tuple[Te
 @pytest.mark.parametrize(
     ("count", "report_every", "reported", "told"),
     [
-        (48, 5, 1, r"the loss of step 7 \(epoch 1\) is not finite"),  # found at step 10
-        (28, 50, 0, r"the loss of step 7 \(epoch 1\) is not finite"),  # by the last report of an epoch
-        (20, 50, 2, r"the loss of step 7 \(epoch 2\) is not finite"),  # epochs of five steps
-        (28, 7, 0, r"the loss of step 7 \(epoch 1\) is not finite"),
+        (48, 5, [5, 6], r"the loss of step 7 \(epoch 1\) is not finite"),  # found at step 10
+        (28, 50, [6], r"the loss of step 7 \(epoch 1\) is not finite"),  # by the last report of an epoch
+        (20, 50, [5, 5, 6], r"the loss of step 7 \(epoch 2\) is not finite"),  # epochs of five steps
+        (28, 7, [6], r"the loss of step 7 \(epoch 1\) is not finite"),
     ],
 )
 def test_a_loss_that_is_not_finite_ends_training_at_the_next_report_and_is_named_with_its_step(
-    count: int, report_every: int, reported: int, told: str, broken: float
+    count: int, report_every: int, reported: list[int], told: str, broken: float
 ) -> None:
     learner = make_learner(loss=breaking_at(7, broken))
     training = fit(learner, batches(count, 4), None, as_is, unmixed, epochs=3, report_every=report_every)
     found: list[Progress | EpochResult] = []
     with pytest.raises(NonFiniteLoss, match=told):
         found.extend(training)
-    assert len(found) == reported
+    assert [report.step for report in found] == reported  # all steps before it, and each once
+    assert step_losses(found).isfinite().all()
+    assert len(step_losses(found)) == 6
 
 
 def test_leaving_in_the_middle_of_an_epoch_and_going_on_gives_the_bits_of_not_leaving() -> None:
