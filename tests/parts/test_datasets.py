@@ -41,7 +41,7 @@ def paint(path: Path, size: tuple[int, int] = (8, 8), mode: str = "RGB", colour:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes, told apart by their colour; three images each to train and one to test."""
+    """Two classes of different colour; three images each to train and one to test."""
     for name, colour in (("cat", (255, 0, 0)), ("dog", (0, 0, 255))):
         for number in range(3):
             paint(tmp_path / "root" / "train" / name / f"{number}.png", colour=colour)
@@ -238,7 +238,7 @@ def with_floats(root: Path) -> list[str]:
         *(with_empty_and_lonely_classes, with_one_class, with_floats),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_told_together(
+def test_what_is_wrong_with_a_folder_is_reported_together(
     root: Path, cache: Path, spoil: Callable[[Path], list[str]]
 ) -> None:
     expected = spoil(root)
@@ -258,14 +258,15 @@ def test_a_folder_needs_a_root() -> None:
 
 
 def the_cache(cache: Path) -> Path:
-    (found,) = (path for path in (cache / "datasets").iterdir() if path.is_dir())
+    (found,) = (path for path in (cache / "datasets").iterdir() if path.is_dir() and path.suffix != ".lock")
     return found
 
 
-def test_a_second_start_maps_the_files(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_start_maps_the_files_and_takes_no_lock(root: Path, cache: Path) -> None:
     first = folder(root=str(root))
-    monkeypatch.setattr(cache_module, "_build", lambda *_: pytest.fail("decoded again"))
-    monkeypatch.setattr(cache_module, "locked", lambda *_: pytest.fail("a cache that is whole needs no lock"))
+    lock = Path(f"{the_cache(cache)}.lock")
+    lock.unlink()
+    lock.mkdir()  # nothing can be locked, nor decoded, from now on
     second = folder(root=str(root))
     assert second.fingerprint == first.fingerprint
     assert torch.equal(second.train.images, first.train.images)
@@ -329,7 +330,7 @@ def two_images(source: str = "a test") -> Decoded:
 
 def test_two_processes_decode_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    decoding, waiting, told = context.Event(), context.Event(), context.Queue()
+    decoding, waiting, messages = context.Event(), context.Event(), context.Queue()
 
     class Waits(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -337,7 +338,7 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
                 waiting.set()
 
     def decode() -> Decoded:
-        told.put("decoded")
+        messages.put("decoded")
         decoding.set()
         assert waiting.wait(30)
         return two_images()
@@ -345,7 +346,7 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
     def child() -> None:
         logging.getLogger("blitz").setLevel(logging.INFO)
         logging.getLogger("blitz").addHandler(Waits())
-        told.put(cached("pair", {}, decode).fingerprint)
+        messages.put(cached("pair", {}, decode).fingerprint)
 
     processes = [context.Process(target=child) for _ in range(2)]
     with warnings.catch_warnings():
@@ -353,7 +354,7 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
         processes[0].start()
         assert decoding.wait(30)
         processes[1].start()
-    answers = [told.get(timeout=30) for _ in range(3)]
+    answers = [messages.get(timeout=30) for _ in range(3)]
     for process in processes:
         process.join()
     fingerprint = cached("pair", {}, two_images).fingerprint
@@ -367,6 +368,27 @@ def test_what_a_killed_process_left_is_cleared_away(cache: Path) -> None:
     (found.with_name(f"{found.name}.unfinished") / "meta.json").unlink()
     cached("pair", {}, two_images)
     assert the_cache(cache) == found
+
+
+def test_caches_used_last_are_kept_and_what_is_removed_is_logged(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def folders() -> set[Path]:
+        return {path for path in (cache / "datasets").iterdir() if path.is_dir()}
+
+    def new(name: str, number: int, used: int) -> Path:
+        before = folders()
+        cached(name, {"number": number}, two_images)
+        (folder,) = folders() - before
+        os.utime(folder, ns=(used, used))
+        return folder
+
+    other = new("pair-of", 0, used=0)  # another data set
+    first, second, *rest = (new("pair", number, used=number) for number in range(1, cache_module.KEPT + 1))
+    cached("pair", {"number": 1}, two_images)  # used again
+    with caplog.at_level(logging.INFO, logger="blitz"):
+        last = new("pair", 0, used=10**18)
+    assert folders() == {other, first, *rest, last}
+    expected = f"removed {second} (0.0 MB): the {cache_module.KEPT} caches of data=pair used last are kept"
+    assert [record.getMessage() for record in caplog.records] == [expected]
 
 
 def test_a_failing_decoder_leaves_nothing(cache: Path) -> None:
@@ -389,7 +411,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
         cached("pair", {}, two_images)
 
 
-def test_a_full_disk_is_told_and_nothing_stays(cache: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_stays(cache: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (140, hard))  # the header fits
     try:
@@ -435,7 +457,7 @@ def test_digits_are_enlarged_by_default() -> None:
     assert digits().fingerprint == large.fingerprint != small.fingerprint
 
 
-def test_synthetic_images_are_told_apart_by_a_linear_classifier() -> None:
+def test_synthetic_images_are_separated_by_a_linear_classifier() -> None:
     dataset = synthetic(image_size=8, train_size=200, test_size=100)
     flat = dataset.train.images.flatten(1).double() / 255
     targets = torch.nn.functional.one_hot(dataset.train.labels).double()

@@ -121,7 +121,7 @@ def test_threads_are_one_for_few_images_and_else_every_core_that_may_be_used(
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "told"),
+    ("device", "precision", "message"),
     [
         (CPU, "tf32", "device.precision=tf32: cpu has no TF32 units"),
         (GPU, "tf32", "device.precision=tf32: cuda:0 has no TF32 units"),
@@ -130,13 +130,13 @@ def test_threads_are_one_for_few_images_and_else_every_core_that_may_be_used(
     ],
 )
 def test_a_precision_that_the_device_lacks_is_refused_and_nothing_is_set(
-    gpu: pytest.MonkeyPatch, device: torch.device, precision: Any, told: str
+    gpu: pytest.MonkeyPatch, device: torch.device, precision: Any, message: str
 ) -> None:
     torch.set_num_threads(2)
     before = state()
     with pytest.raises(BadInput) as refusal:
         prepare(device, 4, precision=precision, threads=3, deterministic=True)
-    assert str(refusal.value).startswith(told)
+    assert str(refusal.value).startswith(message)
     assert state() == before
 
 
@@ -171,11 +171,11 @@ def test_auto_takes_the_first_gpu_else_apples_else_the_cpu(
     assert cpu() == CPU
 
 
-# What is told
+# Its description
 
 
 @pytest.mark.parametrize(
-    ("device", "told"),
+    ("device", "message"),
     [
         (Device(CPU, "fp32", False, False, 1, True, "cpu"), "cpu (cpu), fp32, 1 thread, deterministic"),
         (
@@ -184,8 +184,8 @@ def test_auto_takes_the_first_gpu_else_apples_else_the_cpu(
         ),
     ],
 )
-def test_a_device_tells_all_that_its_speed_and_its_bits_depend_on(device: Device, told: str) -> None:
-    assert device.describe() == told
+def test_describe_names_all_that_speed_and_bits_depend_on(device: Device, message: str) -> None:
+    assert device.describe() == message
 
 
 def test_a_gpu_is_called_by_its_name(gpu: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,11 @@
-"""Downloads against a real server on loopback: resumed, checked, fetched once, and told when they fail."""
+"""Downloads against a real server on loopback: resumed, checked, fetched once, and refused with a reason."""
 
 import base64
 import hashlib
 import http.server
 import logging
 import multiprocessing
+import re
 import socket
 import threading
 import warnings
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from blitz.errors import BadInput
-from blitz.parts.datasets import downloads, official
+from blitz.parts.datasets import DATASETS, downloads
 from blitz.parts.datasets.downloads import DownloadFailed, fetch, md5_of, shown
 from blitz.parts.datasets.published import cifar10, mnist
 
@@ -23,7 +24,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT under any path, as it is told to."""
+    """Serves CONTENT under any path, as its attributes say."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -56,6 +57,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
         self.send_header("Content-Length", str(len(server.content) - start))
+        self.send_header("Content-Encoding", "x-gzip")  # as some servers call a .gz, which must stay as it is
         self.end_headers()
         end = start + server.cuts.pop(0) if server.cuts else None
         self.wfile.write(server.content[start:end])
@@ -85,16 +87,16 @@ def test_a_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     assert sorted(path.name for path in target.parent.iterdir()) == ["file.gz", "file.gz.lock"]
 
 
-def test_a_transfer_that_is_cut_off_goes_on_from_there(server: Server, tmp_path: Path) -> None:
+def test_a_transfer_that_is_cut_off_resumes_there(server: Server, tmp_path: Path) -> None:
     server.cuts = [100_000, 50_000]
     fetch([server.url], tmp_path / "file", MD5)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=100000-", "bytes=150000-"]
 
 
-def test_the_next_start_goes_on_where_the_last_one_gave_up(server: Server, tmp_path: Path) -> None:
+def test_the_next_start_resumes_where_the_last_one_gave_up(server: Server, tmp_path: Path) -> None:
     server.cuts = [10_000] * downloads.ATTEMPTS
-    with pytest.raises(DownloadFailed, match="cut off 5 times, at last after 50,000 of 307,200 bytes"):
+    with pytest.raises(DownloadFailed, match="cut off 5 times, at last after 50,000 bytes"):
         fetch([server.url], tmp_path / "file", MD5)
     assert not (tmp_path / "file").exists()
     server.ranges.clear()
@@ -141,7 +143,7 @@ def test_a_downloaded_file_that_was_damaged_is_downloaded_again(
     assert "is damaged; downloading it again" in caplog.text
 
 
-def test_the_second_address_is_tried_and_all_reasons_are_told(server: Server, tmp_path: Path) -> None:
+def test_the_second_address_is_tried_and_all_reasons_are_reported(server: Server, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # it does not listen, and nobody else can
         dead = f"http://127.0.0.1:{taken.getsockname()[1]}/file"
@@ -194,7 +196,10 @@ def test_two_processes_download_once(server: Server, tmp_path: Path) -> None:
     assert server.ranges == [None]
 
 
-def test_without_network_one_message_names_three_ways_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "fashion_mnist", "svhn"])
+def test_without_network_one_message_names_three_alternatives(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unresolved(*_: object, **__: object) -> None:
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
@@ -203,12 +208,10 @@ def test_without_network_one_message_names_three_ways_on(tmp_path: Path, monkeyp
     for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
     with pytest.raises(BadInput) as failure:
-        cifar10()
+        DATASETS.build(DATASETS.check({"name": name}))
     assert len(failure.value.problems) == 1
     message = str(failure.value)
-    assert message.startswith(
-        "data=cifar10: cifar-10-python.tar.gz could not be downloaded: https://www.cs.toronto.edu/"
-    )
+    assert re.match(rf"data={name}: [\w.-]+ could not be downloaded: https?://\S+: the name of the server", message)
     assert "the name of the server cannot be resolved" in message
     for way in ("data=digits", "data.root=FOLDER", "data=folder"):
         assert way in message
@@ -241,11 +244,3 @@ def test_a_mirror_is_a_web_address(url: str) -> None:
 def test_a_mirror_beside_a_root_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"data\.url=http://host/x: nothing is downloaded with data\.root="):
         cifar10(url="http://host/x", root=str(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "fashion_mnist", "svhn"])
-def test_every_published_file_has_an_address_and_a_checksum(name: str) -> None:
-    for link in getattr(official, name)():
-        assert len(link.md5) == 32
-        assert link.urls
-        assert all(url.endswith(f"/{link.file}") for url in link.urls)

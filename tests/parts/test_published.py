@@ -143,7 +143,7 @@ def test_a_set_is_read_from_its_archive(name: str, root: Path, caplog: pytest.Lo
     assert len(dataset.classes) == (100 if name == "cifar100" else 10)
     assert dataset.source == str(root)
     assert again.fingerprint == dataset.fingerprint
-    assert caplog.text.count("is not the official file") == len(list(root.iterdir()))  # told at the first start
+    assert caplog.text.count("is not the official file") == len(list(root.iterdir()))  # logged at the first start
 
 
 @SETS
@@ -216,7 +216,7 @@ def test_images_are_resized_and_classes_named(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar10", "mnist", "svhn"])
-def test_a_root_without_the_files_is_told_what_belongs_there(name: str, root: Path) -> None:
+def test_a_root_without_the_files_is_refused_with_what_belongs_there(name: str, root: Path) -> None:
     with pytest.raises(BadInput) as failure:
         build(name, root=str(root))
     assert f"data.root={root}: accepted for data={name}: a folder that holds" in str(failure.value)
@@ -247,7 +247,7 @@ def test_a_pickle_cannot_run_code(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         ({"train": b"x", "test": b"x"}, "meta is not in it"),
         ({"train": pickle.dumps({"data": np.zeros((2, 5), np.uint8)})}, "where uint8 (n, 3072) belongs"),
@@ -256,7 +256,7 @@ def test_a_pickle_cannot_run_code(root: Path, tmp_path: Path) -> None:
         ({"train": pickle.dumps({"data": noise(1, 3072), "fine_labels": [2]})}, "labels from 2 to 2 for 2 classes"),
     ],
 )
-def test_contents_that_cannot_be_are_told(root: Path, files: dict[str, bytes], told: str) -> None:
+def test_contents_that_cannot_be_are_refused(root: Path, files: dict[str, bytes], message: str) -> None:
     good = {
         "test": pickle.dumps({"data": noise(1, 3072), "fine_labels": [1]}),
         "meta": pickle.dumps({"fine_label_names": ["a", "b"]}),
@@ -264,10 +264,10 @@ def test_contents_that_cannot_be_are_told(root: Path, files: dict[str, bytes], t
     write_tar(root / "cifar-100-python.tar.gz", files if "test" in files else good | files)
     with pytest.raises(BadInput) as failure:
         cifar100(root=str(root))
-    assert told in str(failure.value)
+    assert message in str(failure.value)
 
 
-def test_what_is_decoded_is_said_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_decoded_is_logged_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_svhn(root)
     with caplog.at_level(logging.INFO, logger="blitz"):
         svhn(root=str(root))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ from blitz.parts.datasets.cache_home import LOG, home, locked, writing
 from blitz.parts.datasets.splits import Dataset, Split
 
 FORMAT = 1  # of the files; a new number leaves older caches aside
+KEPT = 8  # caches of a data set, such as of several image sizes: those that were used last
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 Images = NDArray[np.uint8]
 
@@ -44,7 +48,7 @@ def cached(name: str, key: Mapping[str, Any], decode: Callable[[], Decoded]) -> 
         if folder.exists():
             return _open(folder, name)  # without the lock: a cache that may only be read is good enough
     except _Damaged:
-        pass  # looked at again under the lock, and told there: another process may be rebuilding it now
+        pass  # looked at again under the lock, with a warning: another process may be rebuilding it now
     with locked(folder, f"it prepares data={name}"):
         try:
             if folder.exists():
@@ -52,6 +56,7 @@ def cached(name: str, key: Mapping[str, Any], decode: Callable[[], Decoded]) -> 
         except _Damaged as damage:
             LOG.warning("the cache of data=%s in %s is damaged (%s); building it again", name, folder, damage)
         _build(folder, decode)
+        _remove_oldest(folder, name)
         return _open(folder, name)
 
 
@@ -78,6 +83,8 @@ def _open(folder: Path, name: str) -> Dataset:
         raise _Damaged(f"{type(error).__name__}: {error}") from None
     if found != expected:
         raise _Damaged(f"SHA-256 {found[:12]}…, written as {expected[:12]}…")
+    with suppress(OSError):  # a cache that may only be read
+        os.utime(folder)  # when it was used last
     return _dataset(name, arrays, classes, found, source)
 
 
@@ -129,6 +136,20 @@ def _build(folder: Path, decode: Callable[[], Decoded]) -> None:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+def _remove_oldest(new: Path, name: str) -> None:
+    """Of this data set, keep the caches used last, `new` among them. A process that has one mapped keeps its images."""
+    is_cache = re.compile(rf"{re.escape(name)}-[0-9a-f]{{20}}").fullmatch
+    with suppress(OSError):  # another process may be removing them too
+        others = [path for path in new.parent.iterdir() if path.is_dir() and is_cache(path.name) and path != new]
+        for folder in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)[KEPT - 1 :]:
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            old = folder.rename(folder.with_name(f"{folder.name}.old"))  # nobody finds a half of it
+            shutil.rmtree(old, ignore_errors=True)
+            LOG.info(
+                "removed %s (%.1f MB): the %d caches of data=%s used last are kept", folder, size / 1e6, KEPT, name
+            )
 
 
 def _write_images(path: Path, blocks: Iterable[Images], num_images: int) -> None:

@@ -1,4 +1,4 @@
-"""Where decoded datasets and downloads are kept: the folder, its locks, and what is said when it cannot be written."""
+"""Where decoded datasets and downloads are kept: the folder, its locks, and the error when it cannot be written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def home() -> Path:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """An operating system's error in here is about the cache, and is told as that."""
+    """Raise an OSError of this block as a BadInput about BLITZ_CACHE."""
     try:
         yield
     except OSError as error:

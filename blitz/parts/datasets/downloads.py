@@ -1,39 +1,38 @@
-"""One file from the web: resumed where it was cut off, checked, and fetched once however many processes ask for it."""
+"""One file from the web: resumed where it was cut off, checked, and downloaded once however many processes need it."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import http.client
 import os
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from socket import gaierror
-from typing import IO, Any
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import requests
+import urllib3
 
 from blitz.parts.datasets.cache_home import LOG, locked, writing
 
 TIMEOUT = 10  # seconds without an answer, or without a byte
 ATTEMPTS = 5  # transfers of one file that may be cut off
-BLOCK = 1 << 16
+BLOCK = 1 << 16  # bytes
 
 
 class DownloadFailed(Exception):
-    """Why a file could not be had."""
+    """Why a file could not be downloaded."""
 
 
 class _CutOff(Exception):
-    """A transfer that ended early; the next attempt goes on from there."""
+    """A transfer that ended early; the next attempt continues there."""
 
 
 def fetch(urls: Sequence[str], target: Path, md5: str) -> str:
     """Have `target`, from the first of `urls` that delivers it with this MD5; what was downloaded before is kept.
 
-    Returns the URL, without credentials. Raises DownloadFailed with the reason of each URL.
+    A user and a password in a URL are sent to its host alone. Returns the URL without them. Raises DownloadFailed with
+    the reason of each URL.
     """
     part = target.with_name(f"{target.name}.part")
     with locked(target, f"it downloads {target.name}"):
@@ -74,20 +73,22 @@ def md5_of(path: Path) -> str:
 
 
 def _complete(url: str, part: Path, md5: str) -> None:
-    """`part` whole and checked."""
+    """Download what `part` lacks, and check the whole of it."""
     resumed, stalled = part.exists(), 0
     for attempt in range(ATTEMPTS):
         if part.exists() and md5_of(part) == md5:  # a process was killed after the last byte
             return
-        had = _size(part)
+        before = _size(part)
         try:
-            _transfer(url, part)
+            _transfer(url, part, before)
             break
-        except _CutOff as cut_off:
-            stalled = stalled + 1 if _size(part) == had else 0
+        except _CutOff as reason:
+            size = _size(part)
+            stalled = stalled + 1 if size == before else 0
             if stalled == 2 or attempt == ATTEMPTS - 1:
-                raise DownloadFailed(f"cut off {attempt + 1} times, at last {cut_off}; what came is kept") from None
-            LOG.warning("%s was cut off (%s); trying again", shown(url), cut_off)
+                times = f"cut off {attempt + 1} times, at last after {size:,} bytes"
+                raise DownloadFailed(f"{times} ({reason}); what was received is kept") from None
+            LOG.warning("%s was cut off after %s bytes (%s); trying again", shown(url), f"{size:,}", reason)
     found = md5_of(part)
     if found == md5:
         return
@@ -103,74 +104,62 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _transfer(url: str, part: Path) -> None:
-    """Append to `part` what is missing."""
-    have = _size(part)
-    with _answer(url, have, part) as response:
-        if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise DownloadFailed(f"answered with another range than asked for: {response.headers.get('Content-Range')}")
-        if response.status == 200:
-            have = 0  # the server does not know ranges and sends all of it
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length and length.isdigit() else None
-        with writing(), part.open("ab" if have else "wb") as file:
-            have = _copy(response, file, have, total)
-    if total is not None and have < total:
-        raise _CutOff(f"after {have:,} of {total:,} bytes")
+def _transfer(url: str, part: Path, size: int) -> None:
+    """Append to `part` what comes after its first `size` bytes."""
+    with _answer(url, size) as response:
+        if response.status_code == 416 and size:  # more is here than there: another file
+            with writing():
+                part.unlink()
+            raise _CutOff("what was kept is longer than the file; it was deleted")
+        if not response.ok:
+            raise DownloadFailed(f"HTTP {response.status_code} {response.reason}")
+        found = response.headers.get("Content-Range", "")
+        if response.status_code == 206 and not found.startswith(f"bytes {size}-"):
+            raise DownloadFailed(f"answered with another range than that from byte {size:,}: {found}")
+        if response.status_code == 200:
+            size = 0  # the server does not know ranges and sends all of it
+        reported = time.monotonic()
+        with writing(), part.open("ab" if size else "wb") as file:
+            for block in _blocks(response):
+                file.write(block)
+                size += len(block)
+                if time.monotonic() - reported > TIMEOUT:
+                    reported = time.monotonic()
+                    LOG.info("%s bytes so far", f"{size:,}")
 
 
-def _copy(response: http.client.HTTPResponse, file: IO[bytes], have: int, total: int | None) -> int:
-    told = time.monotonic()
-    while True:
-        try:
-            block = response.read(BLOCK)
-        except (OSError, http.client.HTTPException) as error:
-            raise _CutOff(f"after {have:,} bytes: {_words(error)}") from None
-        if not block:
-            return have
-        file.write(block)
-        have += len(block)
-        if time.monotonic() - told > TIMEOUT:
-            told = time.monotonic()
-            LOG.info("%s bytes%s", f"{have:,}", f" of {total:,}" if total else "")
-
-
-def _answer(url: str, have: int, part: Path) -> Any:
-    """The server's answer to a request for the bytes from `have` on."""
-    request = _request(url)
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+def _answer(url: str, start: int) -> requests.Response:
+    """The head of the server's answer to a request for the bytes from `start` on."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": "blitz"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
     try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 416 and have:  # more is here than there: another file
-                with writing():
-                    part.unlink()
-                raise _CutOff("what was kept is longer than the file; it was deleted") from None
-            raise DownloadFailed(f"HTTP {error.code} {error.reason}") from None
-    except http.client.RemoteDisconnected:
-        raise _CutOff("before the first byte") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise DownloadFailed(_words(error)) from None
+        return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+    except requests.RequestException as error:
+        if isinstance(_root(error), ConnectionResetError):
+            raise _CutOff("before the first byte") from None
+        raise DownloadFailed(_reason(error)) from None
 
 
-def _request(url: str) -> urllib.request.Request:
-    parts = urlsplit(url)
-    user_info, _, host = parts.netloc.rpartition("@")
-    request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
-    request.add_header("Accept-Encoding", "identity")
-    request.add_header("User-Agent", "blitz")
-    if user_info:
-        token = base64.b64encode(unquote(user_info).encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {token}")  # never to another host
-    return request
+def _blocks(response: requests.Response) -> Iterator[bytes]:
+    # Not iter_content: it unpacks what a server calls compressed, and loses what came of a block that is cut off.
+    try:
+        yield from response.raw.stream(BLOCK, decode_content=False)
+    except urllib3.exceptions.HTTPError as error:
+        raise _CutOff(_reason(error)) from None
 
 
-def _words(error: BaseException) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(reason, gaierror):
+def _reason(error: BaseException) -> str:
+    # Not the words of requests, which hold the whole URL, with what is secret in it.
+    root = _root(error)
+    if isinstance(root, gaierror):
         return "the name of the server cannot be resolved"
-    if isinstance(reason, TimeoutError):
+    if isinstance(root, TimeoutError):
         return f"no answer within {TIMEOUT} s"
-    return str(reason) or type(reason).__name__
+    return str(root) or type(root).__name__
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

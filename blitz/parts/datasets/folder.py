@@ -111,7 +111,7 @@ def _decoded(root: str, top: Path, found: list[_Picture], classes: list[str], im
 
     def test_images() -> Iterator[Images]:
         yield from pictures.read_all(paths["test"], channels, size, bool(image_size), failed)
-        _tell(root, top, failed, len(found), size)  # after the last image, so that all are told together
+        _refuse(root, top, failed, len(found), size)  # after the last image: one error for all of them
 
     labels = {name: label for label, name in enumerate(classes)}
     return Decoded(
@@ -130,7 +130,7 @@ def _all_grey(paths: list[Path]) -> bool:
         try:
             if pictures.heading(path)[1] not in pictures.GREY:
                 return False
-        except Exception:  # told when it is decoded
+        except Exception:  # reported when it is decoded
             continue
     return True
 
@@ -139,17 +139,19 @@ def _first_size(paths: list[Path]) -> tuple[int, int]:
     for path in paths:
         try:
             return pictures.heading(path)[0]
-        except Exception:  # told when it is decoded
+        except Exception:  # reported when it is decoded
             continue
     return (1, 1)
 
 
-def _tell(root: str, top: Path, failed: list[tuple[Path, Exception]], num_images: int, size: tuple[int, int]) -> None:
-    told = sorted((str(path.relative_to(top)), error) for path, error in failed)
-    others = [f"{path} is {error}" for path, error in told if isinstance(error, pictures.WrongSize)]
-    unreadable = [
-        f"{path} ({' '.join(str(error).split())})" for path, error in told if not isinstance(error, pictures.WrongSize)
-    ]
+def _refuse(root: str, top: Path, failed: list[tuple[Path, Exception]], num_images: int, size: tuple[int, int]) -> None:
+    others, unreadable = [], []
+    for path, error in sorted(failed, key=lambda failure: failure[0]):
+        file = path.relative_to(top)
+        if isinstance(error, pictures.WrongSize):
+            others.append(f"{file} is {error}")
+        else:
+            unreadable.append(f"{file} ({' '.join(str(error).split())})")
     problems = []
     if unreadable:
         problems.append(

@@ -55,7 +55,7 @@ def synthetic(
     test_size: Count = 500,
     noise: NonNegative = 0.2,
 ) -> Dataset:
-    """Images that a linear classifier tells apart: a random pattern of 4x4 patches for each class, and noise on top.
+    """Images that a linear classifier can separate: a random pattern of 4x4 patches for each class, and noise on top.
 
     Always the same for the same options; classes are of equal size, give or take one image. For tests and debugging.
 

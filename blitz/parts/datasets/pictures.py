@@ -59,7 +59,7 @@ def read(path: Path, channels: int, size: Size, resizing: bool) -> Array:
 def read_all(
     paths: Sequence[Path], channels: int, size: Size, resizing: bool, failed: list[tuple[Path, Exception]]
 ) -> Iterator[Array]:
-    """Blocks (n, C, H, W) in the order of `paths`. A file that fails is black, and told in `failed`."""
+    """Blocks (n, C, H, W) in the order of `paths`. A file that fails is black, and added to `failed`."""
 
     def block(some: Sequence[Path]) -> Array:
         images = np.zeros((len(some), channels, size[1], size[0]), dtype=np.uint8)

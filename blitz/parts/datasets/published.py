@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from blitz.errors import BadInput
-from blitz.parts.datasets import archives, downloads, official
+from blitz.parts.datasets import archives, downloads
 from blitz.parts.datasets.cache import Decoded, cached
 from blitz.parts.datasets.cache_home import LOG, home
 from blitz.parts.datasets.pictures import resize_blocks
@@ -21,72 +21,53 @@ FASHION = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+MAT = ("train_32x32.mat", "test_32x32.mat")
+
+
+class Link(NamedTuple):
+    """A file as it was published."""
+
+    file: str
+    urls: list[str]
+    md5: str
 
 
 class Published(NamedTuple):
     name: str
-    files: tuple[str, ...]  # as published
-    parts: tuple[str, ...]  # what is in them, unpacked
-    folders: tuple[str, ...]  # where below data.root the parts may lie unpacked
-    links: Callable[[], list[official.Link]]  # a function, because torchvision takes seconds to import
-    read: Callable[[archives.Parts], archives.Contents]
+    source: str  # the class in torchvision.datasets that knows addresses and checksums
+    files: Sequence[str]  # as published
+    parts: Sequence[str]  # what is in them, unpacked
+    folders: Sequence[str]  # where below data.root the parts may lie unpacked
+    read: Callable[[archives.Files], archives.Contents]
+
+    def links(self) -> list[Link]:
+        from torchvision import datasets  # takes seconds, and a set in the cache needs none of this
+
+        known = getattr(datasets, self.source)
+        if hasattr(known, "mirrors"):
+            beside = downloads.beside
+            return [Link(file, [beside(url, file) for url in known.mirrors], md5) for file, md5 in known.resources]
+        if hasattr(known, "split_list"):
+            splits = [known.split_list[split] for split in ("train", "test")]
+            return [Link(file, [url], md5) for url, file, md5 in splits]
+        return [Link(known.filename, [known.url], known.tgz_md5)]
 
 
-def cifar10(*, root: str | None = None, url: str | None = None, image_size: Count | None = None) -> Dataset:
-    """CIFAR-10 (Krizhevsky, 2009): 50,000 + 10,000 RGB images of 32x32 in 10 classes of equal size.
+def _builder(about: str, side: int, holds: str, *published: Any) -> Callable[..., Dataset]:
+    """The builder of one set: all have the same options."""
 
-    Args:
-        root: folder that holds cifar-10-python.tar.gz or cifar-10-batches-py, or the archive; null = download
-        url: web folder of a mirror that holds cifar-10-python.tar.gz; null = the official one
-        image_size: side in pixels of the square that images are resized to (bilinear, antialiased); null = 32
-    """
-    return _load(_CIFAR10, root, url, image_size)
+    def build(*, root: str | None = None, url: str | None = None, image_size: Count | None = None) -> Dataset:
+        return _load(Published(*published), root, url, image_size)
 
-
-def cifar100(*, root: str | None = None, url: str | None = None, image_size: Count | None = None) -> Dataset:
-    """CIFAR-100 (Krizhevsky, 2009): 50,000 + 10,000 RGB images of 32x32 in 100 classes of equal size.
-
-    Args:
-        root: folder that holds cifar-100-python.tar.gz or cifar-100-python, or the archive; null = download
-        url: web folder of a mirror that holds cifar-100-python.tar.gz; null = the official one
-        image_size: side in pixels of the square that images are resized to (bilinear, antialiased); null = 32
-    """
-    return _load(_CIFAR100, root, url, image_size)
-
-
-def mnist(*, root: str | None = None, url: str | None = None, image_size: Count | None = None) -> Dataset:
-    """MNIST (LeCun, Cortes and Burges, 1998): 60,000 + 10,000 grey images of 28x28, the digits 0 to 9.
+    build.__doc__ = f"""{about}
 
     Args:
-        root: folder that holds the four idx files, with .gz or without (also below MNIST/raw); null = download
-        url: web folder of a mirror that holds the four .gz files; null = the official ones
-        image_size: side in pixels of the square that images are resized to (bilinear, antialiased); null = 28
+        root: folder that holds {holds}; null = download
+        url: web folder of a mirror that holds what was published; null = the official one
+        image_size: side in pixels of the square that images are resized to (bilinear, antialiased); null = {side}
     """
-    return _load(_MNIST, root, url, image_size)
-
-
-def fashion_mnist(*, root: str | None = None, url: str | None = None, image_size: Count | None = None) -> Dataset:
-    """Fashion-MNIST (arXiv 1708.07747): 60,000 + 10,000 grey images of 28x28 in 10 classes of clothing.
-
-    Args:
-        root: folder that holds the four idx files, with .gz or without (also below FashionMNIST/raw); null = download
-        url: web folder of a mirror that holds the four .gz files; null = the official one
-        image_size: side in pixels of the square that images are resized to (bilinear, antialiased); null = 28
-    """
-    return _load(_FASHION_MNIST, root, url, image_size)
-
-
-def svhn(*, root: str | None = None, url: str | None = None, image_size: Count | None = None) -> Dataset:
-    """SVHN, cropped (Netzer et al., 2011): 73,257 + 26,032 RGB images of 32x32, the digits 0 to 9, unequally many.
-
-    The file's label 10 is the digit 0 here.
-
-    Args:
-        root: folder that holds train_32x32.mat and test_32x32.mat; null = download
-        url: web folder of a mirror that holds the two .mat files; null = the official one
-        image_size: side in pixels of the square that images are resized to (bilinear, antialiased); null = 32
-    """
-    return _load(_SVHN, root, url, image_size)
+    return build
 
 
 def _load(published: Published, root: str | None, url: str | None, image_size: int | None) -> Dataset:
@@ -140,7 +121,7 @@ def _found(published: Published, root: str) -> list[Path]:
 
 
 def _compare(published: Published, paths: list[Path]) -> None:
-    """A file of the user's own may be another than the official one, a subset for example; but it is said."""
+    """Warn of a file of the user's own that is not the official one: a subset, for example, is welcome."""
     expected = {link.file: link.md5 for link in published.links()}
     for path in paths:
         if path.name in expected and downloads.md5_of(path) != expected[path.name]:
@@ -156,9 +137,9 @@ def _downloaded(published: Published, url: str | None) -> tuple[list[Path], str]
         try:
             sources.append(downloads.fetch(urls, folder / link.file, link.md5))
         except downloads.DownloadFailed as failure:
-            asked = f"data.url={downloads.shown(url)}" if url else f"data={published.name}"
+            key = f"data.url={downloads.shown(url)}" if url else f"data={published.name}"
             raise BadInput(
-                f"{asked}: {link.file} could not be downloaded: {failure}. Three ways on: data=digits (needs no "
+                f"{key}: {link.file} could not be downloaded: {failure}. Three alternatives: data=digits (needs no "
                 f"download); data.root=FOLDER, one that holds {' and '.join(published.files)} or what is in it; "
                 "data=folder data.root=FOLDER with images of your own"
             ) from None
@@ -169,47 +150,40 @@ def _downloaded(published: Published, url: str | None) -> tuple[list[Path], str]
 def _decoded(published: Published, paths: list[Path], key: str, source: str, image_size: int | None) -> Decoded:
     LOG.info("decoding data=%s once into the cache", published.name)
     try:
-        contents = published.read(archives.unpack(paths, published.parts))
+        classes, (train, train_labels), (test, test_labels) = published.read(archives.unpack(paths, published.parts))
     except archives.Damaged as damage:
         raise BadInput(f"{key}: {damage}; get it again") from None
-    return Decoded(
-        contents.classes,
-        resize_blocks(contents.train_images, image_size),
-        contents.train_labels,
-        resize_blocks(contents.test_images, image_size),
-        contents.test_labels,
-        source,
-    )
+    images = resize_blocks(train, image_size), resize_blocks(test, image_size)
+    return Decoded(classes, images[0], train_labels, images[1], test_labels, source)
 
 
-_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-_CIFAR10 = Published(
-    "cifar10",
-    ("cifar-10-python.tar.gz",),
-    (*_BATCHES, "test_batch", "batches.meta"),
-    ("", "cifar-10-batches-py"),
-    official.cifar10,
-    lambda parts: archives.cifar(parts, _BATCHES, "test_batch", "batches.meta", "labels", "label_names"),
-)
-_CIFAR100 = Published(
-    "cifar100",
-    ("cifar-100-python.tar.gz",),
-    ("train", "test", "meta"),
-    ("", "cifar-100-python"),
-    official.cifar100,
-    lambda parts: archives.cifar(parts, ("train",), "test", "meta", "fine_labels", "fine_label_names"),
-)
-_IDX_GZ = tuple(f"{part}.gz" for part in IDX)
-_MNIST = Published(
-    "mnist", _IDX_GZ, IDX, ("", "raw", "MNIST/raw"), official.mnist, lambda parts: archives.idx(parts, IDX, DIGITS)
-)
-_FASHION_MNIST = Published(
-    "fashion_mnist",
-    _IDX_GZ,
-    IDX,
-    ("", "raw", "FashionMNIST/raw"),
-    official.fashion_mnist,
-    lambda parts: archives.idx(parts, IDX, FASHION),
-)
-_MAT = ("train_32x32.mat", "test_32x32.mat")
-_SVHN = Published("svhn", _MAT, _MAT, ("",), official.svhn, lambda parts: archives.mat(parts, *_MAT, DIGITS))
+IDX_GZ = [f"{part}.gz" for part in IDX]
+cifar10 = _builder(
+    "CIFAR-10 (Krizhevsky, 2009): 50,000 + 10,000 RGB images of 32x32 in 10 classes of equal size.",
+    32, "cifar-10-python.tar.gz or cifar-10-batches-py, or the archive",
+    "cifar10", "CIFAR10", ["cifar-10-python.tar.gz"], [*BATCHES, "test_batch", "batches.meta"],
+    ["", "cifar-10-batches-py"],
+    lambda files: archives.cifar(files, BATCHES, "test_batch", "batches.meta", "labels", "label_names"),
+)  # fmt: skip
+cifar100 = _builder(
+    "CIFAR-100 (Krizhevsky, 2009): 50,000 + 10,000 RGB images of 32x32 in 100 classes of equal size.",
+    32, "cifar-100-python.tar.gz or cifar-100-python, or the archive",
+    "cifar100", "CIFAR100", ["cifar-100-python.tar.gz"], ["train", "test", "meta"], ["", "cifar-100-python"],
+    lambda files: archives.cifar(files, ["train"], "test", "meta", "fine_labels", "fine_label_names"),
+)  # fmt: skip
+mnist = _builder(
+    "MNIST (LeCun, Cortes and Burges, 1998): 60,000 + 10,000 grey images of 28x28, the digits 0 to 9.",
+    28, "the four idx files, with .gz or without (also below MNIST/raw)",
+    "mnist", "MNIST", IDX_GZ, IDX, ["", "raw", "MNIST/raw"], lambda files: archives.idx(files, IDX, DIGITS),
+)  # fmt: skip
+fashion_mnist = _builder(
+    "Fashion-MNIST (arXiv 1708.07747): 60,000 + 10,000 grey images of 28x28 in 10 classes of clothing.",
+    28, "the four idx files, with .gz or without (also below FashionMNIST/raw)",
+    "fashion_mnist", "FashionMNIST", IDX_GZ, IDX, ["", "raw", "FashionMNIST/raw"],
+    lambda files: archives.idx(files, IDX, FASHION),
+)  # fmt: skip
+svhn = _builder(
+    "SVHN, cropped (Netzer et al., 2011): 73,257 + 26,032 RGB images of 32x32, the digits 0 to 9; the file's 10 is 0.",
+    32, "train_32x32.mat and test_32x32.mat",
+    "svhn", "SVHN", MAT, MAT, [""], lambda files: archives.mat(files, *MAT, DIGITS),
+)  # fmt: skip
