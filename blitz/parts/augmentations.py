@@ -6,7 +6,7 @@ images given to it stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -16,8 +16,8 @@ from torch.nn.functional import pad as pad_borders
 from blitz.errors import BadInput
 from blitz.parts import trivial_augment
 from blitz.parts.registry import Index, Probability, Registry
+from blitz.training.batches import Augment
 
-Augment = Callable[[Tensor, Generator], Tensor]
 PadMode = Literal["zero", "reflect"]
 
 

@@ -21,7 +21,7 @@ from blitz.errors import BadInput
 from blitz.parts.registry import Fraction, NonNegative, Positive, Registry
 
 
-class Loss(nn.Module):
+class LossModule(nn.Module):
     """What all losses share. A loss adds `total`; one that weights classes passes `class_weights`.
 
     Raises BadInput for class weights that do not fit the classes.
@@ -60,7 +60,7 @@ class Loss(nn.Module):
         return count
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(LossModule):
     """`nn.CrossEntropyLoss`: the same bits for loss_sum / weight and its gradients where no option is set.
 
     Args:
@@ -80,13 +80,13 @@ class CrossEntropy(Loss):
         )
 
 
-class Focal(Loss):
+class Focal(LossModule):
     """Focal loss over a softmax (arXiv:1708.02002): -(1 - p)^gamma log p, which is cross-entropy at gamma 0.
 
     Soft labels q weight each class's term. loss_sum / weight is a mean over images, weighted as cross-entropy's.
 
     Args:
-        gamma: how much images that are right already count less
+        gamma: how much less images count that are classified correctly already
         class_weights: one weight a class, the paper's alpha; null weights all classes alike
     """
 
@@ -109,7 +109,7 @@ class Focal(Loss):
         return terms.sum() if hard else (terms * targets).sum()
 
 
-class MeanSquaredError(Loss):
+class MeanSquaredError(LossModule):
     """Square loss between logits and one-hot targets (arXiv:2006.07322), a mean over classes and images.
 
     Args:
@@ -124,7 +124,7 @@ class MeanSquaredError(Loss):
         return F.mse_loss(logits, _soft(logits, targets, self.label_smoothing), reduction="sum") / logits.shape[1]
 
 
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(LossModule):
     """One yes-or-no question a class (arXiv:2110.00476), a mean over classes and images.
 
     Args:
@@ -140,8 +140,8 @@ class BinaryCrossEntropy(Loss):
         return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / logits.shape[1]
 
 
-class MultiMargin(Loss):
-    """`nn.MultiMarginLoss`: each wrong class's logit should stay `margin` below the right one's. Hard labels only.
+class MultiMargin(LossModule):
+    """`nn.MultiMarginLoss`: each wrong class's logit should stay `margin` below the correct one's. Hard labels only.
 
     Args:
         p: power of each violation

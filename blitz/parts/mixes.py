@@ -1,13 +1,13 @@
 """Mixes of a batch's images with each other; the labels become shares of the classes.
 
 Shapes: B batch, C channels, H height, W width, K classes. `mix(images, labels, generator)` takes float (B, C, H, W) and
-int64 (B,) and returns images and targets. All random numbers are drawn on the CPU, from `generator`.
+int64 (B,) and returns images and targets: float (B, K) where `mix.makes_soft_targets` is true, else the labels. All
+random numbers are drawn on the CPU, from `generator`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,18 +16,12 @@ from torch import Generator, Tensor
 from blitz.parts.registry import Positive, Probability, Registry
 
 
-class Mix(Protocol):
-    makes_soft_targets: bool  # float (B, K) in place of int64 (B,)
-
-    def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]: ...
-
-
-def none(num_classes: int) -> Mix:
+def none(num_classes: int) -> Unmixed:
     """Images and labels as they are: the very same tensors, no draw from the generator."""
     return Unmixed()
 
 
-def mixup(num_classes: int, *, alpha: Positive = 1.0, probability: Probability = 1.0) -> Mix:
+def mixup(num_classes: int, *, alpha: Positive = 1.0, probability: Probability = 1.0) -> SoftMix:
     """mixup (arXiv:1710.09412): a weighted mean of each image and its neighbour in the batch, one weight a batch.
 
     The paper takes alpha=1 for CIFAR and 0.1 to 0.4 for ImageNet.
@@ -39,7 +33,7 @@ def mixup(num_classes: int, *, alpha: Positive = 1.0, probability: Probability =
     return SoftMix(num_classes, alpha, probability, _mean)
 
 
-def cutmix(num_classes: int, *, alpha: Positive = 1.0, probability: Probability = 1.0) -> Mix:
+def cutmix(num_classes: int, *, alpha: Positive = 1.0, probability: Probability = 1.0) -> SoftMix:
     """CutMix (arXiv:1905.04899): a box of each image comes from its neighbour in the batch, the same box for all.
 
     The labels are weighted by the area of the box inside of the image. The paper takes alpha=1, and mixes half of the

@@ -20,7 +20,7 @@ from blitz.errors import BadInput
 from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.datasets import DATASETS, Dataset, Split, Splits, split
 from blitz.parts.devices import DEVICES, Device, available, prepare
-from blitz.parts.losses import LOSSES, Loss
+from blitz.parts.losses import LOSSES, LossModule
 from blitz.parts.mixes import MIXES
 from blitz.parts.models import MODELS, starting_weights
 from blitz.parts.optimizers import OPTIMIZERS
@@ -113,7 +113,7 @@ def model_of(settings: Settings, num_classes: int, input_shape: tuple[int, ...])
     return model
 
 
-def loss_and_mix_of(settings: Settings, num_classes: int) -> tuple[Loss, Mix]:
+def loss_and_mix_of(settings: Settings, num_classes: int) -> tuple[LossModule, Mix]:
     """Raises BadInput where the one cannot be computed with what the other makes of the labels."""
     loss, mix = LOSSES.build(settings.loss, num_classes), MIXES.build(settings.mix, num_classes)
     if mix.makes_soft_targets and not loss.takes_soft_targets:

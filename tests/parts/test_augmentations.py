@@ -11,8 +11,9 @@ from torch import Tensor
 
 from blitz.errors import BadInput
 from blitz.parts import trivial_augment
-from blitz.parts.augmentations import AUGMENTATIONS, Augment, crop_back
+from blitz.parts.augmentations import AUGMENTATIONS, crop_back
 from blitz.parts.registry import meanings
+from blitz.training.batches import Augment
 
 MEAN = (0.5, 0.25, 0.75)
 
@@ -22,7 +23,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def noise(*shape: int) -> Tensor:
-    """Images without a zero, so that what was filled in can be told from them."""
+    """Images without a zero, so that a zero was filled in."""
     return torch.randint(1, 256, shape, dtype=torch.uint8, generator=seeded(1))
 
 
@@ -178,7 +179,7 @@ def test_cutout_leaves_the_other_pixels() -> None:
 
 
 @pytest.mark.parametrize("name", ["flip_crop", "trivial"])
-def test_images_too_small_are_told_with_their_keys(name: str) -> None:
+def test_images_too_small_are_refused_with_their_keys(name: str) -> None:
     augment = build(name, pad=8, pad_mode="reflect", cutout=9)
     with pytest.raises(BadInput) as caught:
         augment(noise(2, 3, 8, 10), seeded())

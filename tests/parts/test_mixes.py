@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blitz.errors import BadInput
-from blitz.parts.mixes import MIXES, Mix
+from blitz.parts.mixes import MIXES, SoftMix, Unmixed
 from blitz.parts.registry import meanings
 
 CLASSES = 10
@@ -25,8 +25,8 @@ def batch(size: int = 10, height: int = 12, width: int = 9) -> tuple[Tensor, Ten
     return levels.float().view(-1, 1, 1, 1).expand(-1, 3, height, width).clone(), levels % CLASSES
 
 
-def build(name: str, **options: object) -> Mix:
-    mix: Mix = MIXES.build(MIXES.check({"name": name, **options}), CLASSES)
+def build(name: str, **options: object) -> SoftMix | Unmixed:
+    mix: SoftMix | Unmixed = MIXES.build(MIXES.check({"name": name, **options}), CLASSES)
     return mix
 
 
