@@ -95,7 +95,7 @@ def prepare(
     threads: Literal["auto"] | Count = "auto",
     deterministic: bool = True,
 ) -> Device:
-    """Set this process up to compute as asked; all of it anew, since a sweep runs many jobs in one process.
+    """Set up this process for a device, every setting again: a sweep runs many jobs in one process.
 
     `cores`: how many it has for itself, where that is not every one.
 

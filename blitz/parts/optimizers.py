@@ -201,12 +201,5 @@ def _groups(params: Parameters, weight_decay: float, decay_1d: bool) -> list[dic
 
 
 OPTIMIZERS = Registry(
-    "optimizer",
-    "blitz.optimizers",
-    sgd=sgd,
-    adam=adam,
-    adamw=adamw,
-    rmsprop=rmsprop,
-    nadam=nadam,
-    muon=muon,
+    "optimizer", "blitz.optimizers", sgd=sgd, adam=adam, adamw=adamw, rmsprop=rmsprop, nadam=nadam, muon=muon
 )

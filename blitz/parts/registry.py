@@ -65,8 +65,8 @@ class Registry:
         """Raises BadInput for installed plug-ins that cannot be added."""
         if not self._plugins_loaded:
             self._plugins_loaded = True  # before loading: a plug-in may call add() while it is imported
-            told = [self._load(point) for point in entry_points(group=self.plugins)]
-            self._broken_plugins = [problem for problem in told if problem]
+            problems = [self._load(point) for point in entry_points(group=self.plugins)]
+            self._broken_plugins = [problem for problem in problems if problem]
         if self._broken_plugins:
             raise BadInput(*self._broken_plugins)
         return list(self._builders)
@@ -88,7 +88,7 @@ class Registry:
     def check(self, choice: Mapping[str, Any]) -> dict[str, Any]:
         """The choice (`{"name": …, option: value, …}`) with every default filled in.
 
-        Raises BadInput that tells all mistakes together, each with its dotted key.
+        Raises BadInput with all mistakes together, each with its dotted key.
         """
         options = dict(choice)
         name = options.pop("name", None)
@@ -140,10 +140,10 @@ def validate(schema: type[Model], values: Mapping[str, Any], path: str, noun: st
         key = str(detail["loc"][0])
         if _is_unquoted(detail):
             dotted, number = ".".join(map(str, detail["loc"])), json.dumps(detail["input"])
-            told = f"{prefix}{dotted}={number}"
-            problems.setdefault(dotted, f"""{told}: accepted: text, such as '{prefix}{dotted}="{number}"'""")
+            given_text = f"{prefix}{dotted}={number}"
+            problems.setdefault(dotted, f"""{given_text}: accepted: text, such as '{prefix}{dotted}="{number}"'""")
         else:
-            problems.setdefault(key, _tell(schema, detail, prefix, key, values.get(key), noun))
+            problems.setdefault(key, _message(schema, detail, prefix, key, values.get(key), noun))
     raise BadInput(*problems.values())
 
 
@@ -225,7 +225,7 @@ def _schema(builder: Builder, common: Builder | None) -> type[BaseModel]:
     return create_model(builder.__name__, __config__=STRICT, **fields)
 
 
-def _tell(schema: type[BaseModel], detail: Any, prefix: str, key: str, value: Any, noun: str) -> str:
+def _message(schema: type[BaseModel], detail: Any, prefix: str, key: str, value: Any, noun: str) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{prefix}{key}: no such {noun}{did_you_mean(key, schema.model_fields, prefix)}"
     if detail["type"] == "missing" and len(detail["loc"]) == 1:  # not an item of a tuple

@@ -129,17 +129,11 @@ def _cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * done))
 
 
-def _fits(epochs: float, told: str, total_steps: int, steps_per_epoch: int) -> None:
+def _fits(epochs: float, option: str, total_steps: int, steps_per_epoch: int) -> None:
     if round(epochs * steps_per_epoch) > total_steps:
-        raise BadInput(f"{told} longer than the run of {total_steps / steps_per_epoch:g} epochs")
+        raise BadInput(f"{option} longer than the run of {total_steps / steps_per_epoch:g} epochs")
 
 
 SCHEDULES = Registry(
-    "schedule",
-    "blitz.schedules",
-    constant=constant,
-    step=step,
-    cosine=cosine,
-    one_cycle=one_cycle,
-    trapezoid=trapezoid,
+    "schedule", "blitz.schedules", constant=constant, step=step, cosine=cosine, one_cycle=one_cycle, trapezoid=trapezoid
 )

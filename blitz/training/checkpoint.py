@@ -21,11 +21,11 @@ SHA256 = "sha256"  # key in a file: of all the rest
 
 
 class Misfit(Exception):
-    """A state does not belong to a learner; why, in words that follow its path."""
+    """A state does not belong to a learner; the message follows its path."""
 
 
 def snapshot(learner: Learner) -> dict[str, Any]:
-    """The learner as plain containers and tensors, also in the middle of an epoch; to be saved before it goes on.
+    """The learner as plain containers and tensors, also in the middle of an epoch; to be saved before the next step.
 
     The tensors are the learner's own. Schedules and random streams are functions of `epoch`, `epoch_step` and `step`.
     """
@@ -44,8 +44,8 @@ def snapshot(learner: Learner) -> dict[str, Any]:
 
 def restore(learner: Learner, state: Mapping[str, Any]) -> None:
     """Bring a learner of the same parts to where `state` was taken. Raises Misfit for the state of other parts."""
-    if told := misfits(learner.model.state_dict(), state["model"]):
-        raise Misfit(f"holds another model: {told}")
+    if reason := misfits(learner.model.state_dict(), state["model"]):
+        raise Misfit(f"holds another model: {reason}")
     if (learner.average is None) != (state["average"] is None):
         raise Misfit(f"holds {'no ' if learner.average else ''}averaged weights")
     learner.model.load_state_dict(state["model"])

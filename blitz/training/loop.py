@@ -57,7 +57,7 @@ class Learner:
         return self.model if self.average is None else self.average.module
 
     def evaluate(self, batches: Batches, flip: bool = False) -> Evaluation:
-        """The same as `evaluate`; training may go on afterwards."""
+        """The same as `evaluate`; afterwards the model is in training mode again."""
         found = evaluate(self.evaluated, self.loss, batches, autocast=self.autocast, flip=flip)
         self.model.train()
         return found
@@ -137,7 +137,7 @@ def train_epoch(
 ) -> Iterator[Progress]:
     """The steps that are left of an epoch; yields every `report_every` steps, after the last and where `stop` says so.
 
-    In the middle of an epoch it goes on with the bits of never having left.
+    Resumed in the middle of an epoch, it has the bits of an epoch that was never left.
     """
     learner.model.train()
     sums = learner.sums

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Sums:
-    """The loss and the right answers of one epoch of training, added up where they are computed.
+    """The loss and the correct predictions of one epoch of training, added up on the device.
 
     Reading `loss` or `accuracy` waits for the device; adding does not.
     """
@@ -51,16 +51,16 @@ class Sums:
 
 
 class WindowMeans:
-    """Means of a step's figures over windows of `every` steps, wherever the reports that bring them begin and end."""
+    """Means of a step's metrics over windows of `every` steps, wherever the reports that hold them begin and end."""
 
     def __init__(self, every: int) -> None:
         self._every = every
-        self._open: dict[str, list[float]] = {}  # figures since the last window's end
+        self._open: dict[str, list[float]] = {}  # values since the last window's end
 
-    def add(self, last_step: int, figures: dict[str, list[float]]) -> list[tuple[int, dict[str, float]]]:
-        """Figures of the steps up to `last_step`, as many of each; returns the windows that end: (step, means)."""
-        names = list(figures)
-        steps = list(zip(*figures.values(), strict=True))
+    def add(self, last_step: int, metrics: dict[str, list[float]]) -> list[tuple[int, dict[str, float]]]:
+        """Metrics of the steps up to `last_step`, as many of each; returns the windows that end: (step, means)."""
+        names = list(metrics)
+        steps = list(zip(*metrics.values(), strict=True))
         windows = []
         for step, values in enumerate(steps, start=last_step - len(steps) + 1):
             for name, value in zip(names, values, strict=True):
@@ -85,7 +85,7 @@ class WindowMeans:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model makes of a whole split, on the CPU."""
+    """A model's predictions for a whole split and how good they are, on the CPU."""
 
     loss: float
     top5: float  # share of images whose class is among the five likeliest (all of them, with five classes or fewer)

@@ -19,8 +19,8 @@ logger = logging.getLogger("blitz")
 def profiled(
     reports: Iterable[Progress | EpochResult], device: torch.device, steps: int, folder: Path
 ) -> Generator[Progress | EpochResult]:
-    """The same reports. `trace.json` (for chrome://tracing or Perfetto) and a table in the log tell where the time of
-    the first `steps` went; of fewer, where there are no more or the generator is closed.
+    """The same reports. Profiles the first `steps`, or fewer where there are no more or the generator is closed: writes
+    `trace.json` (for chrome://tracing or Perfetto) and logs a table.
     """
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     order = f"self_{device.type if device.type == 'cuda' else 'cpu'}_time_total"

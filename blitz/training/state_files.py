@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Unreadable(Exception):
-    """Why a file cannot be used, in words that follow its path."""
+    """Why a file cannot be used; the message follows its path."""
 
 
 def read(path: Path) -> Any:
@@ -21,7 +21,7 @@ def read(path: Path) -> Any:
     if not path.is_file():
         raise Unreadable("no such file")
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch's notes on what the file may be: we tell it below
+        with warnings.catch_warnings(action="ignore"):  # torch's notes on what the file may be
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes can raise nearly anything on their way through the unpickler
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
@@ -32,10 +32,7 @@ def read(path: Path) -> Any:
 
 
 def misfits(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """What keeps the state `given` from being loaded in the place of `own`, in words; empty where nothing does.
-
-    Shapes first: they tell most.
-    """
+    """Why the state `given` cannot be loaded in place of `own`: other shapes first, then keys. Empty if it can."""
 
     def shape(value: Any) -> str:
         return "x".join(map(str, value.shape)) or "scalar" if isinstance(value, Tensor) else type(value).__name__

@@ -80,7 +80,7 @@ def reference(choice: dict[str, Any], logits: Tensor, targets: Tensor) -> Tensor
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_option_tells_its_meaning(name: str) -> None:
+def test_every_option_has_a_meaning(name: str) -> None:
     assert [option.name for option in LOSSES.options(name) if not option.meaning] == []
 
 
@@ -235,7 +235,7 @@ def test_class_weights_are_a_buffer_that_follows_the_module() -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
-def test_class_weights_that_do_not_fit_are_told(name: str, weights: list[float], message: str) -> None:
+def test_class_weights_that_do_not_fit_are_refused(name: str, weights: list[float], message: str) -> None:
     with pytest.raises(BadInput) as error:
         build({"name": name, "class_weights": weights})
     assert str(error.value) == message

@@ -237,7 +237,7 @@ def test_cifar_resnet_names_the_nearest_depths(depth, nearest):
     )
 
 
-def test_vit_tells_both_mistakes_with_remedies():
+def test_vit_reports_both_mistakes_with_remedies():
     assert refusal("vit", patch=5, width=100, heads=3).splitlines() == [
         "model.patch=5: does not divide images of 32x32 pixels; choose one of 1, 2, 4, 8, 16, 32, "
         "or a data.image_size that is a multiple of 5",
@@ -297,14 +297,14 @@ def test_torchvision_models_with_auxiliary_heads_give_plain_logits():
     assert model(torch.randn(2, *RGB)).shape == (2, NUM_CLASSES)
 
 
-def test_torchvision_pretrained_tells_where_the_file_is_looked_for(hub):
+def test_torchvision_pretrained_names_where_the_file_is_looked_for(hub):
     assert refusal("torchvision", pretrained=True) == (
         f"model.pretrained=true: the weights of resnet18 are not at {hub}/resnet18-f37072fd.pth; put "
         "https://download.pytorch.org/models/resnet18-f37072fd.pth there, or choose model.pretrained=false"
     )
 
 
-def test_torchvision_pretrained_tells_a_damaged_file(hub):
+def test_torchvision_pretrained_names_a_damaged_file(hub):
     file = hub / "resnet18-f37072fd.pth"
     file.write_bytes(b"damaged")
     assert f"model.pretrained=true: {file} cannot be loaded" in refusal("torchvision", pretrained=True)
@@ -348,7 +348,7 @@ def test_torchvision_pretrained_takes_old_files(hub):
     assert all(torch.equal(loaded[key], source[key]) for key in source if not key.startswith("classifier"))
 
 
-def test_torchvision_pretrained_keeps_what_torchvision_tells_by_versions(hub):
+def test_torchvision_pretrained_keeps_what_depends_on_versions(hub):
     source = models.mnasnet0_5().state_dict()
     torch.save(source, hub / "mnasnet0.5_top1_67.823-3ffadce67e.pth")
     loaded = build("torchvision", GREY, arch="mnasnet0_5", pretrained=True).state_dict()
@@ -421,13 +421,13 @@ def test_starting_weights_are_those_of_the_file_that_is_found_or_none(saved):
     assert not torch.equal(fresh.state_dict()["fc3.bias"], expected)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     assert load_refusal(tmp_path / "gone.pt") == "no such file"
     assert load_refusal(tmp_path) == "no such file"
 
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
-def test_a_truncated_file_is_told(saved, part):
+def test_a_truncated_file_is_refused(saved, part):
     whole = saved.read_bytes()
     saved.write_bytes(whole[: int(len(whole) * part)])
     assert load_refusal(saved) == "is not a file that torch.save wrote, or only a part of one"
@@ -442,7 +442,7 @@ class Planted:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_planted_code_is_told_and_does_not_run(tmp_path, zipped):
+def test_planted_code_is_refused_and_does_not_run(tmp_path, zipped):
     path, victim = tmp_path / "planted.pt", tmp_path / "victim"
     torch.save({"model": Planted(victim)}, path, _use_new_zipfile_serialization=zipped)
     message = f"holds code ({os.mkdir.__module__}.mkdir), which is never run; save the state_dict alone"
@@ -452,7 +452,7 @@ def test_planted_code_is_told_and_does_not_run(tmp_path, zipped):
     assert not victim.exists()
 
 
-def test_a_whole_model_instead_of_its_weights_is_told(tmp_path):
+def test_a_whole_model_instead_of_its_weights_is_refused(tmp_path):
     torch.save(build("net"), tmp_path / "model.pt")
     assert load_refusal(tmp_path / "model.pt") == (
         "holds code (blitz.parts.models.net.Net), which is never run; save the state_dict alone"
@@ -460,12 +460,12 @@ def test_a_whole_model_instead_of_its_weights_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"model": {}}, torch.zeros(2)])
-def test_a_file_without_weights_is_told(tmp_path, content):
+def test_a_file_without_weights_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
     assert load_refusal(tmp_path / "other.pt") == 'holds no state_dict, neither itself nor under the key "model"'
 
 
-def test_the_weights_of_another_model_are_told(saved, tmp_path):
+def test_the_weights_of_another_model_are_refused(saved, tmp_path):
     assert load_refusal(saved, "mlp") == (
         "the weights of another model: 1.weight is missing, 1.bias is missing, 3.weight is missing and 13 more"
     )

@@ -55,7 +55,7 @@ def same(first: list[Tensor], second: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_option_tells_its_meaning(name: str) -> None:
+def test_every_option_has_a_meaning(name: str) -> None:
     assert [option.name for option in OPTIMIZERS.options(name) if not option.meaning] == []
 
 

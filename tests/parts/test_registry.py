@@ -88,7 +88,7 @@ def test_add_takes_new_names_only(toys):
     assert toys.builder("drum") is drum
 
 
-def test_an_unknown_name_is_told_with_the_nearest_and_the_menu(toys):
+def test_an_unknown_name_is_refused_with_the_nearest_and_the_menu(toys):
     assert problems(lambda: toys.builder("drun")) == (
         "toy=drun: no such toy; did you mean drum? (accepted: drum, horn)",
     )
@@ -167,21 +167,21 @@ def takes(annotation: Any, value: Any) -> Any:
     ],
 )  # fmt: skip
 def test_refuses(annotation, value):
-    (told,) = problems(lambda: takes(annotation, value))
-    assert told.startswith("toy.x=")
-    assert told.endswith(f": accepted: {accepted(annotation)}")
+    (message,) = problems(lambda: takes(annotation, value))
+    assert message.startswith("toy.x=")
+    assert message.endswith(f": accepted: {accepted(annotation)}")
 
 
 @pytest.mark.parametrize(
-    ("annotation", "value", "told"),
+    ("annotation", "value", "message"),
     [
         (str, 1, "toy.x=1: accepted: text, such as 'toy.x=\"1\"'"),
         (str | None, True, "toy.x=true: accepted: text, such as 'toy.x=\"true\"'"),
         (dict[str, str], {"a": 1.5}, "toy.x.a=1.5: accepted: text, such as 'toy.x.a=\"1.5\"'"),
     ],
 )
-def test_a_text_that_looks_like_a_number_needs_quotes(annotation, value, told):
-    assert problems(lambda: takes(annotation, value)) == (told,)
+def test_a_text_that_looks_like_a_number_needs_quotes(annotation, value, message):
+    assert problems(lambda: takes(annotation, value)) == (message,)
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_takes(annotation, value, seen):
 
 
 def test_what_cannot_be_recorded_is_refused():
-    (told,) = problems(lambda: takes(Any, object()))
-    assert told.startswith("toy: only plain values can be recorded: ")
+    (message,) = problems(lambda: takes(Any, object()))
+    assert message.startswith("toy: only plain values can be recorded: ")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_types_in_words(annotation, words):
 # Messages
 
 
-def test_all_mistakes_are_told_together_each_in_one_line(toys):
+def test_all_mistakes_are_reported_together_each_in_one_line(toys):
     choice = {"name": "horn", "lenght": 2.0, "valves": -1, "pitch": "440", "notes": [1, 0], "colour": "red"}
     assert set(problems(lambda: toys.check(choice))) == {
         "toy.length: a value is needed (accepted: number > 0)",
@@ -237,16 +237,16 @@ def test_all_mistakes_are_told_together_each_in_one_line(toys):
 
 
 def test_the_mark_for_no_value_is_a_missing_value_whatever_the_type(toys):
-    told = problems(lambda: toys.check({"name": "drum", "skin": "???", "tension": "???", "pitch": 440.0}))
-    assert told == (
+    found = problems(lambda: toys.check({"name": "drum", "skin": "???", "tension": "???", "pitch": 440.0}))
+    assert found == (
         "toy.skin: a value is needed (accepted: calf or plastic)",
         "toy.tension: a value is needed (accepted: number > 0)",
     )
-    (told_of_text,) = problems(lambda: takes(str, "???"))
-    assert told_of_text == "toy.x: a value is needed (accepted: text)"
+    (text_message,) = problems(lambda: takes(str, "???"))
+    assert text_message == "toy.x: a value is needed (accepted: text)"
 
 
-def test_a_key_without_a_group_is_told_without_a_dot():
+def test_a_key_without_a_group_is_named_without_a_dot():
     class Shape(BaseModel):
         model_config = STRICT
         epochs: Count = 1
@@ -349,7 +349,7 @@ def test_a_plug_in_is_imported_only_when_the_menu_is_read(install):
 
 
 @pytest.mark.parametrize(
-    ("points", "source", "told"),
+    ("points", "source", "reason"),
     [
         ({"drum": "drum"}, "def drum(material): ...", "ValueError: toy=drum exists already; choose another name"),
         ({"tuba": "tuba"}, "import nowhere_to_be_found", "No module named 'nowhere_to_be_found'"),
@@ -357,16 +357,18 @@ def test_a_plug_in_is_imported_only_when_the_menu_is_read(install):
         ({"tuba": "tuba"}, "trumpet = 1", "AttributeError: module 'brass_band_toys' has no attribute 'tuba'"),
     ],
 )
-def test_a_broken_plug_in_is_told_with_its_package_each_time_the_menu_is_read(toys, install, points, source, told):
+def test_a_broken_plug_in_is_reported_with_its_package_each_time_the_menu_is_read(
+    toys, install, points, source, reason
+):
     install(points, source)
     (name,) = points
     for _ in range(2):
         (problem,) = problems(toys.names)
         assert problem.startswith(f"toy={name}: the installed package brass-band offers it as brass_band_toys:{name}")
-        assert told in problem
+        assert reason in problem
         assert problem.endswith("; repair or uninstall brass-band")
 
 
-def test_all_broken_plug_ins_are_told_together(toys, install):
+def test_all_broken_plug_ins_are_reported_together(toys, install):
     install({"drum": "drum", "tuba": "tuba", "horn": "drum"}, "def drum(material): ...")
     assert len(problems(toys.names)) == 3

@@ -33,7 +33,7 @@ def torch_rates(make: Callable[[torch.optim.Optimizer], Any], total_steps: int) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_option_tells_its_meaning(name: str) -> None:
+def test_every_option_has_a_meaning(name: str) -> None:
     assert [option.name for option in SCHEDULES.options(name) if not option.meaning] == []
 
 

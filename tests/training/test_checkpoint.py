@@ -1,4 +1,4 @@
-"""Checkpoints: a run that goes on from one has the same bits as a run that was never stopped."""
+"""Checkpoints: a run that resumes from one has the same bits as a run that was never stopped."""
 
 from __future__ import annotations
 
@@ -88,18 +88,18 @@ def train(
         images, torch.arange(count) % K, batch_size, CPU, lambda images: images.float().sub_(128).div_(64)
     )
     augment = part(AUGMENTATIONS, {"name": "flip_crop", "pad": 1}, (0.5, 0.5, 0.5))
-    told: list[Any] = []
+    metrics: list[Any] = []
     for report in fit(
         learner, batches, batches, augment, part(MIXES, {"name": mix}, K), epochs=epochs,
         stop=lambda: learner.step == until,
     ):  # fmt: skip
         if isinstance(report, EpochResult):
-            told += [(name, value) for name, value in report.metrics.items() if not name.startswith("time/")]
+            metrics += [(name, value) for name, value in report.metrics.items() if not name.startswith("time/")]
             continue
-        told += report.losses.tolist()
+        metrics += report.losses.tolist()
         if learner.step == until:
             break
-    return told
+    return metrics
 
 
 def leaves(state: Any) -> list[tuple[str, Any]]:
@@ -117,7 +117,7 @@ def through_a_file(learner: Learner, path: Path) -> dict[str, Any]:
     return checkpoint.load(path)
 
 
-# Going on from a checkpoint
+# Resuming from a checkpoint
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -132,10 +132,10 @@ def test_resuming_gives_the_bits_of_a_run_that_was_never_stopped(
 ) -> None:
     whole, stopped, resumed = (make_learner(optimizer, scaled) for _ in range(3))
     expected = train(whole)
-    told = train(stopped, epochs, until)
+    metrics = train(stopped, epochs, until)
     checkpoint.restore(resumed, through_a_file(stopped, tmp_path / "last.pt"))
     torch.manual_seed(99)  # the default generator stands somewhere else in a new process
-    assert told + train(resumed) == expected
+    assert metrics + train(resumed) == expected
     assert leaves(checkpoint.snapshot(resumed)) == leaves(checkpoint.snapshot(whole))
 
 
@@ -156,16 +156,16 @@ def test_resuming_after_any_step_gives_the_bits_of_a_run_that_was_never_stopped(
     def learner() -> Learner:
         return make_learner(optimizer, averaged=averaged, steps=2 * per_epoch)
 
-    whole, resumed, told = learner(), learner(), []
+    whole, resumed, metrics = learner(), learner(), []
     expected = train(whole, 2, **data)
     for step in at:
-        told += train(resumed, 2, step, **data)
+        metrics += train(resumed, 2, step, **data)
         assert resumed.step == step
         state = through_a_file(resumed, tmp_path / "last.pt")
         resumed = learner()
         checkpoint.restore(resumed, state)
         torch.manual_seed(99)
-    assert told + train(resumed, 2, **data) == expected, at
+    assert metrics + train(resumed, 2, **data) == expected, at
     assert leaves(checkpoint.snapshot(resumed)) == leaves(checkpoint.snapshot(whole)), at
 
 
@@ -176,13 +176,13 @@ def test_leaving_out_any_part_of_a_snapshot_shows(tmp_path: Path, forgotten: str
     """So the tests above can fail: each part is restored, and each matters."""
     whole, stopped, resumed = (make_learner(scaled=True) for _ in range(3))
     expected = train(whole)
-    told = train(stopped, until=IN_THE_MIDDLE)
+    metrics = train(stopped, until=IN_THE_MIDDLE)
     state = through_a_file(stopped, tmp_path / "last.pt")
     checkpoint.restore(resumed, {**state, forgotten: checkpoint.snapshot(make_learner(scaled=True))[forgotten]})
-    told += train(resumed)
+    metrics += train(resumed)
     same_weights = leaves(resumed.evaluated.state_dict()) == leaves(whole.evaluated.state_dict())
     assert same_weights is (forgotten == "sums")
-    assert told != expected
+    assert metrics != expected
 
 
 def test_a_snapshot_has_no_part_that_the_test_above_leaves_out() -> None:
@@ -337,7 +337,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_is_told_with_the_path_and_leaves_the_old_file_whole(small_disk: Path) -> None:
+def test_a_full_disk_raises_with_the_path_and_leaves_the_old_file_whole(small_disk: Path) -> None:
     path = small_disk / "last.pt"
     old = {"weights": torch.arange(100_000)}  # 0.8 MB
     checkpoint.save(old, path)
@@ -347,10 +347,10 @@ def test_a_full_disk_is_told_with_the_path_and_leaves_the_old_file_whole(small_d
         assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(path))
         assert [file.name for file in small_disk.iterdir()] == ["last.pt"]
         assert leaves(checkpoint.load(path)) == leaves(old)
-    checkpoint.save({"weights": torch.zeros(10_000)}, path)  # and goes on where there is room
+    checkpoint.save({"weights": torch.zeros(10_000)}, path)  # and works again where there is room
 
 
-def test_a_read_only_disk_is_told_with_the_path(small_disk: Path) -> None:
+def test_a_read_only_disk_raises_with_the_path(small_disk: Path) -> None:
     path = small_disk / "last.pt"
     checkpoint.save({"epoch": 1}, path)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
@@ -360,7 +360,7 @@ def test_a_read_only_disk_is_told_with_the_path(small_disk: Path) -> None:
     assert checkpoint.load(path) == {"epoch": 1}
 
 
-def test_a_folder_that_is_not_there_is_told_with_the_path(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_raises_with_the_path(tmp_path: Path) -> None:
     path = tmp_path / "gone" / "last.pt"
     with pytest.raises(FileNotFoundError) as raised:
         checkpoint.save({"epoch": 1}, path)
@@ -464,7 +464,7 @@ def test_a_fingerprint_knows_nothing_of_order_files_and_memory(tmp_path: Path) -
     assert len({checkpoint.fingerprint({"w": kind}) for kind in [*formats, strided[..., ::2]]}) == 1
 
 
-def test_a_fingerprint_tells_apart_what_differs_in_anything() -> None:
+def test_a_fingerprint_differs_where_anything_differs() -> None:
     flipped = torch.tensor([1.0, 2.0])
     flipped.view(torch.int32)[1] ^= 1
     one, zero = torch.tensor([1.0, 2.0]), torch.tensor([0.0])

@@ -85,7 +85,7 @@ def step_losses(found: list[Progress | EpochResult]) -> Tensor:
 
 
 def untimed(report: Progress | EpochResult) -> Any:
-    """What a report tells, but for times and tensors."""
+    """A report without times and tensors."""
     if isinstance(report, Progress):
         return report.epoch, report.step, report.epoch_step, report.accuracy
     return report.epoch, report.step, {name: value for name, value in report.metrics.items() if "time/" not in name}
@@ -119,7 +119,7 @@ def test_training_has_the_bits_of_a_textbook_loop(batch_size: int, count: int, e
 
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9)
-    numbers = Batches(images, torch.arange(count), batch_size, CPU, normalise)  # whose labels tell the order
+    numbers = Batches(images, torch.arange(count), batch_size, CPU, normalise)  # whose labels are the order
     expected = []
     for epoch in range(epochs):
         for _, chosen in numbers.shuffled(0, epoch, as_is, unmixed):
@@ -435,7 +435,7 @@ def test_reports_cover_each_step_once_and_the_last_may_be_short(report_every: in
 
 
 @pytest.mark.parametrize(("first", "last"), [(1, 1), (4, 4), (6, 8), (11, 11), (12, 13)])
-def test_a_step_after_which_it_is_to_stop_is_reported_at_once_and_training_goes_on(first: int, last: int) -> None:
+def test_a_step_after_which_it_is_to_stop_is_reported_at_once_and_training_continues(first: int, last: int) -> None:
     """For as long as it is to stop; the reports after that come when they would have come."""
     expected = step_losses(reports(make_learner(), batches(11, 1), epochs=2))
     learner, asked = make_learner(), itertools.count(1)
@@ -468,11 +468,11 @@ def test_a_loss_that_is_not_finite_is_refused_where_it_is_to_stop_too() -> None:
         reports(learner, batches(40, 4), stop=lambda: learner.step == 4)
 
 
-def test_gradient_norms_are_told_where_clipping_is_on_only() -> None:
+def test_gradient_norms_are_reported_where_clipping_is_on_only() -> None:
     assert reports(make_learner(), batches(10, 4))[0].grad_norms is None
 
 
-def test_an_epoch_tells_what_it_measured() -> None:
+def test_an_epoch_reports_its_metrics() -> None:
     data = batches(10, 4)
     trained, evaluated = (reports(make_learner(), data, split)[-1] for split in (None, data))
     training = {"train/loss", "train/accuracy", "train/lr", "time/train", "time/images_per_second", "time/epoch"}
@@ -498,7 +498,7 @@ def breaking_at(step: int, broken: float) -> Callable[[Tensor, Tensor], tuple[Te
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 @pytest.mark.parametrize(
-    ("count", "report_every", "reported", "told"),
+    ("count", "report_every", "reported", "message"),
     [
         (48, 5, [5, 6], r"the loss of step 7 \(epoch 1\) is not finite"),  # found at step 10
         (28, 50, [6], r"the loss of step 7 \(epoch 1\) is not finite"),  # by the last report of an epoch
@@ -507,19 +507,19 @@ def breaking_at(step: int, broken: float) -> Callable[[Tensor, Tensor], tuple[Te
     ],
 )
 def test_a_loss_that_is_not_finite_ends_training_at_the_next_report_and_is_named_with_its_step(
-    count: int, report_every: int, reported: list[int], told: str, broken: float
+    count: int, report_every: int, reported: list[int], message: str, broken: float
 ) -> None:
     learner = make_learner(loss=breaking_at(7, broken))
     training = fit(learner, batches(count, 4), None, as_is, unmixed, epochs=3, report_every=report_every)
     found: list[Progress | EpochResult] = []
-    with pytest.raises(NonFiniteLoss, match=told):
+    with pytest.raises(NonFiniteLoss, match=message):
         found.extend(training)
     assert [report.step for report in found] == reported  # all steps before it, and each once
     assert step_losses(found).isfinite().all()
     assert len(step_losses(found)) == 6
 
 
-def test_leaving_in_the_middle_of_an_epoch_and_going_on_gives_the_bits_of_not_leaving() -> None:
+def test_leaving_in_the_middle_of_an_epoch_and_resuming_gives_the_bits_of_not_leaving() -> None:
     data = batches(40, 4)
     left, whole = (make_learner(small_model(nn.Dropout(0.5))) for _ in range(2))
     expected = reports(whole, data, data, epochs=2, report_every=3)
@@ -547,7 +547,7 @@ def test_an_epoch_that_was_left_counts_as_a_whole_and_is_timed_from_there(leave_
     assert untimed(result) == untimed(whole)
 
 
-def test_leaving_after_an_epoch_and_going_on_gives_the_bits_of_not_leaving() -> None:
+def test_leaving_after_an_epoch_and_resuming_gives_the_bits_of_not_leaving() -> None:
     data = batches(10, 4)
     left, whole = (make_learner(small_model(nn.Dropout(0.5))) for _ in range(2))
     for report in fit(left, data, data, as_is, unmixed, epochs=3):

@@ -82,7 +82,7 @@ def test_a_class_without_images_has_no_accuracy() -> None:
 
 
 @pytest.mark.parametrize("broken", [-math.inf, math.nan])
-def test_a_loss_that_is_not_finite_is_told_as_not_a_number(broken: float) -> None:
+def test_a_loss_that_is_not_finite_is_reported_as_not_a_number(broken: float) -> None:
     logits, labels = random_logits(6, 4)
     logits[3, labels[3]] = broken
     found = evaluation(logits, labels)
@@ -125,7 +125,7 @@ def test_sums_lose_nothing_beside_a_large_total() -> None:
     assert sums.loss == (2**25 + 63) / 64
 
 
-def test_sums_go_on_from_their_state_with_the_same_bits() -> None:
+def test_sums_resume_from_their_state_with_the_same_bits() -> None:
     logits, labels = random_logits(40, 5)
     losses = torch.rand(40) / 3
     whole, first, second = Sums(CPU), Sums(CPU), Sums(CPU)

@@ -63,7 +63,7 @@ def test_without_a_validation_split_the_last_epoch_is_the_best() -> None:
     assert not selection.is_over
 
 
-def test_a_selection_goes_on_from_its_state() -> None:
+def test_a_selection_resumes_from_its_state() -> None:
     whole = Selection(validated=True, patience=3)
     kept(whole, report(1, 5), report(2, 4), report(3, 3))
     state: dict[str, Any] = json.loads(json.dumps(whole.state_dict()))

@@ -79,7 +79,7 @@ class ViT(nn.Module):
 
 
 def _check(input_shape: tuple[int, int, int], patch: int, width: int, heads: int) -> None:
-    """Raises BadInput that tells both mistakes together."""
+    """Raises BadInput with both mistakes together."""
     _, image_height, image_width = input_shape
     problems = []
     if image_height % patch or image_width % patch:

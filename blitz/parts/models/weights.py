@@ -1,4 +1,4 @@
-"""Weights that exist already, into a model."""
+"""Load existing weights into a model."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        told = misfits(model.state_dict(), state) or str(error).splitlines()[0]
-        raise BadInput(f"model.weights={path}: the weights of another model: {told}") from None
+        reason = misfits(model.state_dict(), state) or str(error).splitlines()[0]
+        raise BadInput(f"model.weights={path}: the weights of another model: {reason}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -38,10 +38,10 @@ def from_torchvision(
     elif arch.startswith("maxvit"):
         arguments = {"input_size": (height, width)}
     elif arch in ("inception_v3", "googlenet"):
-        # Auxiliary heads would make training return tuples; torchvision warns unless it is told how to initialise.
+        # Auxiliary heads would make training return tuples; torchvision warns unless `init_weights` is given.
         arguments = {"aux_logits": False, "init_weights": True, "transform_input": pretrained and channels == 3}
     state = _torchvision_state(arch) if reads_pretrained(pretrained) else None
-    with _told_as(f"model.arch={arch}: does not fit images of {height}x{width} pixels (data.image_size)"):
+    with _as_bad_input(f"model.arch={arch}: does not fit images of {height}x{width} pixels (data.image_size)"):
         model = models.get_model(arch, weights=None, num_classes=num_classes, **arguments)
         if state is not None:
             if arch.startswith("vit_"):
@@ -80,12 +80,12 @@ def from_timm(
     if settings.fixed_input_size:
         arguments["img_size"] = (height, width)
     file = _timm_file(arch, settings) if reads_pretrained(pretrained) else None
-    with _told_as(f"model.arch={arch}: does not fit images of {height}x{width} pixels (data.image_size)"):
+    with _as_bad_input(f"model.arch={arch}: does not fit images of {height}x{width} pixels (data.image_size)"):
         model = timm.create_model(arch, **arguments)
         _try_out(model, num_classes, input_shape)
     if file is not None:
         overlay = {"file": str(file), "custom_load": settings.custom_load and not settings.hf_hub_id}
-        with _told_as(f"model.pretrained=true: {file} cannot be loaded"):
+        with _as_bad_input(f"model.pretrained=true: {file} cannot be loaded"):
             model = timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
     return model
 
@@ -98,8 +98,8 @@ def _check_arch(arch: str, known: Iterable[str], zoo: str) -> None:
 
 
 @contextmanager
-def _told_as(problem: str) -> Iterator[None]:
-    # A zoo's builders and models refuse with whatever comes to hand: AssertionError, TypeError, RuntimeError, …
+def _as_bad_input(problem: str) -> Iterator[None]:
+    # A zoo's builders and models raise AssertionError, TypeError, RuntimeError, …
     try:
         yield
     except Exception as error:
@@ -137,7 +137,7 @@ def _torchvision_state(arch: str) -> dict[str, torch.Tensor]:
             f"model.pretrained=true: the weights of {arch} are not at {file}; put {weights.url} there, "
             "or choose model.pretrained=false"
         )
-    with _told_as(f"model.pretrained=true: {file} cannot be loaded"):
+    with _as_bad_input(f"model.pretrained=true: {file} cannot be loaded"):
         state: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     for key in list(state):
         # The files of the DenseNets are older than the ban on dots in module names.
