@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from blitz.errors import BadInput
 from blitz.parts.datasets import pictures
 from blitz.parts.datasets.cache import Decoded, Images, cached
 from blitz.parts.datasets.cache_home import LOG
-from blitz.parts.datasets.splits import Dataset
+from blitz.parts.datasets.splits import Dataset, some
 from blitz.parts.registry import Count
 
 LAYOUT = "accepted: a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE"
@@ -65,10 +66,10 @@ def _listed(root: str, top: Path) -> tuple[list[_Picture], list[str]]:
     for split, other in (SPLITS, SPLITS[::-1]):
         empty = [f"{split}/{name}" for name, members in found[split].items() if not members]
         if empty:
-            problems.append(f"data.root={root}: no image in {_some(empty)}; put some there, or remove the folder")
+            problems.append(f"data.root={root}: no image in {some(empty)}; put some there, or remove the folder")
         lonely = [name for name in found[split] if name not in found[other]]
         if lonely:
-            problems.append(f"data.root={root}: class {_some(lonely)} is in {split} and not in {other}; both need it")
+            problems.append(f"data.root={root}: class {some(lonely)} is in {split} and not in {other}; both need it")
     classes = sorted(found["train"] | found["test"])
     if len(classes) < 2:
         what = f"only one class, {classes[0]}" if classes else "no class"
@@ -76,7 +77,7 @@ def _listed(root: str, top: Path) -> tuple[list[_Picture], list[str]]:
     if problems:
         raise BadInput(*problems)
     if skipped:
-        LOG.info("data=folder: %s left out that are no images: %s", _count(len(skipped), "entry"), _some(skipped))
+        LOG.info("data=folder: %s left out that are no images: %s", _count(len(skipped), "entry"), some(skipped))
     return [picture for split in SPLITS for name in classes for picture in found[split][name]], classes
 
 
@@ -106,8 +107,9 @@ def _decoded(root: str, top: Path, found: list[_Picture], classes: list[str], im
     LOG.info("decoding %s of %s once into the cache", _count(len(found), "image"), root)
     failed: list[tuple[Path, Exception]] = []
     paths = {split: [top / picture.file for picture in found if picture.split == split] for split in SPLITS}
-    channels = 1 if _all_grey(paths["train"] + paths["test"]) else 3
-    size = (image_size, image_size) if image_size else _first_size(paths["train"])
+    # `all` stops at the first image in colour: usually the first one.
+    channels = 1 if all(mode in pictures.GREY for _, mode in _headings(paths["train"] + paths["test"])) else 3
+    size = (image_size, image_size) if image_size else next((size for size, _ in _headings(paths["train"])), (1, 1))
 
     def test_images() -> Iterator[Images]:
         yield from pictures.read_all(paths["test"], channels, size, bool(image_size), failed)
@@ -124,24 +126,11 @@ def _decoded(root: str, top: Path, found: list[_Picture], classes: list[str], im
     )
 
 
-def _all_grey(paths: list[Path]) -> bool:
-    """Stops at the first image in colour: usually the first one."""
+def _headings(paths: list[Path]) -> Iterator[tuple[pictures.Size, str]]:
+    """Size and mode of each image that can be opened; the others are reported when they are decoded."""
     for path in paths:
-        try:
-            if pictures.heading(path)[1] not in pictures.GREY:
-                return False
-        except Exception:  # reported when it is decoded
-            continue
-    return True
-
-
-def _first_size(paths: list[Path]) -> tuple[int, int]:
-    for path in paths:
-        try:
-            return pictures.heading(path)[0]
-        except Exception:  # reported when it is decoded
-            continue
-    return (1, 1)
+        with suppress(Exception):
+            yield pictures.heading(path)
 
 
 def _refuse(root: str, top: Path, failed: list[tuple[Path, Exception]], num_images: int, size: tuple[int, int]) -> None:
@@ -156,12 +145,12 @@ def _refuse(root: str, top: Path, failed: list[tuple[Path, Exception]], num_imag
     if unreadable:
         problems.append(
             f"data.root={root}: {len(unreadable)} of {_count(num_images, 'image')} cannot be read: "
-            f"{_some(unreadable)}; repair or remove them"
+            f"{some(unreadable)}; repair or remove them"
         )
     if others:
         problems.append(
             f"data.image_size=null: the images have different sizes: the first is {size[0]}x{size[1]}, "
-            f"{_some(others)}; give the side of a square, for example data.image_size={min(size)}"
+            f"{some(others)}; give the side of a square, for example data.image_size={min(size)}"
         )
     if problems:
         raise BadInput(*problems)
@@ -170,7 +159,3 @@ def _refuse(root: str, top: Path, failed: list[tuple[Path, Exception]], num_imag
 def _count(number: int, noun: str) -> str:
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{number:,} {noun if number == 1 else plural}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")

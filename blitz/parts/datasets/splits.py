@@ -115,13 +115,14 @@ def _check_classes(dataset: Dataset, kept: Tensor, validation: float) -> None:
     lost = [name for name, had, has in zip(dataset.classes, before, after, strict=True) if had and not has]
     if lost:
         raise BadInput(
-            f"data.validation={validation}: no image remains to train the class {_some(lost)}; "
+            f"data.validation={validation}: no image remains to train the class {some(lost)}; "
             "take less, or another data.split_seed"
         )
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def some(names: list[str]) -> str:
+    """The first of many names, and how many there are besides."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
 
 
 def _take(whole: Split, rows: Tensor) -> Split:
