@@ -5,7 +5,7 @@
     classifier = blitz.load_model(result.run_id)
 
 The menus `MODELS`, `OPTIMIZERS`, `SCHEDULES`, `LOSSES`, `AUGMENTATIONS`, `MIXES`, `DATASETS` and `DEVICES` take
-parts of your own: `blitz.MODELS.add("mine", Mine)`. Everything is imported when it is first used.
+your own parts: `blitz.MODELS.add("mine", Mine)`. Everything is imported on first use.
 """
 
 from importlib import import_module

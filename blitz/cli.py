@@ -47,6 +47,7 @@ Hydra's own flags work as well: --cfg job (print the config), --config-dir DIR (
 Exit codes: 0 done, 1 failed or different, 2 bad input, 130 Ctrl-C, 143 SIGTERM, 141 closed pipe.
 BLITZ_TRACEBACK=1 prints the traceback of whatever fails.
 """
+PAGES = {"-h": HELP, "--help": HELP, "help": HELP, "--version": f"blitz {__version__}\n"}
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # of a write to stdout
 INTERRUPTED, CLOSED_PIPE, TERMINATED = 130, 141, 143  # exit codes: 128 and the signal's number
 TRACEBACK = "BLITZ_TRACEBACK"  # environment variable: print tracebacks
@@ -55,11 +56,7 @@ _terminated = False
 
 
 class JobFailed(Exception):
-    """A job in another process ended with this exit code and has printed why."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+    """A job in another process has printed why it failed; the argument is its exit code."""
 
 
 def main() -> NoReturn:
@@ -110,11 +107,8 @@ def _exit_code(arguments: list[str]) -> int:
         signal.signal(signal.SIGTERM, _terminate)
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
             signal.signal(signal.SIGHUP, _terminate)  # the terminal was closed
-        if arguments and arguments[0] in ("-h", "--help", "help"):
-            print(HELP, end="")
-            code = 0
-        elif arguments and arguments[0] == "--version":
-            print(f"blitz {__version__}")
+        if arguments and arguments[0] in PAGES:
+            print(PAGES[arguments[0]], end="")
             code = 0
         else:
             code = run_hydra(arguments) if verb is None else _run_verb(verb, arguments)
@@ -198,7 +192,7 @@ def run_hydra(arguments: list[str]) -> int:
     try:
         offering_the_menu(hydra.main(config_path=str(CONF), config_name="config", **VERSION_BASE)(job))
     except JobFailed as failed:
-        return failed.code
+        return int(failed.args[0])
     except COMPOSING_ERRORS as error:
         if code:  # another sweeper found no job that did not fail; why has been printed
             return code

@@ -1,4 +1,4 @@
-"""What a user can do wrong and what can fail around a run, as exceptions, and the words for it."""
+"""The exceptions that end a command, and parts of their messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class BadInput(Exception):
-    """One or more mistakes of the user's, each told in one line; the command line ends with exit code 2."""
+    """One or more mistakes of the user, one line each; exit code 2."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -15,24 +15,24 @@ class BadInput(Exception):
 
 
 class RunFailed(Exception):
-    """A run that could not go on, for a reason outside of it that is told in one line; exit code 1."""
+    """A run stopped for a reason outside of it, such as a full disk; one line, exit code 1."""
 
 
 class SweepFailed(Exception):
-    """Some jobs of a sweep failed, which is told of each; exit code 1."""
+    """Some jobs of a sweep failed, after each failure was printed; exit code 1."""
 
 
 def in_one_line(error: Exception) -> str:
-    """The words of somebody else's exception, which may take several lines."""
+    """The message of a library's exception, which may have several lines."""
     return " ".join(str(error).split())
 
 
 def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
-    """`; did you mean NAME?`, or an empty string where nothing is near."""
+    """`; did you mean NAME?`, or an empty string if no name is close."""
     near = nearest(name, names)
     return f"; did you mean {prefix}{near}?" if near else ""
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name itself where it is one of the names."""
+    """The closest of the names, `name` itself if it is one of them; None if none is close."""
     return next(iter(get_close_matches(name, list(names), n=1, cutoff=0.55)), None)

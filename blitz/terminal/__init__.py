@@ -1,1 +1,1 @@
-"""What a person sees, and the signals that a person sends."""
+"""Terminal output, and the signals that stop a run."""

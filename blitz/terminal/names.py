@@ -1,4 +1,4 @@
-"""Dotted keys and overrides in short, as runs are called by them and tables headed."""
+"""Short names for dotted keys and overrides, for the names of runs and the headings of tables."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """The last words of dotted keys; the whole key where others end in the same word. `model.name` is the model."""
+    """The last word of each dotted key, or the whole key if several end in the same word; `model.name` is `model`."""
     words = {key: key.removesuffix(".name").rpartition(".")[2] for key in keys}
-    times = Counter(words.values())
-    return {key: word if times[word] == 1 else key for key, word in words.items()}
+    counts = Counter(words.values())
+    return {key: word if counts[word] == 1 else key for key, word in words.items()}
 
 
 def briefly(overrides: Iterable[str]) -> str:
-    """Overrides by the last words of their keys where these are enough: `lr=0.01 seed=2`."""
+    """Overrides with short names for their keys: `lr=0.01 seed=2`."""
     pairs = [override.lstrip("+~").partition("=") for override in overrides]
     names = short_names(dict.fromkeys(key for key, _, _ in pairs))
     return " ".join(f"{names[key]}{sign}{value}" for key, sign, value in pairs)
 
 
 def title_of_job(number: int, label: str) -> str:
-    """`job 3 (lr=0.01 seed=2)`; where nothing is swept, `job 0`."""
+    """`job 3 (lr=0.01 seed=2)`, or `job 0` if nothing is swept."""
     return f"job {number} ({label})" if label else f"job {number}"

@@ -1,4 +1,4 @@
-"""What a run shows: a progress bar on a terminal, plain lines elsewhere."""
+"""What a run prints: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from blitz.terminal.text import WIDTH, Unbroken
 logger = logging.getLogger("blitz")
 
 LINE_EVERY = 30.0  # seconds between two lines within an epoch, where there is no terminal
-MANY_CLASSES = 20  # from here on, only the worst and the best are told
+MANY_CLASSES = 20  # above this, only the worst and the best class are printed
 
 
 class _Lines(logging.Handler):
-    """Log records as lines above the bar; a traceback belongs into the log file alone."""
+    """Log records as lines above the bar; tracebacks go to the log file only."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -33,15 +33,15 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR:
-            return  # the exception that comes with it is told by whoever catches it
+            return  # whoever catches the exception prints it
         style = "yellow" if record.levelno >= logging.WARNING else None
         self.console.print(record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class Display:
-    """Shows the `blitz` logger's lines and the progress of training while it is open.
+    """Prints the `blitz` logger's lines and the progress of training while it is open.
 
-    On stderr where what a command prints is to be read by another program.
+    With `stderr=True` stdout is left to the result of a command, which another program may read.
     """
 
     def __init__(self, stderr: bool = False) -> None:
@@ -51,7 +51,7 @@ class Display:
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -76,27 +76,27 @@ class Display:
         self._bar.stop()
 
     def begin(self, first: int, epochs: int, steps: int, batch_size: int) -> None:
-        """Training begins: the first epoch of so many in all, steps an epoch, images a step."""
+        """Start the bar at epoch `first` of `epochs`, with so many steps per epoch and images per step."""
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
         self._since, self._seen = time.monotonic(), 0
-        self._task = self._bar.add_task("", total=steps, epoch=f"{first}/{epochs}", figures="")
+        self._task = self._bar.add_task("", total=steps, epoch=f"{first}/{epochs}", metrics="")
         self._bar.start()
 
     def progress(self, epoch: int, epoch_step: int, steps: int, loss: float, accuracy: float) -> None:
-        """`steps` more steps of an epoch are done, with this mean loss; the accuracy is that of the epoch so far."""
+        """`steps` more steps are done, with this mean loss; `accuracy` is that of the epoch so far."""
         self._seen += steps
         elapsed = time.monotonic() - self._since
         speed = self._seen * self._batch_size / max(elapsed, 1e-9)
         where = f"{epoch}/{self._epochs}"
-        figures = f"loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
-        self._bar.update(self._task, completed=epoch_step, epoch=where, figures=figures)
+        metrics = f"loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
+        self._bar.update(self._task, completed=epoch_step, epoch=where, metrics=metrics)
         if not self.console.is_terminal and elapsed > LINE_EVERY:
-            logger.info("epoch %s  step %d/%d  %s", where, epoch_step, self._steps, figures)
+            logger.info("epoch %s  step %d/%d  %s", where, epoch_step, self._steps, metrics)
         if elapsed > LINE_EVERY:
             self._since, self._seen = time.monotonic(), 0
 
     def epoch(self, epoch: int, metrics: dict[str, float], best: bool) -> None:
-        """An epoch is done."""
+        """Log a line for a finished epoch."""
         parts = [f"epoch {epoch}/{self._epochs}"]
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
@@ -105,29 +105,29 @@ class Display:
         parts.append(f"{metrics['time/images_per_second']:,.0f} images/s  {metrics['time/epoch']:.1f} s")
         logger.info("%s%s", "  |  ".join(parts), "  *" if best else "")
         if epoch < self._epochs:
-            self._bar.reset(self._task, epoch=f"{epoch + 1}/{self._epochs}", figures="")
+            self._bar.reset(self._task, epoch=f"{epoch + 1}/{self._epochs}", metrics="")
         self._since, self._seen = time.monotonic(), 0
 
     def end(self) -> None:
-        """Training is done: the bar goes."""
+        """Remove the bar."""
         self._bar.stop()
 
 
 def lines_of_test(accuracy: float, top5: float, loss: float, per_class: Sequence[tuple[str, float]]) -> list[str]:
-    """What the best weights make of the test images."""
+    """The test results of the best weights."""
     lines = [f"test     accuracy {accuracy:.2%}   top-5 {top5:.2%}   loss {loss:.4f}"]
-    told = [(name, share) for name, share in per_class if not math.isnan(share)]
-    if len(told) > MANY_CLASSES:
-        ranked = sorted(told, key=lambda pair: pair[1])
+    present = [(name, share) for name, share in per_class if not math.isnan(share)]
+    if len(present) > MANY_CLASSES:
+        ranked = sorted(present, key=lambda pair: pair[1])
         (worst, low), (best, high) = ranked[0], ranked[-1]
-        return [*lines, f"         {len(told)} classes, from {worst} {low:.1%} to {best} {high:.1%}"]
+        return [*lines, f"         {len(present)} classes, from {worst} {low:.1%} to {best} {high:.1%}"]
     return lines + [
-        f"         {line}" for line in wrap(", ".join(f"{name} {share:.1%}" for name, share in told), WIDTH)
+        f"         {line}" for line in wrap(", ".join(f"{name} {share:.1%}" for name, share in present), WIDTH)
     ]
 
 
 def where_lines(folder: Path, store: str | None, run_id: str | None, missing: str) -> list[str]:
-    """Where a run's record is, and what of it the store lacks."""
+    """Where a run is recorded, and what the store lacks."""
     lines = [f"record   {folder}/ (config.yaml, metrics.jsonl, checkpoints/, figures/, run.log)"]
     if missing:
         lines.append(f"mlflow   {store} lacks {missing}; 'blitz sync {folder}' sends it")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: the first asks to stop after this step, the second stops at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first signal stops after the current step, the second at once."""
 
 from __future__ import annotations
 
@@ -22,67 +22,66 @@ ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, or the end of the terminal: ends a run as Ctrl-C does, with another exit code."""
+    """SIGTERM or a closed terminal: ends a run like Ctrl-C, with another exit code."""
 
 
 class Interrupt:
-    """Whether, and how, it was asked to stop."""
+    """A request to stop, set by a signal or by another thread."""
 
     def __init__(self) -> None:
         self._number: int | None = None
-        self._untold: SimpleQueue[int | None] = SimpleQueue()
+        self._unlogged: SimpleQueue[int | None] = SimpleQueue()
 
     @property
     def requested(self) -> bool:
         return self._number is not None
 
     def request(self, number: int = signal.SIGINT) -> None:
-        """Ask to stop, as the first signal does; from any thread. Asking again changes nothing."""
+        """Request to stop, as the first signal does; from any thread. Repeating it has no effect."""
         if self._number is None:
             self._number = number
-            self._untold.put(number)
+            self._unlogged.put(number)
 
     def error(self) -> KeyboardInterrupt:
-        """What to raise once all is saved: KeyboardInterrupt after Ctrl-C, else Terminated."""
+        """What to raise after saving: KeyboardInterrupt after Ctrl-C, else Terminated."""
         return _error(self._number)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The handler of them all."""
+        """The handler of all these signals."""
         if not self.requested:
             self.request(number)
-        elif number != signal.SIGHUP:  # of which the kernel and the shell both tell
+        elif number != signal.SIGHUP:  # which the kernel and the shell both send
             raise _error(number)
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
-        """Log the request, at once and from a thread of its own.
+    def logging_requests(self) -> Iterator[None]:
+        """Log the request at once, from a separate thread.
 
-        A handler runs between any two instructions of the main thread, which may be writing a log line just then:
-        logging's lock would let the handler in, and the stream refuse it ("RuntimeError: reentrant call"). The main
-        thread itself may be far from its next look at `requested`, in an evaluation say. `SimpleQueue.put` is the one
-        way out of a handler that is documented to be reentrant; `threading.Event.set` could wait for itself.
+        A handler runs between any two instructions of the main thread, which may be writing a log line: logging's lock
+        is reentrant, but the stream is not ("RuntimeError: reentrant call"). The main thread may not check `requested`
+        for a while, during an evaluation for example. `SimpleQueue.put` is documented to be reentrant;
+        `threading.Event.set` could wait for itself.
         """
-        teller = threading.Thread(target=self._tell, name="blitz-interrupt", daemon=True)
-        teller.start()
+        thread = threading.Thread(target=self._log_requests, name="blitz-interrupt", daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            self._untold.put(None)
-            teller.join()
+            self._unlogged.put(None)
+            thread.join()
 
-    def _tell(self) -> None:
-        while (number := self._untold.get()) is not None:
+    def _log_requests(self) -> None:
+        while (number := self._unlogged.get()) is not None:
             logger.warning("%s", MESSAGES[signal.Signals(number)])
 
 
 @contextmanager
 def graceful() -> Iterator[Interrupt]:
-    """Turn the first signal to stop into a flag, which the block looks at; the second raises as if all were usual.
+    """Turn the first signal into a flag that the block checks; the second signal raises as usual.
 
-    Within another such block it is that block's flag. In a thread that is not the main one, signals go where they went
-    before, and only `request` sets the flag. A signal that was ignored before stays so, as it is for a job that a
-    shell started in the background. The handlers that were there are put back at the end; a request that came after
-    the block's last look is still to be read then.
+    A nested block shares the flag of the outer one. Outside the main thread no handler is set, and only `request` sets
+    the flag. A signal that was ignored before stays ignored, as for a job that a shell started in the background. The
+    previous handlers are restored at the end; check the flag once more after the block.
     """
     before = {number: signal.getsignal(number) for number in MESSAGES}
     for handler in before.values():
@@ -92,11 +91,11 @@ def graceful() -> Iterator[Interrupt]:
             return
     interrupt = Interrupt()
     with ExitStack() as stack:
-        stack.enter_context(interrupt.telling())
+        stack.enter_context(interrupt.logging_requests())
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
-                # None: not set from Python, and could not be put back. SIGUSR2 is a batch system's, or nobody's; that a
-                # terminal is closed ends a program which does not know what to do about it.
+                # None: not set from Python, and could not be restored. SIGHUP and SIGUSR2 are handled only if the
+                # program had a handler; otherwise they keep their default, which ends the process.
                 if handler not in (signal.SIG_IGN, None) and (number in ALWAYS or callable(handler)):
                     stack.callback(signal.signal, number, handler)
                     signal.signal(number, interrupt.receive)

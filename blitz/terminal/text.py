@@ -1,4 +1,4 @@
-"""Text for a terminal: tables, lines without control characters, streams whose reader may go."""
+"""Text for a terminal: tables, text without control characters, streams whose reader may close."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ WIDTH = 100
 
 
 class Unbroken(io.TextIOBase):
-    """A stream whose reader may go, as when a terminal is closed: what is written from then on is lost.
-
-    Training and its record are worth more than the lines about them.
-    """
+    """A stream that ignores errors of writing: a closed terminal must not end training."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -43,10 +40,10 @@ class Unbroken(io.TextIOBase):
 
 
 class Screen(Console):
-    """Where a command prints its answer."""
+    """A console for the result of a command."""
 
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # as print does, in the place of rich's SystemExit
+        raise BrokenPipeError  # as print does, instead of rich's SystemExit
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: Container[int] = (0,)) -> None:
@@ -60,10 +57,10 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: C
 
 
 def printable(text: str) -> str:
-    """Without what a record could do to a terminal."""
+    """`text` without control characters, with which a record could change the terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def in_a_line(text: str) -> str:
-    """The same, without breaks between lines."""
+    """The same in a single line."""
     return printable(" ".join(text.splitlines()))

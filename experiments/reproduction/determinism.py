@@ -2,9 +2,9 @@
 
     python experiments/reproduction/determinism.py [--rounds 9] [OVERRIDE…]
 
-For each recipe two jobs of the same seed train in turns in one process, one with deterministic kernels alone and one
-with any. Told is the speed of the first beside the second, as the median over rounds of neighbours, and whether both
-have the same weights at the end.
+For each recipe two jobs of the same seed train alternately in one process, one with deterministic kernels only and one
+with any. The script prints the speed of the first relative to the second, as the median over neighbouring rounds, and
+whether both end with the same weights.
 """
 
 from __future__ import annotations

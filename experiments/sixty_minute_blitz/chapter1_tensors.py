@@ -13,7 +13,7 @@ from blitz.parts.datasets import DATASETS
 from blitz.parts.devices import DEVICES, available
 
 
-def tell(lesson: Lesson) -> None:
+def present(lesson: Lesson) -> None:
     indexing(lesson)
     resizing(lesson)
     single_numbers(lesson)
@@ -112,7 +112,7 @@ def numpy_and_back(lesson: Lesson) -> None:
 
 def devices(lesson: Lesson) -> None:
     lesson.heading("Devices", "A tensor lives on a device, and what is computed with it is computed there.")
-    number = lesson.tells("The number of CUDA devices of this machine:", torch.cuda.device_count())
+    number = lesson.prints("The number of CUDA devices of this machine:", torch.cuda.device_count())
     lesson.shows("CUDA is available where there is at least one.", torch.cuda.is_available(), number > 0)
     lesson.refuses(
         "Old notes ask cuda_is_available(), which does not exist.",
@@ -124,14 +124,14 @@ def devices(lesson: Lesson) -> None:
     second = torch.device("cuda", 1)
     lesson.shows("It has a type and a number.", (second.type, second.index), ("cuda", 1))
     lesson.shows("The same can be written in one word.", torch.device("cuda:1") == second, True)
-    lesson.tells("blitz knows the kinds of devices that are here, the fastest first.", available())
+    lesson.prints("blitz knows the kinds of devices that are here, the fastest first.", available())
     lesson.shows("Its device group makes the object from a config.", DEVICES.build({"name": "cpu"}).type, "cpu")
     lesson.does("The device that this chapter was started with: device=cuda, device=cpu, or the fastest that is here.")
     device = lesson.device.torch
     lesson.does("Without a device, a tensor is made on the CPU.")
     x = torch.arange(3.0)
     y = lesson.shows("With one, it is made there.", torch.ones_like(x, device=device), torch.ones(3))
-    lesson.shows("It tells where it is.", y.device.type == device.type, True)
+    lesson.shows("It knows where it is.", y.device.type == device.type, True)
     lesson.does("to() moves a tensor.")
     moved = x.to(device)
     lesson.shows(
@@ -156,7 +156,7 @@ def images(lesson: Lesson) -> None:
     lesson.does("Its data group makes a data set from a config.", statements=2)
     dataset = DATASETS.build(lesson.settings.data)
     images = dataset.train.images
-    lesson.tells("Its sides are images, channels, height and width.", tuple(images.shape))
+    lesson.prints("Its sides are images, channels, height and width.", tuple(images.shape))
     lesson.shows("A pixel is a byte, from 0 to 255.", images.dtype, torch.uint8)
     lesson.shows("There is a label for each image.", len(dataset.train.labels) == len(images), True)
     lesson.shows("An image is a view of the whole.", images[0].data_ptr() == images.data_ptr(), True)
@@ -168,4 +168,4 @@ def images(lesson: Lesson) -> None:
 
 
 if __name__ == "__main__":
-    chapter("Chapter 1: Tensors", tell)
+    chapter("Chapter 1: Tensors", present)

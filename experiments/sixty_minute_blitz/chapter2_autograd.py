@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from blitz.runner.build import build
 
 
-def tell(lesson: Lesson) -> None:
+def present(lesson: Lesson) -> None:
     requires_grad(lesson)
     recorded_operations(lesson)
     backward_of_a_number(lesson)
@@ -166,7 +166,7 @@ def checking(lesson: Lesson) -> torch.device:
     lesson.does("Five points, and the function.", statements=2)
     x = torch.linspace(-2, 2, 5, dtype=torch.float64, device=device, requires_grad=True)
     f = lambda x: (x**2 * x.sin()).sum()  # noqa: E731
-    by_autograd = lesson.tells("By autograd:", torch.autograd.grad(f(x), x)[0])
+    by_autograd = lesson.prints("By autograd:", torch.autograd.grad(f(x), x)[0])
     lesson.does("By hand: 2 x sin x + x² cos x.")
     by_hand = 2 * x * x.sin() + x**2 * x.cos()
     lesson.shows("Both are the same but for rounding.", by_autograd, Near(by_hand, within=1e-14))
@@ -211,4 +211,4 @@ def gradient_of_an_image(lesson: Lesson, device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    chapter("Chapter 2: Autograd", tell)
+    chapter("Chapter 2: Autograd", present)

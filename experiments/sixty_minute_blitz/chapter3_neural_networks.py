@@ -23,7 +23,7 @@ KNOWN = ("data.", "device.name", "device.index", "device.threads", "device.deter
 LARGEST = 10  # root mean square of what goes into the network
 
 
-def tell(lesson: Lesson) -> None:
+def present(lesson: Lesson) -> None:
     lesson.does("blitz builds data, model and all that trains it from the config.")
     job = build(lesson.settings)
     refuse_huge_images(job)
@@ -54,7 +54,7 @@ def a_module(lesson: Lesson, job: Setup) -> None:
     classes, shape = len(job.dataset.classes), tuple(job.train.images.shape[1:])
     lesson.does("Net is on the model menu of blitz: blitz/parts/models/net.py.")
     net = MODELS.build({"name": "net"}, classes, shape).to(lesson.device.torch)
-    lesson.tells("It knows its layers.", net)
+    lesson.prints("It knows its layers.", net)
     lesson.shows("The class defines forward().", "forward" in vars(Net), True)
     lesson.shows("It has no backward(): autograd derives it.", hasattr(net, "backward"), False)
     lesson.does("Some test images, as the loop of blitz gets them.")
@@ -124,7 +124,7 @@ def losses(lesson: Lesson, job: Setup) -> None:
         "For classes: cross-entropy. It takes outputs as they are (no softmax before it) and the classes' numbers."
     )
     criterion = nn.CrossEntropyLoss()
-    loss = lesson.tells("How wrong an untrained network is:", criterion(outputs, labels))
+    loss = lesson.prints("How wrong an untrained network is:", criterion(outputs, labels))
     lesson.does("Guessing gives each of K classes 1/K, and is wrong by log K.")
     guessing = torch.tensor(float(len(job.dataset.classes))).log()
     lesson.shows("An untrained network is about as wrong.", guessing, Near(loss, within=0.5))
@@ -244,4 +244,4 @@ def a_step(lesson: Lesson, job: Setup) -> None:
 
 
 if __name__ == "__main__":
-    chapter("Chapter 3: Neural networks", tell, known=KNOWN)
+    chapter("Chapter 3: Neural networks", present, known=KNOWN)

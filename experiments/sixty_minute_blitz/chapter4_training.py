@@ -73,12 +73,12 @@ def usable_folder(runs_dir: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        told = f"runs_dir={runs_dir}: cannot be written to ({error.strerror}); name another with runs_dir="
-        raise BadInput(told) from None
+        problem = f"runs_dir={runs_dir}: cannot be written to ({error.strerror}); name another with runs_dir="
+        raise BadInput(problem) from None
     return folder
 
 
-def tell(lesson: Lesson) -> None:
+def present(lesson: Lesson) -> None:
     lesson.does("A folder for pictures and weights, and the device for model and batches.", statements=2)
     folder = usable_folder(lesson.settings.runs_dir)
     device = lesson.device.torch
@@ -187,10 +187,10 @@ def testing(lesson: Lesson, job: Setup, by_hand: ByHand, folder: Path) -> None:
             found.append(predicted.cpu())
     lesson.does("What they are, and what the network takes them for.")
     truth, predictions = job.splits.test.labels, torch.cat(found)
-    accuracy = lesson.tells("Accuracy:", correct / len(truth))
+    accuracy = lesson.prints("Accuracy:", correct / len(truth))
     lesson.does("By class: of the images of a class, the share that was recognised (nan where there is none).")
     right = [(predictions[truth == k] == k).float().mean().item() for k in range(len(classes))]
-    lesson.tells("Some are harder than others.", dict(zip(classes, [f"{share:.0%}" for share in right], strict=True)))
+    lesson.prints("Some are harder than others.", dict(zip(classes, [f"{share:.0%}" for share in right], strict=True)))
     lesson.does(f"What it makes of the first ones, in a picture: {folder / 'predictions.png'}", statements=4)
     first = slice(12)
     captions = [f"{classes[t]} → {classes[p]}" for t, p in zip(truth[first], predictions[first], strict=True)]
@@ -257,7 +257,7 @@ def one_command(lesson: Lesson, by_hand: ByHand) -> None:
     points = journal.every_point(Path(run) / JOURNAL, 0)
     recorded = torch.tensor([point.value for point in points if point.name == "train/step_loss"])
     lesson.shows("The same losses, bit for bit, for the third time.", recorded.equal(by_hand.losses), True)
-    lesson.say("blitz ui shows the run in a browser. The README tells how to go on from here.")
+    lesson.say("blitz ui shows the run in a browser. The README says how to continue from here.")
 
 
 def ran(command: Sequence[str]) -> str:
@@ -278,4 +278,4 @@ def ran(command: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    chapter("Chapter 4: Training a classifier", tell, RECIPE, KNOWN, fitted)
+    chapter("Chapter 4: Training a classifier", present, RECIPE, KNOWN, fitted)

@@ -1,4 +1,4 @@
-"""What the chapters are told with: each point is said, its code is shown with what comes out, and that is checked.
+"""How the chapters print: each point is stated, its code is shown with its result, and the result is checked.
 
 The code that is printed is the code that ran: it is cut out of the chapter's own file.
 """
@@ -41,7 +41,7 @@ class Surprise(RunFailed):
 
     def __init__(self, came_out: str, says: str) -> None:
         version = torch.__version__
-        super().__init__(f"PyTorch {version} does otherwise than this chapter says: {came_out}, where the text {says}")
+        super().__init__(f"PyTorch {version} does not do what this chapter says: {came_out}, where the text {says}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Near:
 
 
 class Lesson:
-    """A chapter while it is told; `settings` are what `overrides` make, `device` is the one that was asked for."""
+    """A chapter that is being printed, with the settings and the device that `overrides` choose."""
 
     def __init__(self, overrides: Sequence[str], settings: Settings, device: Device) -> None:
         self.overrides = overrides
@@ -74,12 +74,12 @@ class Lesson:
 
     def does(self, what: str, statements: int = 1) -> None:
         """Show the next statement, or so many of them, before they run."""
-        self._told(what, "\n    >>> ".join(statements_after(caller(), statements)))
+        self._print(what, "\n    >>> ".join(statements_after(caller(), statements)))
 
-    def tells(self, what: str, value: T) -> T:
+    def prints(self, what: str, value: T) -> T:
         """Show an expression whose value depends on the machine."""
         call, target = call_under_way(caller())
-        self._told(what, f"{target}{text_of(call.args[1], caller())}", repr(value))
+        self._print(what, f"{target}{text_of(call.args[1], caller())}", repr(value))
         return value
 
     def shows(self, what: str, value: T, expected: object) -> T:
@@ -92,7 +92,7 @@ class Lesson:
         if not _is_as_expected(value, expected):
             raise Surprise(f"{code} is {value!r}", f"says {expected!r}: {what}")
         self.num_checked += 1
-        self._told(what, f"{target}{code}", repr(value))
+        self._print(what, f"{target}{code}", repr(value))
         return value
 
     def refuses(self, what: str, action: Callable[[], object], error: type[Exception], words: str) -> None:
@@ -108,11 +108,11 @@ class Lesson:
                 says = f"says {error.__name__}: … {words} …: {what}"
                 raise Surprise(f"{code} raises {message}", says) from None
             self.num_checked += 1
-            self._told(what, code, textwrap.shorten(message, 200, placeholder=" …"))
+            self._print(what, code, textwrap.shorten(message, 200, placeholder=" …"))
             return
         raise Surprise(f"{code} is {value!r}", f"says that it raises {error.__name__}: {what}")
 
-    def _told(self, what: str, code: str, result: str | None = None) -> None:
+    def _print(self, what: str, code: str, result: str | None = None) -> None:
         self.last_said = what
         print(f"\n{_wrapped(what, '  ')}\n    >>> {code}")
         if result is not None:
@@ -121,16 +121,16 @@ class Lesson:
 
 def chapter(
     title: str,
-    tell: Callable[[Lesson], None],
+    present: Callable[[Lesson], None],
     recipe: Sequence[str] = (),
     known: Sequence[str] = ("",),
     fitted: Callable[[Settings], Sequence[str]] = lambda settings: (),
 ) -> NoReturn:
-    """Tell a chapter with `recipe`, what `fitted` adds to it for the data, and the overrides of the command line.
+    """Print a chapter with `recipe`, what `fitted` adds to it for the data, and the overrides of the command line.
 
     `known` is how the keys begin that may be other than the recipe's.
 
-    Exit codes: 0 all is as the text says, 1 PyTorch does otherwise or a run failed, 2 a mistake in the overrides,
+    Exit codes: 0 all is as the text says, 1 PyTorch does not do this or a run failed, 2 a mistake in the overrides,
     130 Ctrl-C, 141 a closed pipe.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -141,7 +141,7 @@ def chapter(
         if {"-h", "--help"}.intersection(sys.argv):
             print(f"{(sys.modules['__main__'].__doc__ or '').strip()}\n\n{HELP}")
         else:
-            _tell(title, tell, recipe, known, fitted)
+            _present(title, present, recipe, known, fitted)
         print(end="", flush=True)
     except BadInput as error:
         code, problems = 2, error.problems
@@ -153,16 +153,16 @@ def chapter(
         code, problems = 1, [in_one_line(error)]
     try:
         print(end="", flush=True)
-    except OSError:  # Python would tell of it once more at the end
+    except OSError:  # Python would report it once more at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     for problem in problems:
         print(f"{Path(sys.argv[0]).name}: {problem}", file=sys.stderr)
     sys.exit(code)
 
 
-def _tell(
+def _present(
     title: str,
-    tell: Callable[[Lesson], None],
+    present: Callable[[Lesson], None],
     recipe: Sequence[str],
     known: Sequence[str],
     fitted: Callable[[Settings], Sequence[str]],
@@ -181,11 +181,11 @@ def _tell(
     print(f"{title}\n{'=' * len(title)}\nPyTorch {torch.__version__} on {device.torch} ({device.name})")
     lesson.say("In the code, lesson.settings is the config made of the overrides, lesson.device its device.")
     try:
-        tell(lesson)
+        present(lesson)
     except (BadInput, RunFailed, OSError):
         raise
     except Exception as error:
-        raise _surprise(error, lesson, tell.__code__.co_filename) from None
+        raise _surprise(error, lesson, present.__code__.co_filename) from None
     print(f"\nAll {lesson.num_checked} results are as the text says.")
 
 
@@ -244,7 +244,7 @@ def _surprise(error: Exception, lesson: Lesson, path: str) -> Surprise:
         node
         for node in ast.walk(parsed(path)[1])
         if isinstance(node, ast.Call) and node.lineno <= here.lineno <= (node.end_lineno or 0)
-        if ast.unparse(node.func) in ("lesson.shows", "lesson.tells")
+        if ast.unparse(node.func) in ("lesson.shows", "lesson.prints")
     ]  # what is said of an expression is printed with its value, and not yet
     says = ast.literal_eval(under_way[0].args[0]) if under_way else lesson.last_said
     return Surprise(f"line {here.lineno}: {code} raises {_message(error)}", f"says: {says}")

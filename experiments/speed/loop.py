@@ -55,7 +55,7 @@ def by_blitz(job: Setup, steps: int) -> Tensor:
             losses.append(report.losses)
             if report.epoch_step >= steps:
                 break
-    job.learner.epoch, job.learner.epoch_step = job.learner.epoch + 1, 0  # else `fit` would go on where it was left
+    job.learner.epoch, job.learner.epoch_step = job.learner.epoch + 1, 0  # or `fit` would continue where it was left
     return torch.cat(losses)[:steps]
 
 

@@ -4,8 +4,8 @@
 
 Three ways take turns in one process: no recording; blitz's recorder (journal, and the process beside it that sends to
 an MLflow store of its own, made in a temporary folder); and the same sending from a thread of this process, which is
-what most trackers do. Told are the share of the loop's time that it spends inside the recorder, and the speed of each
-way against no recording, as the median over rounds of neighbours.
+what most trackers do. The script prints the share of the loop's time that is spent inside the recorder, and the speed
+of each way relative to no recording, as the median over neighbouring rounds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The four chapters, run as a reader runs them; and that they tell when PyTorch does otherwise than they say."""
+"""The four chapters, run as a reader runs them; and that they report when PyTorch does not do what they say."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def tell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
     return run
 
 
-def test_there_are_four_and_their_page_tells_how_to_run_each() -> None:
+def test_there_are_four_and_their_page_says_how_to_run_each() -> None:
     assert len(CHAPTERS) == 4
     assert [Path(path) for path, _ in COMMANDS][:4] == [FOLDER.relative_to(ROOT) / f"{name}.py" for name in CHAPTERS]
     (first, *_) = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -225,7 +225,7 @@ def test_texts_fit_into_a_narrow_terminal(tell: Tell, monkeypatch: pytest.Monkey
     assert [line for line in texts if len(line) > 40] == []
 
 
-# ---- where PyTorch does otherwise
+# ---- PyTorch with other behaviour
 
 ones, numpy, backward = torch.ones, torch.Tensor.numpy, torch.Tensor.backward
 convolve, cross_entropy = torch.nn.Conv2d.forward, torch.nn.CrossEntropyLoss.forward
@@ -321,12 +321,12 @@ def refusing(*values: object) -> object:
          "a step."),
     ],
 )  # fmt: skip
-def test_another_behaviour_of_pytorch_is_told_in_a_line(
+def test_another_behaviour_of_pytorch_is_reported_in_a_line(
     chapter: int, name: str, does: Callable[..., object], expected: str, tell: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(name, does)
     told = tell(CHAPTERS[chapter - 1])
-    start = f"{CHAPTERS[chapter - 1]}.py: PyTorch {torch.__version__} does otherwise than this chapter says: "
+    start = f"{CHAPTERS[chapter - 1]}.py: PyTorch {torch.__version__} does not do what this chapter says: "
     assert told.code == 1
     assert told.errors.startswith(start)
     line = re.sub(r"^line \d+:", "line N:", told.errors.removeprefix(start))
