@@ -19,6 +19,7 @@ logger = logging.getLogger("blitz")
 ABOUT = "mlflow.json"
 PARAM_LENGTH = 6000  # characters; MLflow cuts longer ones without a word
 TAG_LENGTH = 8000  # likewise
+NAME_LENGTH = 250  # of a run, that MLflow's column in a PostgreSQL database takes
 DIGEST_LENGTH = 12  # characters of a data set's fingerprint, of which MLflow takes 36 and its UI shows fewer
 RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"  # as MLflow has them
 ENDINGS = ("ended", "error", "traceback")  # tags that tell how a run ended

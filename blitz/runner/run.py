@@ -153,7 +153,7 @@ def tracking_store(settings: Settings, uri: str | None = None) -> str | None:
     uri = store.resolve(uri or tracking.uri)
     remember(uri)
     try:
-        health.check(uri)
+        health.check(uri, tracking.experiment)
     except health.Unreachable as outage:
         if tracking.offline == "fail":
             raise

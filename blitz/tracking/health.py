@@ -1,64 +1,64 @@
-"""Whether a tracking store is there: known within seconds, without importing mlflow."""
+"""Whether a tracking store is there and takes runs: known within seconds, without importing mlflow."""
 
 from __future__ import annotations
 
 import os
 import re
-import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from blitz.errors import BadInput
+from blitz.errors import BadInput, did_you_mean, in_one_line
 from blitz.redaction import redact
-from blitz.tracking import store
+from blitz.tracking import databases, store
+from blitz.tracking.databases import Unreachable as Unreachable
+from blitz.tracking.sending import brief
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SECONDS = 4.5  # that a store which does not answer may cost
 PROBE = "/api/2.0/mlflow/experiments/search?max_results=1"
-SQLITE = b"SQLite format 3\0"
-PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-# Ways to log in which mlflow knows and this page does not: with one of them, a refusal here means nothing.
+BY_NAME = "/api/2.0/mlflow/experiments/get-by-name?experiment_name="
+ACCEPTED = "accepted: sqlite:///FILE, http://HOST:PORT, https://…, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, …"
+OTHER_STORES = ("databricks", "databricks-uc", "uc")  # which mlflow knows and this file does not
+# Ways to log in, likewise: with one of them, a refusal here means nothing.
 OTHER_LOGINS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
+LONGEST_EXPERIMENT = 256  # characters that a database's column takes
 
 
-class Unreachable(BadInput):
-    """The store may be right, and does not answer now."""
+def check(uri: str, experiment: str | None = None) -> None:
+    """Raises BadInput for a store that cannot be written to, and its subclass Unreachable for an outage.
 
-
-def check(uri: str) -> None:
-    """Raises BadInput for a store that cannot be written to, and its subclass Unreachable for an outage."""
-    path = store.sqlite_path(uri)
-    if path is not None:
-        if not path.parent.is_dir():
-            raise BadInput(f"tracking.uri={uri}: there is no folder {path.parent}; make it, or name another file")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise BadInput(f"tracking.uri={uri}: {path} is not writable; name another file with tracking.uri=")
-        if path.exists() and not _looks_like_sqlite(path):
-            raise BadInput(f"tracking.uri={uri}: {path} is no SQLite database; name another file with tracking.uri=")
-        return
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme in ("http", "https"):
-        import requests  # noqa: F401  # before the clock runs: on a busy machine it takes a second
-
-        problem = _within(SECONDS, lambda: _ask(uri))
-    elif scheme in ("", "file"):
-        raise BadInput(f"tracking.uri={uri}: MLflow keeps no runs in folders any more; name a file: sqlite:///{uri}.db")
-    elif scheme in PORTS:
-        problem = _within(SECONDS, lambda: _knock(uri, PORTS[scheme]))
-    else:
-        return
-    if isinstance(problem, Unreachable):
+    With `experiment`, also where no run can be recorded in the experiment of this name.
+    """
+    if experiment is not None and not 0 < len(experiment) <= LONGEST_EXPERIMENT:
+        raise BadInput(f"tracking.experiment={experiment!r}: accepted: a name of 1 to {LONGEST_EXPERIMENT} characters")
+    where = f"tracking.uri={redact(uri)}"
+    try:
+        stage = _stage(uri, experiment)
+    except databases.OtherSchema as problem:
+        try:
+            store.connect(uri)  # MLflow brings some old tables up to date by itself
+        except Exception:
+            raise BadInput(f"{where}: {problem}") from None
+        stage = _stage(uri, experiment)
+    except Unreachable as outage:
         raise Unreachable(
-            f"tracking.uri={redact(uri)}: no tracking store answers there ({problem}); start it, name another, or use "
+            f"{where}: no tracking store answers there ({outage}); start it, name another, or use "
             "tracking.offline=allow to train all the same and send the record later, with blitz sync"
+        ) from None
+    except BadInput as problem:
+        raise BadInput(f"{where}: {problem}") from None
+    if stage == "deleted":
+        raise BadInput(
+            f"tracking.experiment={experiment}: this experiment was deleted, and takes no runs; name another, or "
+            "restore it: mlflow experiments restore"
         )
-    if problem is not None:
-        raise problem
 
 
 def connect(uri: str | None) -> MlflowClient:
@@ -68,25 +68,73 @@ def connect(uri: str | None) -> MlflowClient:
     if path is not None and not path.exists():
         raise BadInput(f"{where}: there is no such store; name one with --store URI or MLFLOW_TRACKING_URI")
     check(where)
-    return store.connect(where)
+    return open_store(where)
 
 
-def _looks_like_sqlite(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(SQLITE)) in (SQLITE, b"")  # a new one is empty until its first table
+def open_store(uri: str) -> MlflowClient:
+    """A client of a store that was checked. Raises BadInput, whatever MLflow raises."""
+    try:
+        return store.connect(uri)
+    except Exception as error:
+        raise BadInput(f"tracking.uri={redact(uri)}: MLflow cannot open this store ({brief(error)})") from error
 
 
-def _within(seconds: float, question: Callable[[], BadInput | None]) -> BadInput | None:
-    """The answer, or Unreachable after so many seconds: looking up a host's name, say, has no limit of its own."""
-    answers: list[BadInput | None] = []
-    thread = threading.Thread(target=lambda: answers.append(question()), daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answers[0] if answers else Unreachable(f"no answer within {seconds:g} s")
+def _stage(uri: str, experiment: str | None) -> str | None:
+    """The lifecycle stage of the experiment, None for one that is not there. Raises BadInput and Unreachable."""
+    if (path := store.sqlite_path(uri)) is not None:
+        return databases.stage_in_file(path, experiment)
+    scheme = uri.partition(":")[0] if ":" in uri or uri in OTHER_STORES else "file"
+    if scheme in ("http", "https"):
+        _refuse_address(uri)
+        import requests  # noqa: F401  # before the clock runs: on a busy machine it takes a second
+
+        return _within(SECONDS, lambda: _ask(uri, experiment))
+    if scheme == "file":
+        name = uri.removeprefix("file://")
+        raise BadInput(f"MLflow keeps no runs in folders any more; name a file: sqlite:///{name}.db")
+    if scheme.partition("+")[0] in (*databases.PORTS, "sqlite"):
+        if (url := databases.parse(uri)) is None:
+            raise BadInput(f"invalid address ({ACCEPTED})")
+        return _within(SECONDS, lambda: databases.stage(url, experiment, SECONDS))
+    if scheme not in OTHER_STORES and not entry_points(group="mlflow.tracking_store", name=scheme):
+        near = did_you_mean(scheme, ("sqlite", "http", "https", *databases.PORTS))
+        raise BadInput(f"no store has the scheme {scheme}{near} ({ACCEPTED})")
+    return None
 
 
-def _ask(server: str) -> BadInput | None:
-    """What is wrong with a tracking server, from one cheap request that mlflow would make as well."""
+def _within(seconds: float, question: Callable[[], str | None]) -> str | None:
+    """The answer, or Unreachable after so many seconds: a host's name that is looked up has no limit of its own."""
+    answer: Future[str | None] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(question())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError:
+        raise Unreachable(f"no answer within {seconds:g} s") from None
+
+
+# ---- servers
+
+
+def _refuse_address(server: str) -> None:
+    """Raises BadInput for a server's address without a host, or with a port that is none."""
+    try:
+        parts = urlsplit(server)
+        problem = "invalid port 0" if parts.port == 0 else None if parts.hostname else "names no host"
+    except ValueError as error:
+        problem = f"invalid address: {in_one_line(error)}"
+    if problem is not None:
+        raise BadInput(f"{problem} ({ACCEPTED})")
+
+
+def _ask(server: str, experiment: str | None) -> str | None:
+    """The experiment's stage, or what is wrong with the server: one cheap request that mlflow would make as well."""
     import requests
 
     environ = os.environ
@@ -97,37 +145,33 @@ def _ask(server: str) -> BadInput | None:
         headers["Authorization"] = f"Bearer {token}"
     certificate = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None
     insecure = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+    query = server.rstrip("/") + (PROBE if experiment is None else BY_NAME + quote(experiment, safe=""))
     try:
-        answer = requests.get(
-            server.rstrip("/") + PROBE, timeout=SECONDS, headers=headers, auth=login, verify=certificate or not insecure
-        )
+        answer = requests.get(query, timeout=SECONDS, headers=headers, auth=login, verify=certificate or not insecure)
+    except requests.exceptions.InvalidURL as error:
+        raise BadInput(f"invalid address: {redact(in_one_line(error))} ({ACCEPTED})") from None
     except requests.RequestException as error:
-        return Unreachable(_reason(error))
+        raise Unreachable(_reason(error)) from None
     if answer.status_code in (401, 403):
         if any(map(environ.get, OTHER_LOGINS)) or Path("~/.mlflow/credentials").expanduser().exists():
             return None
-        return BadInput(
-            f"tracking.uri={redact(server)}: the server refuses us ({answer.status_code} {answer.reason}); set "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        raise BadInput(
+            f"the server refuses us ({answer.status_code} {answer.reason}); set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
+    is_json = answer.headers.get("Content-Type", "").startswith("application/json")
+    found = answer.json() if is_json else {}
+    if answer.status_code == 404 and found.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+        return None  # the experiment is yet to be made
     if not answer.ok:
-        return Unreachable(f"it answers {answer.status_code} {answer.reason}")
-    if not answer.headers.get("Content-Type", "").startswith("application/json"):
-        return BadInput(f"tracking.uri={redact(server)}: what answers there is no MLflow tracking server")
-    return None
+        raise Unreachable(f"it answers {answer.status_code} {answer.reason}")
+    if not is_json:
+        raise BadInput("what answers there is no MLflow tracking server")
+    return found.get("experiment", {}).get("lifecycle_stage")
 
 
 def _reason(error: Exception) -> str:
-    """The last words, without what requests tells of pools and retries before them."""
+    """The last words, without what requests says of pools and retries before them."""
     words = str(error)
     system = re.search(r'\[Errno -?\d+\] ([^\])"]+)', words)
     return redact(system[1] if system else words.rpartition(": ")[2] or type(error).__name__)
-
-
-def _knock(database: str, port: int) -> BadInput | None:
-    parts = urlsplit(database)
-    try:
-        with socket.create_connection((parts.hostname, parts.port or port), timeout=SECONDS):
-            return None
-    except OSError as error:
-        return Unreachable(error.strerror or str(error))

@@ -19,7 +19,7 @@ from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.files import try_lock, write_whole
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import ENDINGS, RUNNING, RunInfo
+from blitz.run_folder.run_info import ENDINGS, NAME_LENGTH, RUNNING, RunInfo, shortened
 from blitz.tracking import model, queries, store
 
 if TYPE_CHECKING:
@@ -141,7 +141,9 @@ class Delivery:
             run_id = found[0].info.run_id
         else:
             tags = {**about.tags, "record": about.record}
-            run_id = client.create_run(experiment, about.started_at, tags, about.name).info.run_id
+            run_id = client.create_run(
+                experiment, about.started_at, tags, shortened(about.name, NAME_LENGTH)
+            ).info.run_id
         self.sent.run_id = str(run_id)
         self.sent.save(self.folder)
         return self.sent.run_id

@@ -34,17 +34,17 @@ def serve(uri: str | None, port: int | None) -> int:
     """
     where = store.resolve(uri)
     health.check(where)
-    client = store.connect(where)  # creates or updates the tables under a lock, before the server's workers come
+    client = health.open_store(where)  # creates or updates the tables under a lock, before the server's workers come
     mark_orphans(client)
     if where.startswith(("http://", "https://")):
         print(f"{redact(where)} has a UI of its own:")
         _tell_links(client, redact(where).rstrip("/"))
         return 0
     chosen = port or _free_port()
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", where, "--host", HOST, "--port"]
     # One worker and no job runners, which are for evaluating language models: up in a third of the time.
-    command += [str(chosen), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(chosen), "--workers", "1"]
     environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+    environment["MLFLOW_BACKEND_STORE_URI"] = where  # with credentials, which every user sees in an argument
     # A session of its own: Ctrl-C reaches this process alone, which then ends the server and its workers together.
     server = subprocess.Popen(
         command,

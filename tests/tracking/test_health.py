@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from support.recorded import client
 
+from blitz import cli
 from blitz.errors import BadInput
-from blitz.tracking import health
+from blitz.tracking import databases, health, store
 from blitz.tracking.health import Unreachable, check
 
 
 @contextmanager
-def answering(status: int, content_type: str = "application/json", login: str | None = None) -> Iterator[str]:
+def answering(
+    status: int, content_type: str = "application/json", login: str | None = None, body: dict[str, object] | None = None
+) -> Iterator[str]:
     """A server that answers like this; with `login`, only to that Authorization header, else 401."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -26,7 +34,7 @@ def answering(status: int, content_type: str = "application/json", login: str | 
             self.send_response(401 if refused else status)
             self.send_header("Content-Type", content_type)
             self.end_headers()
-            self.wfile.write(b"{}")
+            self.wfile.write(json.dumps(body or {}).encode())
 
         def log_message(self, *unused: object) -> None:
             pass
@@ -73,6 +81,54 @@ def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> N
         pytest.raises(Unreachable, match=told),
     ):
         check(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("sqlite:mlflow.db", "invalid address"),
+        ("sqlite://", "invalid address"),
+        ("http://", "names no host"),
+        ("http://127.0.0.1:99999", "invalid address: Port out of range 0-65535"),
+        ("http://127.0.0.1:abc", "invalid address: Port could not be cast to integer value as 'abc'"),
+        ("http://[::1", "invalid address: Invalid IPv6 URL"),
+        ("postgresql://127.0.0.1:abc/db", "invalid address"),
+        ("postgresql://127.0.0.1:99999/db", "invalid port 99999"),
+        ("postgresql+nothing://127.0.0.1/db", "Can't load plugin"),
+        ("postgres://127.0.0.1/db", "no store has the scheme postgres; did you mean postgresql?"),
+        ("sqllite:///mlflow.db", "no store has the scheme sqllite; did you mean sqlite?"),
+    ],
+)
+def test_address_that_is_malformed(uri: str, problem: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        check(uri)
+    assert str(raised.value).startswith(f"tracking.uri={uri}: {problem}")
+    assert not isinstance(raised.value, Unreachable)
+
+
+VERBS = ["compare", "evaluate last", "predict last a.png", "resume ab", "reproduce ab", "ui", "sync"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_address_that_is_malformed_costs_every_verb_one_line(
+    verb: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["blitz", *verb.split(), "--store", "http://127.0.0.1:99999"])
+    with pytest.raises(SystemExit) as exited:
+        cli.main()
+    assert exited.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("blitz: tracking.uri=http://127.0.0.1:99999: invalid address: Port out of range 0-65535")
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("postgresql", "psycopg"), ("mysql", "MySQLdb"), ("mssql", "pyodbc")])
+def test_driver_that_is_missing(scheme: str, package: str) -> None:
+    if find_spec(package) is not None:
+        pytest.skip(f"{package} is installed: nothing is missing")
+    with pytest.raises(BadInput, match=f"needs the Python package {package}, which is not installed") as raised:
+        check(f"{scheme}://me:hunter2@127.0.0.1/db")
+    assert not isinstance(raised.value, Unreachable)
+    assert "hunter2" not in str(raised.value)
 
 
 def test_a_name_that_is_looked_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,15 +182,57 @@ def test_no_credential_is_told() -> None:
     with pytest.raises(Unreachable) as told:
         check("http://me:hunter2@127.0.0.1:9")
     assert "hunter2" not in str(told.value)
-    with pytest.raises(Unreachable) as told:
-        check("postgresql+psycopg://me:hunter2@127.0.0.1:9/db")
-    assert "hunter2" not in str(told.value)
-    assert "Connection refused" in str(told.value)
 
 
-def test_a_database_that_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        check(f"postgresql://me@127.0.0.1:{listener.getsockname()[1]}/db")
+@pytest.mark.parametrize("name", ["", "x" * 257])
+def test_experiment_without_a_usable_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match=r"tracking\.experiment='x*': accepted: a name of 1 to 256 characters"):
+        check(f"sqlite:///{tmp_path}/mlflow.db", name)
+
+
+def test_experiment_that_was_deleted_or_is_yet_to_be_made(here: Path) -> None:
+    uri = store.resolve(None)
+    check(uri, "new")
+    found = client()
+    old = found.create_experiment("old")
+    check(uri, "old")
+    found.delete_experiment(old)
+    with pytest.raises(BadInput, match=r"tracking\.experiment=old: this experiment was deleted, and takes no runs"):
+        check(uri, "old")
+    check(uri, "new")
+    check(uri)
+
+
+def test_experiment_that_was_deleted_on_a_server() -> None:
+    with answering(200, body={"experiment": {"lifecycle_stage": "deleted"}}) as host:
+        check(f"http://{host}")
+        with pytest.raises(BadInput, match=r"tracking\.experiment=a b/c: this experiment was deleted"):
+            check(f"http://{host}", "a b/c")
+    with answering(404, body={"error_code": "RESOURCE_DOES_NOT_EXIST"}) as host:
+        check(f"http://{host}", "new")
+
+
+def test_tables_of_another_mlflow(here: Path) -> None:
+    with closing(sqlite3.connect("mlflow.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
+        connection.commit()
+    uri = store.resolve(None)
+    for question in (lambda: check(uri), lambda: health.connect(uri)):
+        with pytest.raises(BadInput, match=r"its tables are those of another MLflow \(schema fedcba987654; MLflow \d"):
+            question()
+
+
+def test_tables_of_the_mlflow_that_is_installed(here: Path) -> None:
+    """Its own migrations, not a number that somebody must remember to change."""
+    with closing(sqlite3.connect("mlflow.db")) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (databases._newest_schema(),)
+
+
+def test_database_that_others_write_into(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "LOCKED_SECONDS", 0.1)
+    with closing(sqlite3.connect("mlflow.db")) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        check(store.resolve(None), "new")
 
 
 def test_files(tmp_path: Path) -> None:
@@ -145,6 +243,9 @@ def test_files(tmp_path: Path) -> None:
     check(f"sqlite:///{tmp_path}/mlflow.db")
     (tmp_path / "mlflow.db").write_text("no database")
     with pytest.raises(BadInput, match="is no SQLite database"):
+        check(f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "mlflow.db").write_bytes(databases.SQLITE + b" and nothing else of a database")
+    with pytest.raises(BadInput, match="cannot be read"):
         check(f"sqlite:///{tmp_path}/mlflow.db")
     for uri in ("./mlruns", f"file://{tmp_path}/mlruns"):
         with pytest.raises(BadInput, match="MLflow keeps no runs in folders any more"):

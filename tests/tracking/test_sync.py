@@ -98,7 +98,8 @@ def test_a_store_that_fails_costs_exit_code_1_and_the_rest_goes_on(
     Path("broken.db").write_bytes(b"SQLite format 3\0 and nothing else of a database")
     assert sync([str(apart)], "sqlite:///broken.db") == 1
     output = capsys.readouterr()
-    assert f"{apart}: not sent: DatabaseError: " in output.out
+    assert f"{apart}: not sent: tracking.uri=" in output.out
+    assert "broken.db cannot be read (" in output.out
     assert "Traceback" not in output.out + output.err
     assert sync([str(apart)], "http://127.0.0.1:9") == 1
     output = capsys.readouterr()

@@ -1,0 +1,129 @@
+"""Whether a database takes MLflow's runs: asked by SQL, since importing mlflow takes seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+from contextlib import closing
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blitz.errors import BadInput, in_one_line
+from blitz.redaction import redact
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+SQLITE = b"SQLite format 3\0"
+LOCKED_SECONDS = 4.5  # that others may write into a file meanwhile
+# What a database says when the same address may work at another time.
+PASSING = re.compile(
+    "refused|time(d )?out|unreachable|no such file|starting up|shutting down|recovery|too many|closed", re.IGNORECASE
+)
+
+
+class Unreachable(BadInput):
+    """The store may be right, and does not answer now."""
+
+
+class OtherSchema(BadInput):
+    """The tables are another MLflow's, which may be able to bring them up to date."""
+
+
+def stage_in_file(path: Path, experiment: str | None) -> str | None:
+    """The lifecycle stage of an experiment in an SQLite file, None where it is yet to be made. Raises BadInput."""
+    if not path.parent.is_dir():
+        raise BadInput(f"there is no folder {path.parent}; make it, or name another file")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise BadInput(f"{path} is not writable; name another file with tracking.uri=")
+    if not path.exists() or not path.stat().st_size:  # a new one is empty until its first table
+        return None
+    with path.open("rb") as file:
+        if file.read(len(SQLITE)) != SQLITE:
+            raise BadInput(f"{path} is no SQLite database; name another file with tracking.uri=")
+    try:
+        with closing(sqlite3.connect(path, timeout=LOCKED_SECONDS)) as connection:
+            has_tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
+            return _stage(connection, experiment) if has_tables else None
+    except sqlite3.Error as error:
+        if "locked" in str(error):  # many write into it: that it is there is enough
+            return None
+        raise BadInput(f"{path} cannot be read ({error}); name another file with tracking.uri=") from None
+
+
+def parse(uri: str) -> URL | None:
+    """The address of a database on a server; None where it is malformed. Raises BadInput for an invalid port."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        return None
+    if url.port is not None and not 0 < url.port < 65536:
+        raise BadInput(f"invalid port {url.port}")
+    return url if url.get_backend_name() in PORTS else None
+
+
+def stage(url: URL, experiment: str | None, seconds: float) -> str | None:
+    """As `stage_in_file`, on a server. Raises BadInput for a missing driver or a wrong login, and Unreachable."""
+    import sqlalchemy
+    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+
+    try:
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        how = "; pip install 'blitz[postgres]'" if package == "psycopg" else ""
+        raise BadInput(f"needs the Python package {package}, which is not installed{how}") from None
+    except NoSuchModuleError as error:
+        raise BadInput(in_one_line(error)) from None
+    if url.host:
+        try:
+            socket.create_connection((url.host, url.port or PORTS[url.get_backend_name()]), timeout=seconds).close()
+        except OSError as error:
+            raise Unreachable(error.strerror or str(error)) from None
+    try:
+        if not sqlalchemy.inspect(engine).has_table("experiments"):
+            return None
+        with closing(engine.raw_connection()) as connection:
+            return _stage(connection, experiment)
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+        words = redact(in_one_line(getattr(error, "orig", None) or error))[-300:]
+        if PASSING.search(words):
+            raise Unreachable(words) from None
+        raise BadInput(f"the database refuses us ({words})") from None
+
+
+def _stage(connection: Any, experiment: str | None) -> str | None:
+    """Asks a DB-API connection. Raises OtherSchema."""
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("SELECT version_num FROM alembic_version")
+        (found,) = cursor.fetchone() or (None,)
+        cursor.execute("SELECT name, lifecycle_stage FROM experiments")
+        stages = dict(cursor.fetchall())
+    if found != (expected := _newest_schema()):
+        raise OtherSchema(
+            f"its tables are those of another MLflow (schema {found}; MLflow {version('mlflow')} has {expected}); "
+            "install the MLflow that made them, or make a backup and run mlflow db upgrade"
+        )
+    return stages.get(experiment)
+
+
+def _newest_schema() -> str:
+    """Of the MLflow that is installed: the migration that no other one follows."""
+    spec = find_spec("mlflow")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    made, followed = set[str](), set[str]()
+    for file in Path(spec.submodule_search_locations[0]).glob("store/db_migrations/versions/*.py"):
+        text = file.read_text(encoding="utf-8")
+        for found, name in ((made, "revision"), (followed, "down_revision")):
+            if line := re.search(rf"^{name}\b[^=\n]*=(.*)", text, re.MULTILINE):
+                found |= set(re.findall(r"\w{8,}", line[1]))
+    return ", ".join(made - followed)
