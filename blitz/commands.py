@@ -47,7 +47,7 @@ def options(group: str | None, name: str | None) -> None:
         table.add_row(*row)
     console = Screen()
     console = console if console.is_terminal else Screen(width=140)
-    console.print(table, highlight=False, markup=False)
+    console.print_table(table)
 
 
 def _first_sentence(builder: object) -> str:
@@ -139,7 +139,7 @@ def compare(
         from blitz.comparison.select import compare_runs
 
         if picture is not None:
-            plot.refuse(picture)
+            plot.check_path(picture)
         found = compare_runs(
             runs, sweep=sweep, experiment=experiment, metrics=metrics, everything=everything, limit=limit, uri=uri
         )

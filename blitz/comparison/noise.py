@@ -1,4 +1,4 @@
-"""Whether a difference between two means over seeds is more than noise, in words."""
+"""Whether the best row's mean is significantly better than that of the others, in sentences."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr
 
-from blitz.comparison.rows import Comparison, Estimate, Row, is_share, name_of, sign
-from blitz.intervals import CONFIDENCE
+from blitz.comparison.rows import Comparison, Row, is_share, name_of, sign
+from blitz.intervals import CONFIDENCE, Estimate
 
-TOLD = 5  # differences at most
+LISTED = 5  # differences at most
 
 
 @dataclass(frozen=True)
@@ -25,19 +24,18 @@ class Test:
 
 
 def tests(comparison: Comparison) -> list[Test]:
-    """The best row against each other one, where both have several seeds that do not all say the same.
+    """The best row against each other one, where both have several seeds and at least one of them some spread.
 
-    Which row is the best, the same seeds have told: so the test is one of all pairs, of which only these are of
-    interest. Corrected for these alone, the best of 40 rows that are all the same would be found better than another
-    one in a quarter of all comparisons over ten seeds. Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
+    The same seeds decide which row is the best: so each test is one of all pairs. Corrected for those of the best row
+    alone, the best of 40 rows that are all the same would be significantly better than another one in a quarter of all
+    comparisons over ten seeds. Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
     """
     metric = comparison.metrics[0]
-    estimated = [(row, estimate) for row in comparison.rows if (estimate := row.estimate(metric)) is not None]
-    several = [(row, estimate) for row, estimate in estimated if estimate.n > 1]
-    if len(several) < 2 or several[0][0] is not comparison.rows[0]:
+    estimates = [(row, found) for row in comparison.rows if (found := row.estimate(metric)) is not None and found.n > 1]
+    if len(estimates) < 2 or estimates[0][0] is not comparison.rows[0]:
         return []
-    (best, first), *others = several
-    ps = welch([estimate for _, estimate in several])
+    (best, first), *others = estimates
+    ps = welch([estimate for _, estimate in estimates])
     corrected = holm(np.where(np.isnan(ps), 1.0, ps))
     return [
         Test(best, other, sign(metric) * (first.mean - second.mean), float(corrected[index]))
@@ -47,18 +45,16 @@ def tests(comparison: Comparison) -> list[Test]:
 
 
 def welch(estimates: Sequence[Estimate]) -> np.ndarray:
-    """The two-sided p of each pair's means being the same: 0 and 1, 0 and 2, …, 1 and 2, …; nan without any spread.
+    """The two-sided p of each pair's means being the same: 0 and 1, 0 and 2, …, 1 and 2, …; nan without any spread."""
+    from scipy.stats import ttest_ind_from_stats  # takes a second
 
-    Welch (1947), Biometrika 34, 28-35. As `scipy.stats.ttest_ind(equal_var=False)`, whose import takes a second.
-    """
-    means = np.array([estimate.mean for estimate in estimates])
-    squares = np.array([_square(estimate) for estimate in estimates])
-    free = np.array([estimate.n - 1 for estimate in estimates])
     first, second = np.triu_indices(len(estimates), 1)
+    mean, std, n = np.array([(estimate.mean, estimate.std, estimate.n) for estimate in estimates]).T
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0
-        total = squares[first] + squares[second]
-        degrees = 1 / ((squares[first] / total) ** 2 / free[first] + (squares[second] / total) ** 2 / free[second])
-        return np.asarray(2 * stdtr(degrees, -abs(means[first] - means[second]) / np.sqrt(total)))
+        found = ttest_ind_from_stats(
+            mean[first], std[first], n[first], mean[second], std[second], n[second], equal_var=False
+        )
+    return np.asarray(found.pvalue)
 
 
 def holm(ps: np.ndarray) -> np.ndarray:
@@ -70,56 +66,45 @@ def holm(ps: np.ndarray) -> np.ndarray:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """What can be said of the best row against the next ones; that nothing can be, where that is so."""
-    if len(comparison.rows) < 2 or not comparison.folded:
-        return []
+    """How the best row compares with the next ones, and which rows cannot be tested."""
     metric = comparison.metrics[0]
-    best = comparison.rows[0]
-    estimates = [estimate for row in comparison.rows if (estimate := row.estimate(metric)) is not None]
-    if len(estimates) < 2:
+    sizes = {id(row): found.n for row in comparison.rows if (found := row.estimate(metric)) is not None}
+    if len(sizes) < 2 or not comparison.folded:
         return []
-    if max(estimate.n for estimate in estimates) < 2:
-        return [f"One seed each: whether a difference in {metric} is more than noise cannot be told."]
+    if max(sizes.values()) < 2:
+        return [f"One seed each: no test of whether differences in {metric} are significant."]
+    best = comparison.rows[0]
+    if sizes[id(best)] < 2:
+        return [f"{name_of(best, comparison)} has one seed: no test of whether it is significantly better."]
     found = tests(comparison)
-    told = [_sentence(test, comparison) for test in found[:TOLD]]
-    if len(found) > TOLD:
-        told.append(f"{len(found) - TOLD} more differences were tested, and not told.")
-    tested = {id(test.other) for test in found}
-    left = [row for row in comparison.rows[1:] if id(row) not in tested and row.estimate(metric) is not None]
-    alone = [row for row in left if _n(row, metric) < 2]
-    if _n(best, metric) < 2:
-        return [f"{name_of(best, comparison)} has one seed: whether it is really the best cannot be told."]
-    if alone:
-        told.append(f"Nothing is said of {_listed(alone, comparison)} with one seed only.")
-    if same := [row for row in left if row not in alone]:
-        told.append(f"No spread over seeds: a test against {_listed(same, comparison)} is not possible.")
-    return told
+    lines = [_sentence(test, comparison) for test in found[:LISTED]]
+    if len(found) > LISTED:
+        lines.append(f"{len(found) - LISTED} more differences were tested and are not listed.")
+    untested = [row for row in comparison.rows if id(row) in sizes.keys() - {id(test.other) for test in found}][1:]
+    if single := [row for row in untested if sizes[id(row)] < 2]:
+        lines.append(f"Not tested: {_list(single, comparison)} with one seed only.")
+    if constant := [row for row in untested if sizes[id(row)] > 1]:
+        lines.append(f"No spread over seeds: no test against {_list(constant, comparison)} is possible.")
+    return lines
 
 
 def _sentence(test: Test, comparison: Comparison) -> str:
     """Without an interval of the difference: that of one pair alone would now and then say another thing than p."""
     metric = comparison.metrics[0]
-    best, other = name_of(test.best, comparison), name_of(test.other, comparison)
-    is_certain = test.p < 1 - CONFIDENCE
-    relation, verdict = ("is better than", "more") if is_certain else ("is ahead of", "not more")
-    ahead = f"{100 * test.difference:.2f} points" if is_share(metric) else f"{test.difference:.3g}"
-    return (
-        f"{best} (n = {_n(test.best, metric)}) {relation} {other} (n = {_n(test.other, metric)}) by {ahead}: "
-        f"{verdict} than noise (Welch's t-test, Holm's correction for all pairs, p = {test.p:.2g})."
+    best, other = (
+        f"{name_of(row, comparison)} (n = {found.n})"
+        for row in (test.best, test.other)
+        if (found := row.estimate(metric)) is not None
     )
+    difference = f"{100 * test.difference:.2f} points" if is_share(metric) else f"{test.difference:.3g}"
+    if test.p < 1 - CONFIDENCE:
+        verdict = f"{best} is significantly better than {other}, by {difference}"
+    else:
+        verdict = f"{best} is ahead of {other} by {difference}, not significantly"
+    return f"{verdict} (p = {test.p:.2g}; Welch's t-test, Holm's correction for all pairs)."
 
 
-def _n(row: Row, metric: str) -> int:
-    estimate = row.estimate(metric)
-    return estimate.n if estimate is not None else 0
-
-
-def _square(estimate: Estimate) -> float:
-    """Of the mean's standard error."""
-    return float(np.var(estimate.values, ddof=1)) / estimate.n if estimate.margin else 0.0
-
-
-def _listed(rows: Sequence[Row], comparison: Comparison) -> str:
+def _list(rows: Sequence[Row], comparison: Comparison) -> str:
     names = [name_of(row, comparison) for row in rows[:3]]
     more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
     return ", ".join(names) + more

@@ -33,12 +33,12 @@ def print_table(comparison: Comparison) -> None:
     while wide.measure(_table(shown)).maximum > room:
         if len(shown.metrics) > 1:
             shown = replace(shown, metrics=shown.metrics[:-1])
-        elif len(shown.keys) > 1:  # one is left, which rows are told apart by
-            least = min(reversed(shown.keys), key=lambda key: _num_told_apart(comparison, key))
+        elif len(shown.keys) > 1:  # one is left, by which rows differ
+            least = min(reversed(shown.keys), key=lambda key: _num_others(comparison, key))
             shown = replace(shown, keys=[key for key in shown.keys if key != least])
         else:
             break
-    wide.print(_table(shown), highlight=False)
+    wide.print_table(_table(shown))
     for line in remarks(comparison):
         print(in_a_line(line))
     all_columns, columns = [[*each.keys, *each.metrics] for each in (comparison, shown)]
@@ -46,7 +46,7 @@ def print_table(comparison: Comparison) -> None:
         print(in_a_line(f"Too wide for this terminal: {', '.join(left)}; --format csv has all."))
 
 
-def _num_told_apart(comparison: Comparison, key: str) -> int:
+def _num_others(comparison: Comparison, key: str) -> int:
     """The number of rows that have not the value that most of them have."""
     values = Counter(row.values.get(key, "") for row in comparison.rows)
     return len(comparison.rows) - max(values.values())
@@ -74,21 +74,21 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A row a combination, numbers in full."""
+    """Numbers in full."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     metrics = [f"{metric}{suffix}" for metric in comparison.metrics for suffix in _suffixes(comparison)]
     writer.writerow([*comparison.keys, *metrics, "n", "seconds", "status", "runs"])
     for row in comparison.rows:
-        figures: list[Any] = []
+        numbers: list[Any] = []
         for metric in comparison.metrics:
             estimate = row.estimate(metric)
-            figures += [estimate.mean if estimate else None]
+            numbers += [estimate.mean if estimate else None]
             if comparison.folded:
-                figures += [estimate.margin, estimate.n] if estimate else [None, 0]
+                numbers += [estimate.margin, estimate.n] if estimate else [None, 0]
         runs = " ".join(entry.run_id for entry in row.entries if entry.run_id)
         values = [row.values.get(key) for key in comparison.keys]
-        writer.writerow([*values, *figures, len(row.finished), row.seconds, row.status, runs])
+        writer.writerow([*values, *numbers, len(row.finished), row.seconds, row.status, runs])
     return text.getvalue()
 
 
@@ -108,7 +108,7 @@ def as_json(comparison: Comparison) -> str:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """Whether differences are more than noise, and what is not in the table."""
+    """Whether differences are significant, and what is not in the table."""
     return [*sentences(comparison), *(f"{note}." for note in comparison.notes)]
 
 
@@ -150,7 +150,7 @@ def _figure(row: Row, metric: str) -> str:
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    if seconds < 59.95:  # which is told as 60.0
+    if seconds < 59.95:  # which rounds to 60.0
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
-from blitz.intervals import margin
+from blitz.intervals import Estimate, estimate
 from blitz.run_folder.journal import OBJECTIVE
 from blitz.run_folder.run_info import FINISHED
 from blitz.terminal.names import briefly
@@ -39,19 +37,6 @@ class ComparedRun:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A metric's mean over seeds, and half the width of its 95 % interval by Student's t; none for a single seed."""
-
-    mean: float
-    margin: float | None
-    values: tuple[float, ...]
-
-    @property
-    def n(self) -> int:
-        return len(self.values)
-
-
-@dataclass(frozen=True)
 class Row:
     """Runs that differ in their seed alone, or one by itself."""
 
@@ -65,12 +50,7 @@ class Row:
     def estimate(self, metric: str) -> Estimate | None:
         """Over the runs that finished; None where none of them measured it."""
         found = [entry.metrics[metric] for entry in self.finished if metric in entry.metrics]
-        values = [value for value in found if is_measured(value)]
-        if not values:
-            return None
-        if min(values) == max(values):  # of which a sum's last bit would make some spread
-            return Estimate(values[0], 0.0 if len(values) > 1 else None, tuple(values))
-        return Estimate(float(np.mean(values)), margin(np.array(values)), tuple(values))
+        return estimate([value for value in found if is_measured(value)])
 
     @property
     def seconds(self) -> float | None:
@@ -94,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `blitz compare` tells, and a sweep at its end."""
+    """What `blitz compare` prints, and a sweep at its end."""
 
     rows: Sequence[Row]  # the best first
     keys: Sequence[str]  # of values that differ
@@ -107,7 +87,7 @@ class Comparison:
         return all(entry.status == FINISHED for row in self.rows for entry in row.entries)
 
     def best_rows(self, metric: str) -> list[Row]:
-        """Those with the best mean of this metric; none where no two of all can be told apart by it."""
+        """Those with the best mean of this metric; none where all are the same."""
         means = [(row, estimate.mean) for row in self.rows if (estimate := row.estimate(metric)) is not None]
         if len({mean for _, mean in means}) < 2:
             return []
@@ -128,17 +108,17 @@ def is_measured(value: float) -> bool:
 
 
 def is_share(metric: str) -> bool:
-    """Whether it is a fraction, which is told in percent."""
+    """Whether it is a fraction, which is printed in percent."""
     return metric == OBJECTIVE or metric.endswith(("accuracy", "top5"))
 
 
 def name_of(row: Row, comparison: Comparison) -> str:
-    """What tells it from the others: `lr=0.01 model=net`. Where that is long, the run that the table shows of it."""
-    told = briefly(f"{key}={row.values[key]}" for key in comparison.keys if row.values.get(key))
+    """How it differs from the others: `lr=0.01 model=net`. Where that is long, the run that the table shows of it."""
+    name = briefly(f"{key}={row.values[key]}" for key in comparison.keys if row.values.get(key))
     run_id = row.best(comparison.metrics[0]).run_id
-    if len(told) > LONGEST_NAME and run_id is not None:
+    if len(name) > LONGEST_NAME and run_id is not None:
         return f"run {run_id[:ID_LENGTH]}"
-    return " ".join((told or row.entries[0].name).splitlines())
+    return " ".join((name or row.entries[0].name).splitlines())
 
 
 def compare(
@@ -170,15 +150,14 @@ def compare(
 
 
 def _without_a_number(rows: Iterable[Row], metrics: Iterable[str]) -> list[str]:
-    """What no mean can be taken of."""
+    """What is in no mean."""
     finished = [entry for row in rows for entry in row.finished]
-    notes = []
-    for metric in metrics:
-        wrong = sum(not is_measured(entry.metrics[metric]) for entry in finished if metric in entry.metrics)
-        if wrong:
-            told = "values are no numbers and are" if wrong > 1 else "value is no number and is"
-            notes.append(f"{wrong} {metric} {told} left out")
-    return notes
+    counts = {name: sum(not is_measured(entry.metrics.get(name, 0.0)) for entry in finished) for name in metrics}
+    return [_left_out(number, f"{name} value", "not finite") for name, number in counts.items() if number]
+
+
+def _left_out(number: int, what: str, why: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)} left out: {why}"
 
 
 def _identity(entry: ComparedRun) -> tuple[object, ...]:
@@ -199,11 +178,5 @@ def _one_a_seed(entries: Iterable[ComparedRun]) -> tuple[list[ComparedRun], list
         else:
             attempts += 1
             found[key] = entry
-    notes = []
-    if repeated:
-        told = "runs repeat others and count" if repeated > 1 else "run repeats another and counts"
-        notes.append(f"{repeated} {told} once: their seeds are the same")
-    if attempts:
-        told = "attempts that did not finish are" if attempts > 1 else "attempt that did not finish is"
-        notes.append(f"{attempts} {told} left out")
-    return list(found.values()), notes
+    notes = [_left_out(repeated, "run", "same config and seed as another")] * bool(repeated)
+    return list(found.values()), notes + [_left_out(attempts, "attempt", "not finished")] * bool(attempts)

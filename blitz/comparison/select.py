@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 METRICS = (OBJECTIVE, "test/accuracy", "train/loss")
 NEWEST, NEWEST_OF_ONE = 20, 100  # runs of all experiments, and of one
 FINGERPRINT = "data.fingerprint"
-# Tags of what a run was made with besides its config, and how much of each tells two apart.
+# Tags of what a run was made with besides its config, and how many characters of each are shown.
 PROVENANCE: dict[str, int | None] = {
     "git.commit": 10, "git.diff": 12, "python": None, "torch": None, "device": None, "precision": None,
     "device.cpu": None, "device.gpu": None, FINGERPRINT: 12,
 }  # fmt: skip
-UNTOLD_BY_OTHERS = (*PROVENANCE, "device.threads")
+UNKNOWN_TO_OTHERS = (*PROVENANCE, "device.threads")
 
 
 def compare_runs(
@@ -66,7 +66,7 @@ def compare_runs(
     packages, notes = packages_that_differ(client, runs)
     entries = [_entry(run, packages) for run in sorted(runs, key=lambda run: run.info.start_time)]
     if not everything:
-        entries = _without_what_goes_without_saying(entries)
+        entries = _without_common_facts(entries)
     comparison = compare(entries, chosen, fold=not everything, all_keys=everything)
     return replace(comparison, notes=[*comparison.notes, *notes, *older])
 
@@ -120,7 +120,7 @@ def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> ComparedRun:
         values["reproduces"] = tags["reproduces"][:ID_LENGTH]
     values |= {key: tags[key][:length] for key, length in PROVENANCE.items() if key in tags}
     values = redact_values({**values, **packages.get(tags.get(DIGEST, ""), {})})
-    # Of a run that tells no seed, it is not known whether it differs from others in that.
+    # Without a seed it is unknown whether a run differs from others in that.
     group = tags.get("group_hash", "" if "seed" in params else info.run_id)
     name, seed = redact(str(info.run_name)), params.get("seed", "")
     metrics, seconds = run.data.metrics, queries.seconds(run)
@@ -135,13 +135,13 @@ def _title(name: str, params: Mapping[str, str]) -> str:
     return " ".join(words) if not all("=" in word for word in words) else ""
 
 
-def _without_what_goes_without_saying(entries: Sequence[ComparedRun]) -> list[ComparedRun]:
-    """Without what is the same in all runs that tell it: other programs' runs do not tell it, which is no difference.
+def _without_common_facts(entries: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """Without what is the same in all runs that have it: runs of other programs lack it, which is no difference.
 
     Nor the fingerprint of the data where the options of the data say it all.
     """
-    told = {key: {entry.values[key] for entry in entries if key in entry.values} for key in UNTOLD_BY_OTHERS}
-    needless = {key for key, texts in told.items() if len(texts) == 1}
+    texts = {key: {entry.values[key] for entry in entries if key in entry.values} for key in UNKNOWN_TO_OTHERS}
+    needless = {key for key, found in texts.items() if len(found) == 1}
     if _follows_from_options(entries):
         needless.add(FINGERPRINT)
     kept = [{key: text for key, text in entry.values.items() if key not in needless} for entry in entries]

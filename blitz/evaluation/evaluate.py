@@ -6,11 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from blitz.config.recorded import Provenance, change, read_config, refuse_missing_place, without_places
 from blitz.config.settings import Settings, check
 from blitz.errors import BadInput
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.parts.losses import LOSSES
+from blitz.runner.failures import out_of_memory
 from blitz.runner.find import record_of
 from blitz.runner.load import Trained, trained
 from blitz.training import loop
@@ -18,7 +21,7 @@ from blitz.training.metrics import Evaluation
 
 logger = logging.getLogger("blitz")
 
-FIGURES = ("accuracy", "top5", "loss")
+METRICS = ("accuracy", "top5", "loss")
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,19 @@ class Report:
     found: Evaluation
     fingerprint: str
     recorded_fingerprint: str
-    recorded: dict[str, float] | None  # the FIGURES; None for other data, another split, a run that tested nothing
+    recorded: dict[str, float] | None  # the METRICS; None for other data, another split, a run that tested nothing
     recorded_images: int | None  # in this split of the run's own data
 
     @property
-    def figures(self) -> dict[str, float]:
-        return {name: getattr(self.found, name) for name in FIGURES}
+    def metrics(self) -> dict[str, float]:
+        return {name: getattr(self.found, name) for name in METRICS}
 
     @property
     def as_recorded(self) -> bool | None:
         """Whether every bit is what the run recorded."""
         if self.recorded is None:
             return None
-        return all(self.recorded[name].hex() == value.hex() for name, value in self.figures.items())
+        return all(self.recorded[name].hex() == value.hex() for name, value in self.metrics.items())
 
 
 def evaluate(
@@ -52,7 +55,8 @@ def evaluate(
 ) -> Report:
     """Evaluate a run's best weights, read from its record: on its own data, or on the set of the menu named `data`.
 
-    `overrides` are `data.OPTION=VALUE`; `part` is the split. Raises BadInput for what cannot be done as asked.
+    `overrides` are `data.OPTION=VALUE` and `eval_batch_size=N`; `part` is the split. Raises BadInput for what cannot be
+    done as asked.
     """
     with record_of(run, uri) as record:
         recorded = check(without_places(read_config(record.file("config.yaml"))))
@@ -66,13 +70,16 @@ def evaluate(
     own = settings.data["name"] == recorded.data["name"]
     if own:
         _warn_of_other_images(dataset, model.provenance, recorded, settings, part)
-    found = loop.evaluate(
-        model.classifier.model,
-        LOSSES.build(settings.loss, len(dataset.classes)).to(model.device.torch),
-        model.batches(chosen.images, chosen.labels),
-        autocast=model.device.autocast,
-        flip=settings.eval_flip,
-    )
+    try:
+        found = loop.evaluate(
+            model.classifier.model,
+            LOSSES.build(settings.loss, len(dataset.classes)).to(model.device.torch),
+            model.batches(chosen.images, chosen.labels),
+            autocast=model.device.autocast,
+            flip=settings.eval_flip,
+        )
+    except torch.OutOfMemoryError as error:
+        raise BadInput(out_of_memory(settings, model.device.torch, error)) from None
     before = model.provenance.data
     return Report(
         record.name, dataset.name, part, dataset.classes, found, dataset.fingerprint, before.fingerprint,
@@ -84,8 +91,10 @@ def evaluate(
 def _changed(recorded: Settings, overrides: Sequence[str], data: str | None) -> Settings:
     problems = []
     for text in overrides:
-        if not text.startswith("data."):
-            problems.append(f"{text}: accepted: data.OPTION=VALUE (and --data NAME); all else stays as recorded")
+        if not text.startswith(("data.", "eval_batch_size=")):
+            problems.append(
+                f"{text}: accepted: data.OPTION=VALUE, eval_batch_size=N (and --data NAME); all else stays as recorded"
+            )
         elif text.partition("=")[0] in ("data.mean", "data.std"):
             problems.append(f"{text}: a model keeps the mean and std that it was trained with")
     if problems:
@@ -108,10 +117,10 @@ def _refuse_misfit(dataset: Dataset, model: Trained) -> None:
         )
     if dataset.classes != classes:
         pairs = zip(dataset.classes, classes, strict=True)
-        name, trained_as = next((name, own) for name, own in pairs if name != own)
+        name, known_as = next((name, own) for name, own in pairs if name != own)
         logger.warning(
             "the classes of data=%s have other names than the model's (%s, there %s); they are matched by their order",
-            dataset.name, name, trained_as,
+            dataset.name, name, known_as,
         )  # fmt: skip
 
 
@@ -135,14 +144,14 @@ def _warn_of_other_images(
     moved = [key for key in ("validation", "split_seed") if settings.data[key] != recorded.data[key]]
     if moved and part == "validation":
         logger.warning(
-            "%s: another cut than the run's; the model was trained on some of these images",
+            "%s: another split than the run's; the model was trained on some of these images",
             " ".join(f"data.{key}={settings.data[key]}" for key in moved),
         )
 
 
 def _recorded(provenance: Provenance) -> dict[str, float] | None:
-    """The test's figures as the run recorded them; None where it ended before."""
+    """The test's metrics as the run recorded them; None where it ended before."""
     try:
-        return {name: float.fromhex(provenance.result.metrics[f"test/{name}"]) for name in FIGURES}
+        return {name: float.fromhex(provenance.result.metrics[f"test/{name}"]) for name in METRICS}
     except (KeyError, ValueError):
         return None

@@ -37,7 +37,7 @@ def predict(run: str, files: Sequence[str], *, top: int = 1, uri: str | None = N
     """What a run's best weights, read from its record, take image files for; they are read as those of data=folder.
 
     Computed as the run computes when it evaluates: same device, precision, threads and mirror images. Raises BadInput
-    that tells of all files that cannot be read.
+    that lists all files that cannot be read.
     """
     with record_of(run, uri) as record:
         model = trained(record, check(without_places(read_config(record.file("config.yaml")))))
@@ -46,7 +46,13 @@ def predict(run: str, files: Sequence[str], *, top: int = 1, uri: str | None = N
         raise BadInput(f"--top={top}: accepted: at most {num_classes}, the number of classes")
     paths = [Path(file) for file in files]
     failed: dict[Path, str] = {path: why for path in paths if (why := _no_file(path))}
-    guesses = _guesses(model, [path for path in paths if path not in failed], top, failed)
+    try:
+        guesses = _guesses(model, [path for path in paths if path not in failed], top, failed)
+    except torch.OutOfMemoryError:
+        size = model.settings.eval_batch_size
+        raise BadInput(
+            f"eval_batch_size={size}: out of memory on {model.device.torch}; name at most {max(size // 2, 1)} images"
+        ) from None
     if failed:
         raise BadInput(*(f"{path}: {failed[path]}" for path in dict.fromkeys(paths) if path in failed))
     return [Prediction(file, likeliest) for file, likeliest in zip(files, guesses, strict=True)]
@@ -70,7 +76,7 @@ def _guesses(model: Trained, paths: list[Path], top: int, failed: dict[Path, str
                 guesses.append([Guess(classes[label], share) for share, label in zip(*row, strict=True)])
     failed |= {path: f"cannot be read as an image ({_reason(error)})" for path, error in unreadable}
     if not failed:
-        _tell_resized(paths, size)
+        _log_resized(paths, size)
     return guesses
 
 
@@ -86,7 +92,7 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or in_one_line(error)
 
 
-def _tell_resized(paths: Sequence[Path], size: pictures.Size) -> None:
+def _log_resized(paths: Sequence[Path], size: pictures.Size) -> None:
     resized = [(path, before) for path in paths if (before := pictures.heading(path)[0]) != size]
     if resized:
         first, (width, height) = resized[0]
@@ -115,6 +121,6 @@ def print_predictions(predictions: Sequence[Prediction]) -> None:
     rows = []
     for found in predictions:
         first, *others = found.likeliest
-        then = ", ".join(f"{guess.name} {guess.confidence:.2%}" for guess in others)
-        rows.append([found.file, first.name, f"{first.confidence:.2%}", *([then] if more else [])])
-    print_table(["file", "class", "confidence", *(["then"] if more else [])], rows, texts=(0, 1, 3))
+        following = ", ".join(f"{guess.name} {guess.confidence:.2%}" for guess in others)
+        rows.append([found.file, first.name, f"{first.confidence:.2%}", *([following] if more else [])])
+    print_table(["file", "class", "confidence", *(["next"] if more else [])], rows, texts=(0, 1, 3))

@@ -1,4 +1,4 @@
-"""A report of `blitz evaluate`, as tables for people and as JSON for programs."""
+"""What `blitz evaluate` prints: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from blitz.evaluation.evaluate import Report
 from blitz.terminal.progress import MANY_CLASSES
 from blitz.terminal.text import print_table
 
-CONFUSIONS = 10  # the most frequent ones, told where a matrix would be too large
+CONFUSIONS = 10  # the most frequent ones, printed where a matrix would be too large
 SHORT_NAME = 6  # up to here, names of classes head the columns of the matrix; longer ones are numbered
 
 
 class _Class(NamedTuple):
     name: str
     images: int
-    right: int
-    taken_for: str | None  # the class that it is most often taken for
+    correct: int
+    confused_with: str | None  # the class that it is most often confused with
     times: int
 
     @property
     def accuracy(self) -> float | None:
-        return self.right / self.images if self.images else None
+        return self.correct / self.images if self.images else None
 
 
 def print_json(report: Report) -> None:
     recorded = report.recorded
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "run": report.run,
         "data": report.data,
         "split": report.split,
         "images": len(report.found.predicted),
-        **_finite(report.figures),
+        **_finite(report.metrics),
         "as_recorded": report.as_recorded,
         "recorded": recorded and {**_finite(recorded), "images": report.recorded_images},
         "fingerprint": report.fingerprint,
         "recorded_fingerprint": report.recorded_fingerprint,
         "classes": [
-            {"class": row.name, "images": row.images, "right": row.right, "accuracy": row.accuracy,
-             "most_often_taken_for": row.taken_for, "times": row.times}
+            {"class": row.name, "images": row.images, "correct": row.correct, "accuracy": row.accuracy,
+             "most_often_confused_with": row.confused_with, "times": row.times}
             for row in _classes(report)
         ],
         "confusion": report.found.confusion.tolist(),
     }  # fmt: skip
-    print(json.dumps(told, allow_nan=False))
+    print(json.dumps(values, allow_nan=False))
 
 
 def print_tables(report: Report) -> None:
@@ -55,14 +55,14 @@ def print_tables(report: Report) -> None:
     rows = [
         (
             row.name,
-            f"{row.taken_for} ({row.times:,})" if row.taken_for is not None else "",
+            f"{row.confused_with} ({row.times:,})" if row.confused_with is not None else "",
             f"{row.images:,}",
-            f"{row.right:,}",
+            f"{row.correct:,}",
             f"{row.accuracy:.2%}" if row.accuracy is not None else "",
         )
         for row in _classes(report)
     ]
-    print_table(("class", "most often taken for", "images", "right", "accuracy"), rows, texts=(0, 1))
+    print_table(("class", "most often confused with", "images", "correct", "accuracy"), rows, texts=(0, 1))
     print()
     if len(report.classes) > MANY_CLASSES:
         _print_confusions(report)
@@ -71,26 +71,26 @@ def print_tables(report: Report) -> None:
 
 
 def summary(report: Report) -> list[str]:
-    """The figures, and whether they are what the run recorded."""
-    figures = report.figures
+    """The metrics, and whether they are what the run recorded."""
+    metrics = report.metrics
     lines = [
         f"run      {report.run}",
         f"data     {report.data}: {len(report.found.predicted):,} images, {report.split}",
-        f"result   accuracy {figures['accuracy']:.2%}   top-5 {figures['top5']:.2%}   loss {figures['loss']:.4f}",
+        f"result   accuracy {metrics['accuracy']:.2%}   top-5 {metrics['top5']:.2%}   loss {metrics['loss']:.4f}",
     ]
     if report.as_recorded:
-        lines.append("         as recorded: the run found the same, to the last bit")
+        lines.append("         as recorded, bit for bit")
     elif report.recorded is not None:
-        told = report.recorded
-        apart = {name: value - told[name] for name, value in figures.items()}
+        recorded = report.recorded
+        change = {name: value - recorded[name] for name, value in metrics.items()}
         lines += [
-            f"recorded accuracy {told['accuracy']:.2%}   top-5 {told['top5']:.2%}   loss {told['loss']:.4f}"
+            f"recorded accuracy {recorded['accuracy']:.2%}   top-5 {recorded['top5']:.2%}   loss {recorded['loss']:.4f}"
             f"   on {report.recorded_images:,} images",
-            f"differs  accuracy {100 * apart['accuracy']:+.2g} points   top-5 {100 * apart['top5']:+.2g} points"
-            f"   loss {apart['loss']:+.2g}",
+            f"differs  accuracy {100 * change['accuracy']:+.2g} points   top-5 {100 * change['top5']:+.2g} points"
+            f"   loss {change['loss']:+.2g}",
         ]
     elif report.recorded_images is not None and report.split == "test":
-        lines.append("         no test is recorded: the run ended before it")
+        lines.append("         no test is recorded: the run ended before its test")
     return lines
 
 
@@ -99,8 +99,8 @@ def _classes(report: Report) -> list[_Class]:
     for label, counts in enumerate(report.found.confusion.tolist()):
         wrong = [count if other != label else 0 for other, count in enumerate(counts)]
         times = max(wrong)
-        taken_for = report.classes[wrong.index(times)] if times else None
-        rows.append(_Class(report.classes[label], sum(counts), counts[label], taken_for, times))
+        confused_with = report.classes[wrong.index(times)] if times else None
+        rows.append(_Class(report.classes[label], sum(counts), counts[label], confused_with, times))
     return rows
 
 
@@ -112,7 +112,7 @@ def _print_matrix(report: Report) -> None:
         [f"{head}  {name}" if numbered else name, *(str(count) if count else "." for count in counts)]
         for head, name, counts in zip(heads, names, report.found.confusion.tolist(), strict=True)
     ]
-    print_table(["class \\ taken for", *heads], rows)
+    print_table(["class \\ predicted", *heads], rows)
 
 
 def _print_confusions(report: Report) -> None:
@@ -127,9 +127,9 @@ def _print_confusions(report: Report) -> None:
         (name, other, f"{times:,}", f"{times / images:.2%}")
         for times, name, other, images in sorted(found, key=lambda one: -one[0])[:CONFUSIONS]
     ]
-    print_table(("class", "taken for", "times", "of its images"), rows, texts=(0, 1))
+    print_table(("class", "predicted", "times", "of its images"), rows, texts=(0, 1))
 
 
-def _finite(figures: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no word for a loss that is not a number."""
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+def _finite(metrics: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN for a loss."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

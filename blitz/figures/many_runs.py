@@ -6,6 +6,7 @@ such as `Validation accuracy`; it is drawn in percent.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,10 +19,8 @@ from matplotlib.figure import Figure
 from blitz.figures.canvas import blank
 from blitz.figures.curves import curves, points
 from blitz.figures.objective import HEIGHT, Pair, by_category, by_number, by_pair, category_height, pair_height
-from blitz.figures.style import counted, told
-from blitz.figures.trials import Sweep, Trial, best_of
-
-__all__ = ["Trial", "figures", "overview"]
+from blitz.figures.space import PlotRow, Space
+from blitz.figures.style import counted, short
 
 WIDTH = 8.5  # inches of a panel
 PAIRS = 3  # of numbers that are drawn at most
@@ -34,14 +33,14 @@ class _Panel(NamedTuple):
     height: float = HEIGHT
 
 
-def figures(trials: Sequence[Trial], label: str) -> dict[str, Figure]:
+def figures(rows: Sequence[PlotRow], label: str) -> dict[str, Figure]:
     """By file stem; what there is nothing to draw for is left out.
 
     `learning_curves`; `objective_by_KEY` for each number that was varied, or where none was for each category;
     `heat_map` for two numbers, `heat_map_KEY_KEY` for pairs of more.
     """
     found: dict[str, Figure] = {}
-    for panel in _panels(Sweep(trials), label):
+    for panel in _panels(Space(rows), label):
         figure = blank(WIDTH, panel.height)
         panel.draw(figure.subplots())
         numbered = (f"{panel.stem}_{number}" for number in count(2))
@@ -49,10 +48,10 @@ def figures(trials: Sequence[Trial], label: str) -> dict[str, Figure]:
     return found
 
 
-def overview(trials: Sequence[Trial], label: str) -> Figure:
+def overview(rows: Sequence[PlotRow], label: str) -> Figure:
     """The same in one figure; of more than `PANELS` the first ones, and it says so."""
-    sweep = Sweep(trials)
-    panels = list(_panels(sweep, label))
+    space = Space(rows)
+    panels = list(_panels(space, label))
     if not panels:
         figure = blank(6.0, 2.0)
         figure.text(0.5, 0.5, "There is nothing to draw.", ha="center", va="center", fontsize=12)
@@ -60,45 +59,45 @@ def overview(trials: Sequence[Trial], label: str) -> Figure:
     left_out = len(panels) - PANELS
     panels = panels[:PANELS]
     num_columns = min(2, len(panels))
-    rows = [panels[start : start + num_columns] for start in range(0, len(panels), num_columns)]
-    heights = [max(panel.height for panel in row) for row in rows]
+    heights = [max(panel.height for panel in panels[n : n + num_columns]) for n in range(0, len(panels), num_columns)]
     figure = blank(num_columns * WIDTH, sum(heights) + 0.4)
-    places = figure.subfigures(len(rows), num_columns, squeeze=False, height_ratios=heights)
+    places = figure.subfigures(len(heights), num_columns, squeeze=False, height_ratios=heights)
     for panel, place in zip(panels, places.flat, strict=False):
         panel.draw(place.subplots())  # in a figure of its own: legends of one take no room from another
-    title = f"{counted(len(trials), 'run')} of {counted(len(sweep.combinations), 'combination')}"
-    if (best := best_of(trials)) is not None:
-        title += f"; best with {100 * best.score:.2f} %: {told(best.name, 80)}"
+    title = f"{counted(len(space.runs), 'run')} of {counted(len(rows), 'combination')}"
+    best = max((run for run in space.runs if math.isfinite(run.score)), key=lambda run: run.score, default=None)
+    if best is not None:
+        title += f"; best with {100 * best.score:.2f} %: {short(best.name, 80)}"
     if left_out > 0:
         title += f"; {counted(left_out, 'figure')} more not drawn here"
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _panels(sweep: Sweep, label: str) -> Iterator[_Panel]:
-    label = told(label)
-    if any(map(points, sweep.trials)):
-        yield _Panel("learning_curves", partial(curves, sweep=sweep, label=label))
-    for key in sweep.numeric:
-        if sweep.scored([key]):
-            yield _Panel(_stem("objective_by", key), partial(by_number, sweep=sweep, key=key, label=label))
-    for key in sweep.categories if not sweep.numeric and sweep.scored() else ():
-        draw = partial(by_category, sweep=sweep, key=key, label=label)
-        yield _Panel(_stem("objective_by", key), draw, category_height(sweep, key))
-    pairs, left_out = _pairs(sweep)
+def _panels(space: Space, label: str) -> Iterator[_Panel]:
+    label = short(label)
+    if any(map(points, space.runs)):
+        yield _Panel("learning_curves", partial(curves, space=space, label=label))
+    for key in space.numeric:
+        if space.measured([key]):
+            yield _Panel(_stem("objective_by", key), partial(by_number, space=space, key=key, label=label))
+    for key in space.categories if not space.numeric and space.measured() else ():
+        draw = partial(by_category, space=space, key=key, label=label)
+        yield _Panel(_stem("objective_by", key), draw, category_height(space, key))
+    pairs, left_out = _pairs(space)
     for pair in pairs:
         note = f"{counted(left_out, 'pair')} more not drawn" if left_out else ""
-        stem = "heat_map" if len(sweep.numeric) == 2 else _stem("heat_map", *pair)
+        stem = "heat_map" if len(space.numeric) == 2 else _stem("heat_map", *pair)
         yield _Panel(
-            stem, partial(by_pair, sweep=sweep, pair=pair, label=label, left_out=note), pair_height(sweep, pair)
+            stem, partial(by_pair, space=space, pair=pair, label=label, left_out=note), pair_height(space, pair)
         )
 
 
-def _pairs(sweep: Sweep) -> tuple[list[Pair], int]:
+def _pairs(space: Space) -> tuple[list[Pair], int]:
     """Those that are drawn, of the keys with the most values first, and how many are not."""
-    keys = sorted(sweep.numeric, key=lambda key: -sweep.num_values(key))
-    possible = [pair for pair in combinations(keys, 2) if sweep.scored(pair)]
-    order = sweep.numeric.index
+    keys = sorted(space.numeric, key=lambda key: -space.num_values[key])
+    possible = [pair for pair in combinations(keys, 2) if space.measured(pair)]
+    order = space.numeric.index
     return [(a, b) if order(a) < order(b) else (b, a) for a, b in possible[:PAIRS]], max(0, len(possible) - PAIRS)
 
 

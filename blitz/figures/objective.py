@@ -1,7 +1,4 @@
-"""The objective of many runs by a number, by a category and by two numbers, each onto axes of the caller's.
-
-`label` is ready to be drawn.
-"""
+"""The objective of many runs by a number, by a category and by two numbers, each onto axes of the caller's."""
 
 from __future__ import annotations
 
@@ -14,24 +11,20 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from blitz.figures.canvas import BARS, TICKS, VAL, labels
+from blitz.figures.space import PlotRow, Space, brief
 from blitz.figures.style import (
     ACROSS,
     COLOURS,
     SMALL,
-    Style,
-    dots,
-    entitle,
+    draw_groups,
     finish,
     groups_legend,
-    limit_scores,
-    pale,
-    place_numbers,
-    runs_told,
-    seeds_told,
-    styles_of,
-    told,
-)
-from blitz.figures.trials import Combination, Sweep, Value, at, shown, top
+    number_axis,
+    run_counts,
+    seed_counts,
+    short,
+    styles,
+)  # fmt: skip
 
 HEIGHT = 4.6  # inches of most panels
 FEW = 6  # values of another number up to which each gets a line of its own
@@ -42,141 +35,104 @@ Pair = tuple[str, str]
 Cells = Mapping[tuple[float, float], Sequence[float]]  # column, row -> scores
 
 
-# ---- the objective by a number
-
-
-def by_number(axes: Axes, sweep: Sweep, key: str, label: str) -> None:
+def by_number(axes: Axes, space: Space, key: str, label: str) -> None:
     """Mean, interval and single runs; a line for each combination of the other keys."""
-    scored = sweep.scored([key])
-    by, joined = _line_keys(sweep, key, scored)
-    groups = sweep.grouped(scored, by)
-    styles = styles_of(groups, joined)
-    _draw_lines(axes, [members for group, members in groups.items() if group not in styles], key, pale(joined))
-    for group in styles:
-        _draw_lines(axes, [groups[group]], key, styles[group])
-    place_numbers(axes, "x", [at(one, key) for one in scored])
-    limit_scores(axes, "y", scored)
-    axes.set(xlabel=told(sweep.names[key]), ylabel=f"{label} (%)")
-    finish(axes, f"{label} by {told(sweep.names[key])}", runs_told(sweep, [key]), seeds_told(scored))
-    groups_legend(axes, sweep, groups, styles, by, joined)
+    rows = space.measured([key])
+    by, joined = _line_keys(space, key, rows)
+    groups = space.grouped(rows, by)
+    found = list(styles(groups, joined))
+    lines = [sorted(members, key=lambda row: row.place(key)) for members in groups.values()]
+    draw_groups(axes, found, [[(row.place(key), row) for row in line] for line in lines])
+    number_axis(axes, "x", [row.place(key) for row in rows])
+    axes.grid(alpha=0.3)
+    axes.set(xlabel=short(space.names[key]), ylabel=f"{label} (%)")
+    finish(axes, f"{label} by {short(space.names[key])}", run_counts(space, [key]), seed_counts(rows))
+    groups_legend(axes, space, groups, found, by)
 
 
-def _line_keys(sweep: Sweep, key: str, scored: Sequence[Combination]) -> tuple[list[str], bool]:
-    """The keys that lines, or else points without lines, are told apart by, and whether there are lines.
+def _line_keys(space: Space, key: str, rows: Sequence[PlotRow]) -> tuple[list[str], bool]:
+    """The keys by which lines, or else points without lines, have their colours, and whether there are lines.
 
     There are none where another number has more than `FEW` values, where lines would have hardly more than one point
     each, and where more than `JOINED` single runs follow each other: a random search.
     """
-    others = [other for other in sweep.keys if other != key]
-    by = [other for other in others if other in sweep.categories or sweep.num_values(other) <= FEW]
-    groups = sweep.grouped(scored, by)
-    if set(by) - set(sweep.categories) and len(scored) < 2 * len(groups):
-        return [other for other in by if other in sweep.categories], False
-    repeated = any(one.scores.size > 1 for one in scored)
+    others = [other for other in space.keys if other != key]
+    by = [other for other in others if other in space.categories or space.num_values[other] <= FEW]
+    groups = space.grouped(rows, by)
+    if set(by) - set(space.categories) and len(rows) < 2 * len(groups):
+        return [other for other in by if other in space.categories], False
+    repeated = any(len(row.scores) > 1 for row in rows)
     return by, by == others and (repeated or max(map(len, groups.values())) <= JOINED)
 
 
-def _draw_lines(axes: Axes, lines: Sequence[Sequence[Combination]], key: str, style: Style) -> None:
-    """All of them as one artist, with gaps in between."""
-    if not lines:
-        return
-    runs = [(at(one, key), score) for members in lines for one in members for score in one.seeds]
-    dots(axes, runs, style, (5, 0))
-    rows: list[tuple[float, float, float]] = []
-    for members in lines:
-        rows += [(at(one, key), one.mean, one.margin) for one in sorted(members, key=lambda one: at(one, key))]
-        rows.append((rows[-1][0], math.nan, math.nan))
-    place, mean, margin = np.array(rows[:-1]).T
-    axes.errorbar(place, mean, yerr=margin, markersize=5, linewidth=1.4, elinewidth=1, capsize=3, **style)
-
-
-# ---- the objective by a category
-
-
-def by_category(axes: Axes, sweep: Sweep, key: str, label: str) -> None:
-    """A row for each value, that with the best mean on top; a point in it for each combination of the other keys."""
-    by = [other for other in sweep.keys if other != key]
-    rows = _ranked(sweep, key)
-    left_out = len(rows) - BARS
-    rows = rows[:BARS]
-    drawn = [one for _, members in rows for one in members]
-    groups = sweep.grouped(drawn, by)
-    styles = styles_of(groups, joined=False)
-    lanes = min(len(groups), len(styles) + 1)  # all that have no colour share the last one
-    lane = {group: number for number, group in enumerate(styles)}
-    places = {value: place for place, (value, _) in enumerate(rows)}
-    for group, members in groups.items():
-        offset = 0.7 * ((lane.get(group, lanes - 1) + 0.5) / lanes - 0.5)
-        _draw_row(axes, [(places[one.values[key]] + offset, one) for one in members], styles.get(group, pale(False)))
+def by_category(axes: Axes, space: Space, key: str, label: str) -> None:
+    """A line for each value, the best one on top; a point in it for each combination of the other keys."""
+    by = [other for other in space.keys if other != key]
+    ranked = list(dict.fromkeys(row.values[key] for row in space.measured()))
+    values = ranked[:BARS]
+    rows = [row for row in space.measured() if row.values[key] in values]
+    groups = space.grouped(rows, by)
+    found = list(styles(groups, joined=False))
+    lanes = _lanes(space, key)
+    offsets = [0.7 * ((min(number, lanes - 1) + 0.5) / lanes - 0.5) for number in range(len(groups))]
+    lines = zip(offsets, groups.values(), strict=True)
+    placed = [[(values.index(row.values[key]) + offset, row) for row in members] for offset, members in lines]
+    draw_groups(axes, found, placed, horizontal=True)
+    size = SMALL if len(values) <= 30 else 7
     if len(groups) == 1:
-        _write_means(axes, drawn)
-    names = labels([shown(value) for value, _ in rows], *((72, 38) if len(rows) <= 30 else (44,)))
-    axes.set_yticks(range(len(rows)), names, fontsize=_row_font(rows))
-    axes.set(xlabel=f"{label} (%)", ylabel=told(sweep.names[key]), ylim=(len(rows) - 0.4, -0.6))
-    limit_scores(axes, "x", drawn)
-    cut = f"the {BARS} best of {BARS + left_out} are drawn" if left_out > 0 else ""
-    finish(axes, f"{label} by {told(sweep.names[key])}", runs_told(sweep), seeds_told(drawn), cut)
-    groups_legend(axes, sweep, groups, styles, by, joined=False)
+        _write_means(axes, rows, size)
+    names = labels([brief(value) for value in values], *((72, 38) if len(values) <= 30 else (44,)))
+    axes.set_yticks(range(len(values)), names, fontsize=size)
+    axes.grid(alpha=0.3)
+    axes.set(xlabel=f"{label} (%)", ylabel=short(space.names[key]), ylim=(len(values) - 0.4, -0.6))
+    cut = f"the {BARS} best of {len(ranked)} are drawn" if len(ranked) > BARS else ""
+    finish(axes, f"{label} by {short(space.names[key])}", run_counts(space), seed_counts(rows), cut)
+    groups_legend(axes, space, groups, found, by)
 
 
-def category_height(sweep: Sweep, key: str) -> float:
-    rows = _ranked(sweep, key)
-    lanes = min(len(sweep.grouped(sweep.scored(), [other for other in sweep.keys if other != key])), len(COLOURS) + 1)
-    row = max(0.3 if len(rows) <= 30 else 0.17, 0.15 * lanes)
-    return max(row * min(len(rows), BARS) + 1.5, 0.3 * lanes + 1.5, 2.6)
+def category_height(space: Space, key: str) -> float:
+    num_rows = len({row.values[key] for row in space.measured()})
+    row = max(0.3 if num_rows <= 30 else 0.17, 0.15 * _lanes(space, key))
+    return max(row * min(num_rows, BARS) + 1.5, 0.3 * _lanes(space, key) + 1.5, 2.6)
 
 
-def _ranked(sweep: Sweep, key: str) -> list[tuple[Value, list[Combination]]]:
-    rows = [(group[0], members) for group, members in sweep.grouped(sweep.scored(), [key]).items()]
-    return sorted(rows, key=lambda row: -top(row[1]))
+def _lanes(space: Space, key: str) -> int:
+    groups = space.grouped(space.measured(), [other for other in space.keys if other != key])
+    return min(len(groups), len(COLOURS) + 1)
 
 
-def _row_font(rows: Sequence[object]) -> float:
-    return SMALL if len(rows) <= 30 else 7
-
-
-def _draw_row(axes: Axes, placed: Sequence[tuple[float, Combination]], style: Style) -> None:
-    runs = [(score, place) for place, one in placed for score in one.seeds]
-    dots(axes, runs, style, (0, -4))
-    mean, margin, place = np.array([(one.mean, one.margin, place) for place, one in placed]).T
-    axes.errorbar(mean, place, xerr=margin, markersize=5, elinewidth=1, capsize=2, **style)
-
-
-def _write_means(axes: Axes, drawn: Sequence[Combination]) -> None:
-    margins = [f" ± {one.margin:.2f}" if one.scores.size > 1 else "" for one in drawn]
-    notes = [f"{one.mean:.2f}{margin} %  (n = {one.scores.size})" for one, margin in zip(drawn, margins, strict=True)]
+def _write_means(axes: Axes, rows: Sequence[PlotRow], size: float) -> None:
+    margins = [f" ± {row.margin:.2f}" if len(row.scores) > 1 else "" for row in rows]
+    notes = [f"{row.mean:.2f}{margin} %  (n = {len(row.scores)})" for row, margin in zip(rows, margins, strict=True)]
     for place, note in enumerate(notes):
-        text = axes.text(
-            1.01, place, note, transform=axes.get_yaxis_transform(), va="center", fontsize=_row_font(drawn)
-        )
+        text = axes.text(1.01, place, note, transform=axes.get_yaxis_transform(), va="center", fontsize=size)
         text.set_in_layout(len(note) == max(map(len, notes)))  # the widest ones speak for all
 
 
-# ---- the objective by two numbers
-
-
-def by_pair(axes: Axes, sweep: Sweep, pair: Pair, label: str, left_out: str) -> None:
+def by_pair(axes: Axes, space: Space, pair: Pair, label: str, left_out: str) -> None:
     """A heat map of the cells' means where the runs lie on a grid, else a coloured point for each place."""
-    cells = _cells(sweep, pair)
+    cells = _cells(space, pair)
     means = np.array([np.mean(scores) for scores in cells.values()])
-    norm = _colour_range(means)
-    notes = [runs_told(sweep, pair)]
+    low, high = np.quantile(means, [0.25, 0.75])
+    # From the lowest mean that is no outlier: a few runs that diverged leave the others their differences.
+    norm = Normalize(max(means.min(), low - 1.5 * (high - low)) if high > low else means.min(), means.max())
+    first, second = (short(space.names[key]) for key in pair)
+    notes = [run_counts(space, pair)]
     if max(map(len, cells.values())) > 1:
         notes.append(f"mean of all runs of each {'cell' if is_grid(cells) else 'place'}")
     if is_grid(cells):
         notes.append(_draw_cells(axes, cells, norm))
     else:
         place = _draw_places(axes, cells, means, norm)
-        notes.append(f"best: {means.max():.2f} % at {told(sweep.told(place, pair), 60)}")
+        notes.append(f"best: {means.max():.2f} % at {short(space.label(place, pair), 60)}")
     extend = "min" if means.min() < (norm.vmin or 0) else "neither"
     axes.figure.colorbar(ScalarMappable(norm), ax=axes, label=f"{label} (%)", extend=extend)
-    first, second = (told(sweep.names[key]) for key in pair)
     axes.set(xlabel=first, ylabel=second)
-    entitle(axes, f"{label} by {first} and {second}", *notes, left_out)
+    finish(axes, f"{label} by {first} and {second}", *notes, left_out)
 
 
-def pair_height(sweep: Sweep, pair: Pair) -> float:
-    cells = _cells(sweep, pair)
+def pair_height(space: Space, pair: Pair) -> float:
+    cells = _cells(space, pair)
     return min(max(HEIGHT, 0.35 * len({row for _, row in cells}) + 1.5), 8.5) if is_grid(cells) else HEIGHT
 
 
@@ -188,54 +144,40 @@ def is_grid(cells: Iterable[tuple[float, float]]) -> bool:
     return repeats and 4 * len(places) >= num_columns * num_rows
 
 
-def _cells(sweep: Sweep, pair: Pair) -> dict[tuple[float, float], list[float]]:
+def _cells(space: Space, pair: Pair) -> dict[tuple[float, float], list[float]]:
     cells: dict[tuple[float, float], list[float]] = {}
-    for one in sweep.scored(pair):
-        cells.setdefault((at(one, pair[0]), at(one, pair[1])), []).extend(one.scores)
+    for row in space.measured(pair):
+        cells.setdefault((row.place(pair[0]), row.place(pair[1])), []).extend(row.scores)
     return cells
 
 
-def _colour_range(means: np.ndarray) -> Normalize:
-    """From the lowest mean that is no outlier: a few runs that diverged leave the others their differences."""
-    low, high = np.quantile(means, [0.25, 0.75])
-    return Normalize(max(means.min(), low - 1.5 * (high - low)) if high > low else means.min(), means.max())
-
-
 def _draw_cells(axes: Axes, cells: Cells, norm: Normalize) -> str:
-    """Returns what is to be told of cells without a result."""
+    """Returns a note on cells without a result."""
     columns, rows = (sorted({cell[axis] for cell in cells}) for axis in (0, 1))
-    grid = np.full((len(rows), len(columns)), np.nan)
-    for (column, row), scores in cells.items():
-        grid[rows.index(row), columns.index(column)] = np.mean(scores)
+    grid = np.array([[np.mean(cells.get((column, row), np.nan)) for column in columns] for row in rows])
     axes.set_facecolor("#F2F2F2")
     axes.patch.set(hatch="///", edgecolor="#A6A6A6", linewidth=0)
     axes.imshow(np.ma.masked_invalid(grid), norm=norm, aspect="auto", origin="lower", interpolation="nearest")
     for axis, values in ((axes.xaxis, columns), (axes.yaxis, rows)):
         step = math.ceil(len(values) / TICKS)
-        axis.set_ticks(range(0, len(values), step), [shown(value) for value in values[::step]], fontsize=9)
-    if sum(len(shown(value)) + 1 for value in columns) > ACROSS:
+        axis.set_ticks(range(0, len(values), step), [brief(value) for value in values[::step]], fontsize=9)
+    if sum(len(brief(value)) + 1 for value in columns) > ACROSS:
         axes.tick_params(axis="x", rotation=90)
-    if max(grid.shape) <= ANNOTATED:
-        _annotate(axes, grid, norm)
-    return "hatched: no result" if np.isnan(grid).any() else ""
-
-
-def _annotate(axes: Axes, grid: np.ndarray, norm: Normalize) -> None:
     for (row, column), mean in np.ndenumerate(grid):
-        if not np.isnan(mean):
+        if max(grid.shape) <= ANNOTATED and not np.isnan(mean):
             colour = "black" if norm(mean) > 0.6 else "white"
             text = axes.text(column, row, f"{mean:.1f}", ha="center", va="center", color=colour, fontsize=9)
             text.set_in_layout(False)  # it lies inside the axes
+    return "hatched: no result" if np.isnan(grid).any() else ""
 
 
 def _draw_places(axes: Axes, cells: Cells, means: np.ndarray, norm: Normalize) -> tuple[float, float]:
     """Returns the best one's place."""
-    places = list(cells)
-    column, row = best = places[int(means.argmax())]
-    x, y = np.array(places).T
-    axes.scatter(x, y, c=means, norm=norm, s=45, edgecolors="black", linewidths=0.5, zorder=3)
-    axes.plot(column, row, "*", markersize=16, color=VAL, markeredgecolor="black", zorder=4)
-    place_numbers(axes, "x", [column for column, _ in places])
-    place_numbers(axes, "y", [row for _, row in places])
+    columns, rows = zip(*cells, strict=True)
+    best = list(cells)[int(means.argmax())]
+    axes.scatter(columns, rows, c=means, norm=norm, s=45, edgecolors="black", linewidths=0.5, zorder=3)
+    axes.plot(*best, "*", markersize=16, color=VAL, markeredgecolor="black", zorder=4)
+    number_axis(axes, "x", columns)
+    number_axis(axes, "y", rows)
     axes.grid(alpha=0.3)
     return best

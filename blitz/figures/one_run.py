@@ -1,7 +1,7 @@
 """Figures of a run: its curves, its confusion matrix, its accuracy by class and its worst mistakes.
 
 Drawn with matplotlib's objects on the Agg canvas and never through pyplot, whose global state no thread but the main
-one may touch. Colours are Okabe and Ito's, which colour-blind people can tell apart.
+one may touch. Colours are Okabe and Ito's, which colour-blind people can distinguish.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def _mark_best(loss: Axes, accuracy: Axes, history: Sequence[Mapping[str, float]
     epoch, value = epochs[best], values[best] * scale
     for panel in (loss, accuracy):
         panel.axvline(epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
-    told = f"best: {value:.2f} %" if axes is accuracy else f"best: {value:.4g}"
-    label = f"{told} (epoch {epoch:.0f})"
+    best_value = f"{value:.2f} %" if axes is accuracy else f"{value:.4g}"
+    label = f"best: {best_value} (epoch {epoch:.0f})"
     axes.plot(epoch, value, "*", markersize=14, color=VAL, markeredgecolor="black", label=label, zorder=5)
 
 
@@ -117,7 +117,7 @@ def _confusion_title(counts: np.ndarray, classes: Sequence[str]) -> str:
     right, total = int(np.trace(counts)), int(counts.sum())
     if not total:
         return "Confusion matrix: no images"
-    title = f"Confusion matrix: {right:,} of {total:,} right ({100 * right / total:.2f} %)"
+    title = f"Confusion matrix: {right:,} of {total:,} correct ({100 * right / total:.2f} %)"
     wrong = counts - np.diag(np.diag(counts))
     true, predicted = divmod(int(wrong.argmax()), len(classes))
     if wrong[true, predicted]:
@@ -139,10 +139,10 @@ def per_class_accuracy(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     places = np.arange(len(order))
     axes.barh(places, accuracy[order], color=TRAIN, height=0.75)
     size = 7.5 if len(order) > 30 else 9
-    told = [f"{accuracy[n]:.1f} %  (n = {totals[n]:,})" if totals[n] else "no images  (n = 0)" for n in order]
-    for place, text in enumerate(told):
+    texts = [f"{accuracy[n]:.1f} %  (n = {totals[n]:,})" if totals[n] else "no images  (n = 0)" for n in order]
+    for place, text in enumerate(texts):
         label = axes.text(101.5, place, text, va="center", fontsize=size)
-        label.set_in_layout(len(text) == max(map(len, told)))  # the widest ones speak for all
+        label.set_in_layout(len(text) == max(map(len, texts)))  # the widest ones speak for all
     names = labels(classes, 34)
     axes.set_yticks(places, [names[number] for number in order], fontsize=size)
     axes.set(xlabel="Accuracy (%)", ylabel="True class", xlim=(0, 100), ylim=(len(order) - 0.4, -0.6))
@@ -187,7 +187,7 @@ def image_grid(images: np.ndarray, captions: Sequence[str], title: str) -> Figur
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(place, num_columns)
         picture = image.transpose(1, 2, 0)
-        # imshow repeats a grey image's values in no colour map of its own choice only if told the range.
+        # imshow repeats a grey image's values in no colour map of its own choice only with an explicit range.
         axes.imshow(
             picture if picture.shape[2] == 3 else picture[:, :, 0],
             cmap="gray", vmin=0, vmax=255, extent=(column, column + 0.88, 1.2 * row + 0.88, 1.2 * row),

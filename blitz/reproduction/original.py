@@ -82,8 +82,8 @@ class Original:
         here = {"uri": str(self.client.tracking_uri), "experiment": self.experiment}
         config |= {"name": f"again: {name}"[:240], "tracking": {**config.get("tracking", {}), **here}}
         if elsewhere := [text for text in overrides if text.startswith(("tracking.uri=", "tracking.experiment="))]:
-            told = "the new run goes where the one is that it repeats, which --store names"
-            raise BadInput(*(f"{text}: {told}" for text in elsewhere))
+            reason = "the new run is recorded beside the one that it repeats; --store names the store"
+            raise BadInput(*(f"{text}: {reason}" for text in elsewhere))
         settings = check(change(config, overrides))
         refuse_missing_place(settings)
         weights, given = settings.model["weights"], any(text.startswith("model.weights=") for text in overrides)

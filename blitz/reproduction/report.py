@@ -14,7 +14,7 @@ from blitz.run_folder.differences import Difference
 from blitz.run_folder.files import write_whole
 from blitz.terminal.text import printable
 
-HEADINGS = ("what differs", "then", "now")
+HEADINGS = ("what differs", "recorded", "now")
 LONGEST = 60  # characters of a value in a table
 NAMED = 5  # packages of no consequence that are named
 
@@ -39,21 +39,21 @@ class Reproduction:
 
 def rows(changes: Sequence[Difference]) -> list[tuple[str, str, str]]:
     """A table of what differs, a row each, but for packages of no consequence."""
-    told, others = [], []
+    listed, others = [], []
     for change in changes:
         group, _, package = change.key.partition(".")
         if group == "packages" and package not in OF_CONSEQUENCE:
             others.append(package)
         else:
-            told.append((printable(change.key), _cut(change.then), _cut(change.now)))
+            listed.append((printable(change.key), _cut(change.then), _cut(change.now)))
     if others:
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        told.append(("other packages", printable(", ".join(others[:NAMED])) + more, ""))
-    return told
+        listed.append(("other packages", printable(", ".join(others[:NAMED])) + more, ""))
+    return listed
 
 
 def lines(found: Reproduction) -> Iterator[str]:
-    """What was compared, the verdict, and what can explain it."""
+    """What was compared, the verdict, and possible causes."""
     verdict = found.verdict
     epochs = f"{found.until} epoch{'s' * (found.until > 1)}" if found.until else "the whole run"
     weights = f"; weights: {', '.join(verdict.weights)}" if verdict.weights else ""
@@ -64,23 +64,24 @@ def lines(found: Reproduction) -> Iterator[str]:
     if "initial" in verdict.other_weights:
         yield "         the initial weights differ already"
     if verdict.first is not None:
-        yield f"         first apart: {verdict.first}"
+        yield f"         first difference: {verdict.first}"
     elif verdict.other_weights:
         yield f"         all metrics are the same, and the weights are not: {', '.join(verdict.other_weights)}"
     if judged := verdict.judged:
         width, source = judged.tolerance
-        yield f"         {judged.name} {judged.then:.4f} then, {judged.now:.4f} now: {judged.distance:.4f} apart"
+        change = f"recorded {judged.recorded:.4f}, now {judged.now:.4f}, difference {judged.difference:.4f}"
+        yield f"         {judged.name}: {change}"
         yield f"         tolerance {width:.4f}: {source}"
-    yield f"         {_explained(found)}"
+    yield f"         {_causes(found)}"
 
 
-def _explained(found: Reproduction) -> str:
-    reasons = list(found.overrides) + [f"{key} ({then} then, {now} now)" for key, then, now in rows(found.changes)]
+def _causes(found: Reproduction) -> str:
+    reasons = list(found.overrides) + [f"{key} (recorded {then}, now {now})" for key, then, now in rows(found.changes)]
     if not found.deterministic:
         reasons.append("device.deterministic=false")
     if not reasons:
-        return "nothing that is recorded differs; please report this with both run ids"
-    return "can be why: " + "; ".join(reasons)
+        return "no recorded fact differs; please report this with both run ids"
+    return "possible causes: " + "; ".join(reasons)
 
 
 def write(found: Reproduction) -> None:
@@ -92,7 +93,7 @@ def write(found: Reproduction) -> None:
         text += [f"| {' | '.join(HEADINGS)} |", "|---|---|---|"]
         text += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows(found.changes)]
     else:
-        text.append("Nothing that is recorded of code, packages, machine, device and data differs.")
+        text.append("No recorded fact of code, packages, machine, device and data differs.")
     write_whole(found.folder / "reproduction.md", "\n".join(text) + "\n")
 
 

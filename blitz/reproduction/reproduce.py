@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
+from blitz.intervals import estimate
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.redaction import redact
 from blitz.reproduction import report
@@ -31,7 +32,7 @@ logger = logging.getLogger("blitz")
 
 
 def what_differs(original: Original, settings: Settings) -> list[Difference]:
-    """What is otherwise now than when the run was recorded; sets this process up as the run's was."""
+    """What differs between the record and this machine; sets this process up as the run's was."""
     device = device_of(settings, original.provenance.device)
     facts, _ = surroundings()
     facts["device"] = description.about_device(device)
@@ -55,7 +56,7 @@ def reproduce(
     until = _until(original, epochs)
     with Display():
         changes = what_differs(original, settings)
-    told(original, changes)
+    print_differences(original, changes)
     again = [text for text in original.overrides if not description.is_unnamed(text.lstrip("+~").partition("=")[0])]
     record = runner.repeat(
         settings, [*again, *overrides], original.provenance.device, {"reproduces": original.id}, until
@@ -65,11 +66,11 @@ def reproduce(
 
 
 def check_provenance(wanted: str, overrides: Sequence[str] = (), *, uri: str | None = None) -> int:
-    """Tell what differs now from then, and how to bring the recorded code back; returns the number of differences."""
+    """Print what differs, and how to bring the recorded code back; return the number of differences."""
     original = Original.find(wanted, uri)
     with Display():
         changes = what_differs(original, original.settings(overrides))
-    told(original, changes)
+    print_differences(original, changes)
     if any(change.key.startswith("code.") for change in changes):
         print("\nthe recorded code:")
         for command in commands(original):
@@ -77,7 +78,7 @@ def check_provenance(wanted: str, overrides: Sequence[str] = (), *, uri: str | N
     return len(changes)
 
 
-def told(original: Original, changes: Sequence[Difference]) -> None:
+def print_differences(original: Original, changes: Sequence[Difference]) -> None:
     info = original.run.info
     print(printable(f"run      {info.run_id} ({info.run_name}), {info.status}"))
     if changes:
@@ -86,7 +87,7 @@ def told(original: Original, changes: Sequence[Difference]) -> None:
         print("         nothing differs in code, packages, machine, device and data")
     for resumed in original.provenance.resumed:
         for key, _, then in differences(original.provenance.facts(), resumed):
-            print(printable(f"         from step {resumed.get('step')} on, it was trained with {key} {then}"))
+            print(printable(f"         from step {resumed.get('step')} on, trained with {key} {then}"))
 
 
 def commands(original: Original) -> list[str]:
@@ -161,10 +162,9 @@ def _noise(original: Original, epoch: int | None) -> dict[str, Tolerance]:
         points = original.results.get(name, {})
         if not points or (epoch is not None and epoch not in points):
             continue
-        at = epoch or max(points)
         values = [queries.value(original.client, other, name, epoch) for other in others]
-        seeds = from_seeds([value for value in values if value is not None])
-        found[name] = seeds or from_images(points[at], images[part] or 1)
+        seeds = from_seeds(estimate([value for value in values if value is not None]))
+        found[name] = seeds or from_images(points[epoch or max(points)], images[part] or 1)
     return found
 
 
@@ -173,12 +173,12 @@ def _record(original: Original, found: Reproduction) -> None:
     client = original.client
     report.write(found)
     if found.run_id is None:
-        return  # the run itself has told why
+        return  # the run itself has logged why
     try:
         sending.amend(found.folder, str(client.tracking_uri), {"verdict": found.verdict.word})
         # As the store has them now: others may have repeated the run since training began.
         before = client.get_run(original.id).data.tags.get("reproduced_by", "")
         links = [link for link in before.split(", ") if link]
         client.set_tag(original.id, "reproduced_by", ", ".join([*links, found.run_id]))
-    except Exception as error:  # whatever the store's side raises: the verdict is told all the same
+    except Exception as error:  # whatever the store's side raises: the verdict is printed all the same
         logger.warning("MLflow failed (%s); 'blitz sync %s' sends the verdict", sending.brief(error), found.folder)

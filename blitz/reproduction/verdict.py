@@ -1,15 +1,15 @@
-"""Two runs of one config, point by point: the same bits, equal within noise, or different, and where it begins."""
+"""Two runs of one config, value by value: the same bits, equal within noise, or different, and the first difference."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from blitz.intervals import CONFIDENCE, quantile
+from blitz.intervals import CONFIDENCE, Estimate
 from blitz.run_folder.journal import OBJECTIVE
 
 Results = Mapping[str, Mapping[int, float]]  # metric -> step -> value
@@ -20,37 +20,37 @@ LEAST_SEEDS = 3  # fewer say nothing of a standard deviation
 
 
 class Point(NamedTuple):
-    """A value that is not the same; None where it was not measured."""
+    """A value that differs; None where it was not measured."""
 
     name: str
     step: int
     epoch: int
-    then: float | None
+    recorded: float | None
     now: float | None
 
     def __str__(self) -> str:
         where = f"step {self.step} (epoch {self.epoch})" if self.name in BY_STEP else f"epoch {self.epoch}"
-        return f"{self.name} of {where}: {_shown(self.then)} then, {_shown(self.now)} now"
+        return f"{self.name} of {where}: recorded {_shown(self.recorded)}, now {_shown(self.now)}"
 
 
 class Tolerance(NamedTuple):
-    """How far two runs of one config may lie apart in a metric, and why."""
+    """By how much two runs of one config may differ in a metric, and why."""
 
     width: float
     source: str
 
 
-class Judged(NamedTuple):
+class Deciding(NamedTuple):
     """The accuracy that decides between noise and difference: the last one of both runs."""
 
     name: str
-    then: float
+    recorded: float
     now: float
     tolerance: Tolerance
 
     @property
-    def distance(self) -> float:
-        return abs(self.then - self.now)
+    def difference(self) -> float:
+        return abs(self.recorded - self.now)
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Verdict:
     weights: tuple[str, ...]  # those whose hashes were compared: initial, best, last
     other_weights: tuple[str, ...]  # those of them that are not the same
     first: Point | None  # the first value that is not the same
-    judged: Judged | None
+    judged: Deciding | None
 
 
 def compare(
-    then: Results,
+    recorded: Results,
     now: Results,
-    weights_then: Mapping[str, str],
-    weights_now: Mapping[str, str],
+    recorded_weights: Mapping[str, str],
+    weights: Mapping[str, str],
     *,
     steps_per_epoch: int,
     noise: Mapping[str, Tolerance],
@@ -82,47 +82,51 @@ def compare(
     of the two measured is no noise.
     """
     if until is not None:
-        then, now = (_prefix(results, until, until * steps_per_epoch) for results in (then, now))
-        weights_then = {name: sha256 for name, sha256 in weights_then.items() if name == "initial"}
-    apart = list(_apart(then, now, steps_per_epoch))
-    apart.sort(key=_cause_first)
-    known = tuple(name for name in ("initial", "best", "last") if name in weights_then and name in weights_now)
-    others = tuple(name for name in known if weights_then[name] != weights_now[name])
-    judged = next((_judged(name, then, now, noise[name]) for name in noise if name in then and name in now), None)
-    if not apart and not others:
+        recorded, now = (_prefix(results, until, until * steps_per_epoch) for results in (recorded, now))
+        recorded_weights = {name: sha256 for name, sha256 in recorded_weights.items() if name == "initial"}
+    found = sorted(_differences(recorded, now, steps_per_epoch), key=_cause_first)
+    known = tuple(name for name in ("initial", "best", "last") if name in recorded_weights and name in weights)
+    others = tuple(name for name in known if recorded_weights[name] != weights[name])
+    judged = next(
+        (_deciding(name, recorded, now, noise[name]) for name in noise if name in recorded and name in now), None
+    )
+    if not found and not others:
         word = IDENTICAL
-    elif judged is None or any(point.then is None or point.now is None for point in apart):
+    elif judged is None or any(point.recorded is None or point.now is None for point in found):
         word = DIFFERENT
     else:
-        word = EQUAL if judged.distance <= judged.tolerance.width else DIFFERENT
-    first = apart[0] if apart else None
-    return Verdict(word, sum(map(len, then.values())), len(then), known, others, first, judged)
+        word = EQUAL if judged.difference <= judged.tolerance.width else DIFFERENT
+    first = found[0] if found else None
+    return Verdict(word, sum(map(len, recorded.values())), len(recorded), known, others, first, judged)
 
 
-def from_seeds(values: Sequence[float]) -> Tolerance | None:
-    """From runs that differ in their seed alone: how far two of them lie apart, but for one time in twenty.
+def from_seeds(found: Estimate | None) -> Tolerance | None:
+    """From runs that differ in their seed alone: how much two of them differ, but for one time in twenty.
 
-    None where they are too few.
+    None where they are too few, or their values are all the same.
     """
-    n = len(values)
-    if n < LEAST_SEEDS:
+    if found is None or found.n < LEAST_SEEDS or not found.margin:
         return None
-    std = statistics.stdev(values)
-    width = quantile(n - 1) * std * math.sqrt(2)
-    return Tolerance(width, f"two runs in 95 %, by the standard deviation {std:.4f} over {n} seeds")
+    width = found.margin * math.sqrt(2 * found.n)
+    return Tolerance(width, f"95 % of two runs, by the standard deviation {found.std:.4f} over {found.n} seeds")
 
 
 def from_images(accuracy: float, n: int) -> Tolerance:
-    """From the number of images alone: the binomial error of the difference of two accuracies."""
-    normal = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    width = normal * math.sqrt(2 * accuracy * (1 - accuracy) / n)
-    source = f"two accuracies over {n:,} images in 95 %, by their binomial error"
-    return Tolerance(width, f"{source} (fewer than {LEAST_SEEDS} seeds are recorded)")
+    """From the number of images alone: 95 % of the differences of two accuracies, with Agresti and Coull's correction.
+
+    Not zero where all images are correct, or none. Agresti and Coull (1998), American Statistician 52, 119-126.
+    """
+    z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    corrected_n = n + z**2
+    share = (accuracy * n + z**2 / 2) / corrected_n
+    width = z * math.sqrt(2 * share * (1 - share) / corrected_n)
+    source = f"95 % of two accuracies over {n:,} images (Agresti-Coull)"
+    return Tolerance(width, f"{source}: fewer than {LEAST_SEEDS} seeds that differ are recorded")
 
 
-def _apart(then: Results, now: Results, steps_per_epoch: int) -> Iterator[Point]:
-    for name in {**then, **now}:
-        before, after = then.get(name, {}), now.get(name, {})
+def _differences(recorded: Results, now: Results, steps_per_epoch: int) -> Iterator[Point]:
+    for name in {**recorded, **now}:
+        before, after = recorded.get(name, {}), now.get(name, {})
         if name.startswith("test/") and before and after:  # its step is the best epoch, which may be another one
             step = max(*before, *after)
             before, after = {step: before[max(before)]}, {step: after[max(after)]}
@@ -152,8 +156,8 @@ def _prefix(results: Results, epochs: int, steps: int) -> dict[str, dict[int, fl
     return {name: points for name, points in kept.items() if points}
 
 
-def _judged(name: str, then: Results, now: Results, tolerance: Tolerance) -> Judged:
-    return Judged(name, then[name][max(then[name])], now[name][max(now[name])], tolerance)
+def _deciding(name: str, recorded: Results, now: Results, tolerance: Tolerance) -> Deciding:
+    return Deciding(name, recorded[name][max(recorded[name])], now[name][max(now[name])], tolerance)
 
 
 def _shown(value: float | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from blitz.config.settings import Settings
 from blitz.errors import BadInput, RunFailed
 from blitz.runner.build import Setup
 from blitz.runner.find import LAST
@@ -22,7 +23,7 @@ def in_our_words(error: Exception, setup: Setup, folder: Path, epochs: int) -> E
     """
     size = setup.settings.batch_size
     if isinstance(error, torch.OutOfMemoryError):
-        return BadInput(_out_of_memory(setup, error))
+        return BadInput(out_of_memory(setup.settings, setup.device.torch, error))
     if "Expected more than 1 value per channel" in str(error):
         return BadInput(
             f"batch_size={size}: leaves a batch of one image, too few for batch normalisation; choose another size"
@@ -35,8 +36,8 @@ def in_our_words(error: Exception, setup: Setup, folder: Path, epochs: int) -> E
     return None
 
 
-def _out_of_memory(setup: Setup, error: torch.OutOfMemoryError) -> str:
-    settings, device = setup.settings, setup.device.torch
+def out_of_memory(settings: Settings, device: torch.device, error: torch.OutOfMemoryError) -> str:
+    """Which size to halve, in training or under a function `evaluate`."""
     # By where it was raised: a model that is averaged stays in training mode while the averaged one is evaluated.
     if any(frame.name == "evaluate" for frame in traceback.extract_tb(error.__traceback__)):
         asked, key, size = "eval_batch_size", "eval_batch_size", settings.eval_batch_size

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from blitz.comparison import report
+from blitz.comparison.plot import plot_rows
 from blitz.comparison.rows import ComparedRun, Comparison, compare
 from blitz.config.settings import Settings
 from blitz.redaction import redact, redact_values
@@ -76,12 +77,9 @@ class Results:
         """The objective by what was swept, and the course of each job. Raises OSError."""
         from blitz.figures import canvas, many_runs  # matplotlib takes a second
 
-        trials = [
-            many_runs.Trial(job.label, _without_seed(job), outcome.objective, _curve(job, outcome, uri))
-            for job, outcome in self.finished
-            if outcome.objective is not None
-        ]
-        for stem, figure in many_runs.figures(trials, f"{self._accuracy.capitalize()} accuracy").items():
+        pairs = {id(self._entries[job.number]): (job, outcome) for job, outcome in self.finished}
+        rows = plot_rows(self.comparison, lambda run: _curve(*pairs[id(run)], uri))
+        for stem, figure in many_runs.figures(rows, f"{self._accuracy.capitalize()} accuracy").items():
             canvas.save(figure, folder / "figures" / f"{stem}.png")
 
     def tags(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 WIDTH = 100
 
@@ -45,6 +46,14 @@ class Screen(Console):
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # as print does, instead of rich's SystemExit
 
+    def print_table(self, table: Table) -> None:
+        """Cells as they are, and no spaces at the ends of lines."""
+        options = self.options.update(markup=False, highlight=False)
+        for segments in self.render_lines(table, options, pad=False):
+            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+            line.rstrip()
+            self.print(line, soft_wrap=True)
+
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: Container[int] = (0,)) -> None:
     """On stdout, as wide as it is: the columns in `texts`, counted from 0, flush left, those of numbers flush right."""
@@ -53,7 +62,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: C
         table.add_column(heading, justify="left" if index in texts else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Screen(width=10_000).print(table, markup=False, highlight=False)
+    Screen(width=10_000).print_table(table)
 
 
 def printable(text: str) -> str:

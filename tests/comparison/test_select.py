@@ -45,11 +45,11 @@ class Lab:
         self.experiment = experiment
         self.own = {"user": getpass.getuser(), "host": platform.node()}
 
-    def told(self, *arguments: str) -> dict[str, Any]:
+    def compare_as_json(self, *arguments: str) -> dict[str, Any]:
         """What `blitz compare ARGUMENTS… --format json` tells; of this experiment if nothing else is named."""
         if not set(arguments) & {"--sweep", "--experiment"}:
             arguments = ("--experiment", self.experiment, *arguments)
-        return told(*arguments)
+        return compare_as_json(*arguments)
 
     def run(
         self,
@@ -105,7 +105,7 @@ def lab(workshop: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     return Lab(request.node.name)
 
 
-def told(*arguments: str) -> dict[str, Any]:
+def compare_as_json(*arguments: str) -> dict[str, Any]:
     """What `blitz compare ARGUMENTS… --format json` tells."""
     ended = command("compare", *arguments, "--format", "json")
     assert (ended.code, ended.told) == (0, []), ended
@@ -127,14 +127,14 @@ def values(found: Mapping[str, Any]) -> list[dict[str, str | None]]:
 def test_seeds_are_folded_and_the_best_comes_first(lab: Lab) -> None:
     made = [lab.run("0.1", seed, objective) for seed, objective in enumerate([0.5, 0.6])]
     made += [lab.run("0.2", seed, objective) for seed, objective in enumerate([0.8, 0.81])]
-    found = lab.told()
+    found = lab.compare_as_json()
     assert values(found) == [{"optimizer.lr": "0.2"}, {"optimizer.lr": "0.1"}]
     best = found["rows"][0]
     assert best["metrics"]["objective"]["values"] == [0.8, 0.81]
     assert (best["metrics"]["test/accuracy"], best["seconds"], best["status"]) == (None, 30.0, "2 FINISHED")
     assert [run["seed"] for run in best["runs"]] == ["0", "1"]
     assert ids(found) == set(made)
-    assert found["notes"][0].startswith("lr=0.2 (n = 2) is ahead of lr=0.1 (n = 2) by 25.50 points: not more than")
+    assert found["notes"][0].startswith("lr=0.2 (n = 2) is ahead of lr=0.1 (n = 2) by 25.50 points, not significantly")
     lines = command("compare", "--experiment", lab.experiment).output.splitlines()
     assert lines[0].split() == ["lr", "objective", "test/accuracy", "train/loss", "n", "time", "best", "run"]
     assert lines[1].split()[-1] == made[3][:8]
@@ -145,22 +145,22 @@ def test_by_default_the_newest_twenty_that_were_trained_are_compared(here: Path)
     lab = Lab("one")
     made = [lab.foreign({}, {}, status="RUNNING", experiment=["one", "two"][number % 2]) for number in range(21)]
     lab.sweep("s", 21)
-    assert ids(told()) == set(made[1:])
-    assert ids(told("--limit", "3")) == set(made[-3:])
-    assert ids(told("--limit", "300")) == set(made)
+    assert ids(compare_as_json()) == set(made[1:])
+    assert ids(compare_as_json("--limit", "3")) == set(made[-3:])
+    assert ids(compare_as_json("--limit", "300")) == set(made)
 
 
 def test_an_experiment_has_runs_of_its_own(lab: Lab) -> None:
     made = [lab.run(str(number), experiment=["first", "second's"][number % 2]) for number in range(4)]
-    assert ids(lab.told("--experiment", "second's")) == {made[1], made[3]}
-    assert ids(lab.told("--experiment", "first", "--limit", "1")) == {made[2]}
+    assert ids(lab.compare_as_json("--experiment", "second's")) == {made[1], made[3]}
+    assert ids(lab.compare_as_json("--experiment", "first", "--limit", "1")) == {made[2]}
 
 
 def test_runs_are_named_by_id_by_its_start_or_as_the_last(lab: Lab) -> None:
     made = [lab.run(str(number)) for number in range(3)]
     lab.run("3", tags={"user": "somebody else"})
-    assert ids(told(made[0], made[1][:12], "last")) == set(made)
-    found = told(made[0], made[0][:12])  # one run, however often it is named
+    assert ids(compare_as_json(made[0], made[1][:12], "last")) == set(made)
+    found = compare_as_json(made[0], made[0][:12])  # one run, however often it is named
     assert [len(row["runs"]) for row in found["rows"]] == [1]
     assert found["notes"] == []
 
@@ -171,8 +171,8 @@ def test_a_sweep_is_named_by_its_id_the_start_of_one_as_the_last_or_by_its_run(l
     new = [lab.run(str(number), tags={"sweep": "2026-02-01_b2"}) for number in range(2)]
     lab.sweep("2026-02-01_b2", 2)
     for named in ("2026-01-01_a1", "2026-01", parent, parent[:10]):
-        assert ids(lab.told("--sweep", named)) == set(old), named
-    assert ids(lab.told("--sweep", "last")) == set(new)
+        assert ids(lab.compare_as_json("--sweep", named)) == set(old), named
+    assert ids(lab.compare_as_json("--sweep", "last")) == set(new)
     (line,) = refused("compare", "--sweep", "2026")
     assert line.startswith("2026: more than one sweep in sqlite://")
     assert line.endswith(" starts like this; give more of its id")
@@ -185,7 +185,7 @@ def test_jobs_that_a_sweep_skipped_are_among_its_runs_wherever_they_are(lab: Lab
     own = [lab.run("7", tags={"sweep": "s"}), lab.run("8", tags={"sweep": "s"}, experiment="another")]
     skipped = {SKIPPED: f"{before[0]} {before[1]} {gone} {own[0]}", f"{SKIPPED}.1": f"{before[2]} {'0' * 32} cut0ff"}
     lab.sweep("s", 5, tags=skipped)
-    found = lab.told("--sweep", "last")
+    found = lab.compare_as_json("--sweep", "last")
     assert ids(found) == {*before, *own}
     assert [len(row["runs"]) for row in found["rows"]] == [1] * 5
 
@@ -195,16 +195,16 @@ def test_what_was_deleted_is_not_compared(lab: Lab) -> None:
     lab.run("3", experiment="gone")
     lab.client.delete_run(run)
     lab.client.delete_experiment(store.experiment_id(lab.client, lab.uri, "gone"))
-    assert ids(lab.told()) == {kept}
+    assert ids(lab.compare_as_json()) == {kept}
     assert refused("compare", run)[0].startswith(f"{run}: no such run in sqlite://")
     assert refused("compare", "--experiment", "gone")[0].startswith("--experiment=gone: no such experiment (accepted: ")
 
 
-def test_runs_that_are_under_way_or_failed_are_told_as_that(lab: Lab) -> None:
+def test_status_of_runs_that_train_or_failed_is_shown(lab: Lab) -> None:
     lab.run("1", 0, 0.2, status="RUNNING")
     lab.run("2", 0, 0.9, status="FAILED")
     lab.run("3", 0, 0.1)
-    found = lab.told()
+    found = lab.compare_as_json()
     assert [row["status"] for row in found["rows"]] == ["FINISHED", "RUNNING", "FAILED"]
     assert [row["metrics"]["objective"] is None for row in found["rows"]] == [False, True, True]
     lines = command("compare", "--experiment", lab.experiment).output.splitlines()
@@ -215,10 +215,10 @@ def test_runs_that_are_under_way_or_failed_are_told_as_that(lab: Lab) -> None:
 def test_an_attempt_that_failed_gives_way_to_the_run_that_came_to_its_end(lab: Lab) -> None:
     lab.run("1", 0, 0.2, status="FAILED")
     done = lab.run("1", 0, 0.6)
-    found = lab.told()
+    found = lab.compare_as_json()
     assert ids(found) == {done}
-    assert found["notes"] == ["1 attempt that did not finish is left out."]
-    assert len(ids(lab.told("--all"))) == 2
+    assert found["notes"] == ["1 attempt left out: not finished."]
+    assert len(ids(lab.compare_as_json("--all"))) == 2
 
 
 # ---- what tells them apart
@@ -229,7 +229,7 @@ def test_what_runs_were_made_with_is_a_column_where_it_differs(lab: Lab) -> None
     for tag in MADE:
         if tag != "packages":
             lab.run(seed=1, tags={tag: "1" * 30})
-    found = values(lab.told("--experiment", lab.experiment))
+    found = values(lab.compare_as_json("--experiment", lab.experiment))
     assert set(found[0]) == set(MADE) - {"packages"}
     assert len(found) == len(MADE)
     lengths = {"git.commit": 10, "git.diff": 12, "data.fingerprint": 12}
@@ -243,7 +243,7 @@ def test_packages_that_differ_are_columns(lab: Lab, tmp_path: Path) -> None:
     lab.run(seed=2)  # the same as the first
     lab.provenance(first, {"numpy": "2.0", "torch": "2.15.0", "timm": "1.0"}, tmp_path)
     lab.provenance(second, {"numpy": "2.1", "torch": "2.15.0"}, tmp_path)
-    found = lab.told()
+    found = lab.compare_as_json()
     assert {tuple(row.items()) for row in values(found)} == {
         (("package numpy", "2.0"), ("package timm", "1.0")),
         (("package numpy", "2.1"), ("package timm", "none")),
@@ -251,7 +251,7 @@ def test_packages_that_differ_are_columns(lab: Lab, tmp_path: Path) -> None:
     assert sorted(len(row["runs"]) for row in found["rows"]) == [1, 2]
 
 
-def test_many_packages_that_differ_are_counted_and_those_left_out_still_tell_apart(lab: Lab, tmp_path: Path) -> None:
+def test_many_packages_that_differ_are_counted_and_those_left_out_still_separate_rows(lab: Lab, tmp_path: Path) -> None:
     old = {f"p{number:02}": "1" for number in range(11)}
     for digest, packages in {
         "a": old,
@@ -259,7 +259,7 @@ def test_many_packages_that_differ_are_counted_and_those_left_out_still_tell_apa
         "c": dict.fromkeys(old, "2"),
     }.items():
         lab.provenance(lab.run(tags={"packages": digest}), packages, tmp_path)
-    found = lab.told()
+    found = lab.compare_as_json()
     assert list(values(found)[0]) == [f"package p{number:02}" for number in range(8)] + ["packages"]
     assert sorted(str(row["packages"]) for row in values(found)) == ["a", "b", "c"]
     assert "3 more packages differ." in found["notes"]
@@ -271,44 +271,44 @@ def test_packages_that_cannot_be_read_differ_by_their_digest(lab: Lab, tmp_path:
     lab.provenance(first, {"numpy": "2.0"}, tmp_path)
     if packages is not None:
         lab.provenance(second, packages, tmp_path)
-    assert sorted(str(row["packages"]) for row in values(lab.told())) == ["aaaa", "bbbb"]
+    assert sorted(str(row["packages"]) for row in values(lab.compare_as_json())) == ["aaaa", "bbbb"]
 
 
 def test_a_run_that_was_extended_has_its_new_number_of_epochs(lab: Lab) -> None:
     lab.run(seed=0)
     lab.run(seed=1, tags={"epochs": "5"})
-    assert sorted(str(row["epochs"]) for row in values(lab.told())) == ["2", "5"]
+    assert sorted(str(row["epochs"]) for row in values(lab.compare_as_json())) == ["2", "5"]
 
 
 def test_runs_of_other_programs_are_compared_by_what_they_have(lab: Lab) -> None:
     made = [lab.foreign({"lr": "1"}, {"acc": 0.25}), lab.foreign({"lr": "2"}, {"acc": 0.5}), lab.foreign({}, {})]
-    found = lab.told("--metric", "acc")
+    found = lab.compare_as_json("--metric", "acc")
     assert [row["values"]["lr"] for row in found["rows"]] == ["2", "1", None]
     assert ids(found) == set(made)
-    assert ids(lab.told()) == set(made)
+    assert ids(lab.compare_as_json()) == set(made)
 
 
-def test_what_other_programs_do_not_tell_is_no_difference(lab: Lab) -> None:
+def test_facts_that_other_programs_do_not_record_are_no_difference(lab: Lab) -> None:
     lab.run("1", params={"device.threads": "2"})
     lab.foreign({"lr": "1"}, {})
-    assert list(values(lab.told())[0]) == ["model.name", "epochs", "optimizer.lr", "lr"]
+    assert list(values(lab.compare_as_json())[0]) == ["model.name", "epochs", "optimizer.lr", "lr"]
     lab.run("1", params={"device.threads": "4"}, tags={"torch": "2.14"})
-    assert [sorted(map(str, {row[key] for row in values(lab.told())})) for key in ("torch", "device.threads")] == [
+    assert [sorted(map(str, {row[key] for row in values(lab.compare_as_json())})) for key in ("torch", "device.threads")] == [
         ["2.14", "2.15.0", "None"], ["2", "4", "None"],
     ]  # fmt: skip
 
 
-def test_runs_that_tell_no_seed_are_not_taken_for_repetitions(lab: Lab) -> None:
+def test_runs_without_a_seed_are_not_duplicates(lab: Lab) -> None:
     for _ in range(2):
         lab.foreign({"lr": "1"}, {"acc": 0.25})
-    found = lab.told()
+    found = lab.compare_as_json()
     assert (len(found["rows"]), found["notes"]) == (2, [])
     for seed in "12":
         lab.foreign({"lr": "3", "seed": seed}, {"acc": 0.25})
-    assert sorted(len(row["runs"]) for row in lab.told()["rows"]) == [1, 1, 2]
+    assert sorted(len(row["runs"]) for row in lab.compare_as_json()["rows"]) == [1, 1, 2]
 
 
-def test_credentials_of_other_programs_are_not_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_of_other_programs_are_redacted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "s3cr3t-of-mine")
     lab.foreign({"password": "open-sesame", "num_tokens": "64", "seed": "0"}, {})
     lab.foreign({"url": "http://me:hunter22@host/x", "note": "by s3cr3t-of-mine", "seed": "0"}, {})
@@ -320,71 +320,80 @@ def test_credentials_of_other_programs_are_not_told(lab: Lab, monkeypatch: pytes
         assert not [secret for secret in ("sesame", "hunter22", "s3cr3t") if secret in text]
 
 
-def test_a_name_of_its_own_is_told_and_overrides_are_none(lab: Lab) -> None:
+def test_a_name_of_its_own_is_shown_and_overrides_are_none(lab: Lab) -> None:
     for name in ("lr=0.1 seed=0", "again: lr=0.1 seed=0", ""):
         assert _title(name, PLAIN) == ""
     assert _title("net on digits", {**PLAIN, "data.name": "digits"}) == ""  # as blitz calls a run without overrides
     assert _title("again: my baseline seed=3", PLAIN) == "my baseline"
     lab.run("1", name="my baseline")
     lab.run("2", name="lr=2 seed=0")
-    assert {(row["name"], row["optimizer.lr"]) for row in values(lab.told())} == {("my baseline", "1"), ("", "2")}
+    assert {(row["name"], row["optimizer.lr"]) for row in values(lab.compare_as_json())} == {
+        ("my baseline", "1"),
+        ("", "2"),
+    }
 
 
-def test_precision_is_told_once(lab: Lab) -> None:
+def test_precision_is_one_column(lab: Lab) -> None:
     lab.run("1")
     lab.run("1", params={"device.precision": "bf16"}, tags={"precision": "bf16"})
-    assert sorted(map(str, values(lab.told()))) == ["{'precision': 'bf16'}", "{'precision': 'fp32'}"]
+    assert sorted(map(str, values(lab.compare_as_json()))) == ["{'precision': 'bf16'}", "{'precision': 'fp32'}"]
 
 
-def test_the_fingerprint_is_told_where_the_options_of_the_data_do_not_say_it(lab: Lab) -> None:
+def test_fingerprint_is_shown_where_the_options_of_the_data_do_not_imply_it(lab: Lab) -> None:
     digits, other = {"data.name": "digits"}, {"data.name": "digits", "data.limit": "100"}
     lab.run(params=digits)
     lab.run(params=other, tags={"data.fingerprint": "eeee"})
-    assert set(values(lab.told())[0]) == {"data.limit"}
-    assert "data.fingerprint" in values(lab.told("--all"))[0]
+    assert set(values(lab.compare_as_json())[0]) == {"data.limit"}
+    assert "data.fingerprint" in values(lab.compare_as_json("--all"))[0]
     lab.run(params=other, tags={"data.fingerprint": "dddd"})
-    assert set(values(lab.told())[0]) == {"data.limit", "data.fingerprint"}
+    assert set(values(lab.compare_as_json())[0]) == {"data.limit", "data.fingerprint"}
 
 
 def test_a_repetition_that_ended_early_is_no_further_seed(lab: Lab) -> None:
     whole = lab.run("1", 0, metrics={"test/accuracy": 0.5})
     lab.run("1", 1, tags={"reproduces": whole})
     lab.run("1", 0, metrics={"test/accuracy": 0.5}, tags={"reproduces": whole})
-    found = lab.told()
+    found = lab.compare_as_json()
     assert {row["values"]["reproduces"]: len(row["runs"]) for row in found["rows"]} == {None: 1, whole[:8]: 1}
     assert found["notes"][-1] == "1 run repeats another and counts once: their seeds are the same."
 
 
-def test_the_time_of_a_run_that_was_resumed_is_not_told(lab: Lab) -> None:
+def test_time_of_a_resumed_run_is_unknown(lab: Lab) -> None:
     lab.run("1")
     lab.run("2", tags={"resumed": "1"})
-    assert {row["values"]["optimizer.lr"]: row["seconds"] for row in lab.told()["rows"]} == {"1": 30.0, "2": None}
+    assert {row["values"]["optimizer.lr"]: row["seconds"] for row in lab.compare_as_json()["rows"]} == {
+        "1": 30.0,
+        "2": None,
+    }
 
 
-def test_older_runs_that_are_left_out_are_told(lab: Lab) -> None:
+def test_older_runs_that_are_left_out_are_noted(lab: Lab) -> None:
     for number in range(3):
         lab.run(str(number))
-    assert lab.told("--limit", "2")["notes"][-1] == "Runs older than the newest 2 are left out; --limit N takes more."
-    assert not [note for note in lab.told("--limit", "3")["notes"] if "older" in note]
+    assert (
+        lab.compare_as_json("--limit", "2")["notes"][-1]
+        == "Runs older than the newest 2 are left out; --limit N takes more."
+    )
+    assert not [note for note in lab.compare_as_json("--limit", "3")["notes"] if "older" in note]
 
 
-def test_packages_that_can_change_a_number_are_told_first_and_torch_by_its_tag(lab: Lab, tmp_path: Path) -> None:
+def test_packages_that_can_change_a_number_come_first_and_torch_by_its_tag(lab: Lab, tmp_path: Path) -> None:
     old = {**{f"a{number}": "1" for number in range(9)}, "numpy": "2.0", "torch": "2.14"}
     lab.provenance(lab.run(), old, tmp_path)
     new = {**dict.fromkeys(old, "9"), "torch": "2.15"}
     lab.provenance(lab.run(tags={"packages": "b", "torch": "2.15"}), new, tmp_path)
-    keys = list(values(lab.told())[0])
+    keys = list(values(lab.compare_as_json())[0])
     assert keys[:3] == ["torch", "package numpy", "package a0"]
     assert "package torch" not in keys
-    assert "2 more packages differ." in lab.told()["notes"]
+    assert "2 more packages differ." in lab.compare_as_json()["notes"]
 
 
 def test_packages_of_many_kinds_differ_by_their_digest(lab: Lab) -> None:
     for number in range(11):
         lab.run(tags={"packages": f"kind{number}"})
-    found = lab.told()
+    found = lab.compare_as_json()
     assert {row["packages"] for row in values(found)} == {f"kind{number}" for number in range(11)}
-    assert "Packages are of 11 kinds, which only their digest tells apart." in found["notes"]
+    assert "Packages differ in 11 ways; listed is their digest only." in found["notes"]
 
 
 # ---- which metrics
@@ -393,7 +402,7 @@ def test_packages_of_many_kinds_differ_by_their_digest(lab: Lab) -> None:
 def test_metrics_are_those_asked_for_and_the_first_sorts(lab: Lab) -> None:
     lab.run("1", 0, 0.5, metrics={"val/loss": 0.3})
     lab.run("2", 0, 0.6, metrics={"val/loss": 0.4})
-    found = lab.told("--metric", "val/loss", "--metric", "objective", "--metric", "val/loss")
+    found = lab.compare_as_json("--metric", "val/loss", "--metric", "objective", "--metric", "val/loss")
     assert [list(row["metrics"]) for row in found["rows"]] == [["val/loss", "objective"]] * 2
     assert [row["values"]["optimizer.lr"] for row in found["rows"]] == ["1", "2"]
 
@@ -412,14 +421,14 @@ def test_infinity_as_a_store_keeps_it_is_no_result(lab: Lab) -> None:
     lab.run("1", 0, 0.5, metrics={"train/loss": float("inf")})
     lab.run("1", 1, 0.5, metrics={"train/loss": float("nan")})
     lab.run("1", 2, 0.5, metrics={"train/loss": 0.25})
-    found = lab.told()
+    found = lab.compare_as_json()
     assert found["rows"][0]["metrics"]["train/loss"]["values"] == [0.25]
     assert found["notes"] == ["2 train/loss values are no numbers and are left out."]
 
 
-def test_with_all_every_run_is_told_with_all_that_it_has(lab: Lab) -> None:
+def test_all_shows_every_run_with_all_that_it_has(lab: Lab) -> None:
     made = [lab.run("1", seed, metrics={"val/loss": 0.5}) for seed in range(2)]
-    found = lab.told("--all")
+    found = lab.compare_as_json("--all")
     assert ids(found) == set(made)
     assert {"model.name", "epochs", "optimizer.lr", "seed", "git.commit", "torch"} <= set(values(found)[0])
     assert list(found["rows"][0]["metrics"]) == ["objective", "test/accuracy", "train/loss", "val/loss"]
@@ -428,7 +437,7 @@ def test_with_all_every_run_is_told_with_all_that_it_has(lab: Lab) -> None:
 # ---- as files
 
 
-def test_each_format_tells_the_same(lab: Lab) -> None:
+def test_formats_hold_the_same(lab: Lab) -> None:
     lab.run("1", 0, 0.5)
     lab.run("2", 0, 0.25)
     rows = list(
@@ -497,7 +506,7 @@ def test_what_is_no_share_of_images_is_not_drawn(lab: Lab, workshop: Path) -> No
 # ---- mistakes
 
 
-def test_mistakes_are_told_in_a_line_each(here: Path) -> None:
+def test_mistakes_are_reported_in_a_line_each(here: Path) -> None:
     lab = Lab("blitz")
     made = lab.run(tags={"sweep": "2026-01-01_a1"})
     parent = lab.sweep("2026-01-01_a1", 1)
@@ -520,7 +529,7 @@ def test_mistakes_are_told_in_a_line_each(here: Path) -> None:
         assert refused("compare", *arguments.split()) == [line], arguments
 
 
-def test_a_store_without_runs_or_no_store_at_all_is_told(here: Path) -> None:
+def test_store_without_runs_or_no_store_at_all(here: Path) -> None:
     where = f"sqlite:///{here}/mlflow.db"
     assert refused("compare") == [f"compare: no runs in {where}"]
     assert refused("compare", "--sweep", "last") == [f"--sweep=last: no such sweep in {where}"]
@@ -552,12 +561,12 @@ def test_finished_runs_are_found_by_config_the_sweeps_own_first_and_then_the_new
     run("d1")
     wanted = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
 
-    def told(sweep: str | None) -> dict[str, list[str]]:
+    def by_sweep(sweep: str | None) -> dict[str, list[str]]:
         found = queries.finished_runs(lab.client, wanted, sweep)
         return {key: [run.info.run_id for run in runs] for key, runs in found.items()}
 
-    assert told("mine") == {"a1": [own, newer[0]], "a2": [newer[1], older], "c1": [found]}
-    assert told(None) == {"a1": [newer[0], own], "a2": [newer[1], older], "c1": [found]}
+    assert by_sweep("mine") == {"a1": [own, newer[0]], "a2": [newer[1], older], "c1": [found]}
+    assert by_sweep(None) == {"a1": [newer[0], own], "a2": [newer[1], older], "c1": [found]}
 
 
 def test_ids_of_more_runs_than_a_tag_holds_are_spread_over_several() -> None:

@@ -20,13 +20,14 @@ from support.shell import blitz as command
 from support.shell import refused
 
 import blitz
-from blitz.evaluation.evaluate import FIGURES, evaluate
+from blitz.evaluation.evaluate import METRICS, evaluate
 from blitz.parts.datasets import DATASETS, split
 from blitz.runner.run import Result
 from blitz.training import checkpoint
 
 SMALL = ["data=digits", "data.limit=300", "batch_size=32", "epochs=3", "optimizer.lr=0.1", "device.threads=1"]
 UNRECORDED = ["tracking.figures=false", "tracking.system_metrics=null"]
+ACCEPTED = "accepted: data.OPTION=VALUE, eval_batch_size=N (and --data NAME); all else stays as recorded"
 FOLDER = "accepted: a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE"
 
 
@@ -111,14 +112,14 @@ def test_the_store_alone_gives_the_bits_that_the_run_recorded(
 
     report = evaluate(result.run_id[:12], uri=uri)
     assert report.run == result.run_id
-    assert report.figures == {name: recorded[f"test/{name}"] for name in FIGURES}
+    assert report.metrics == {name: recorded[f"test/{name}"] for name in METRICS}
     assert report.as_recorded is True
     assert torch.get_num_threads() == num_threads
     assert torch.equal(report.found.confusion, result.test.confusion)
 
     validation = evaluate("last", part="validation", uri=uri)
     best = result.history[result.best_epoch - 1]
-    assert validation.figures == {name: best[f"val/{name}"] for name in FIGURES}
+    assert validation.metrics == {name: best[f"val/{name}"] for name in METRICS}
     assert (validation.as_recorded, validation.recorded) == (None, None)
     assert list(Path.cwd().iterdir()) == []
 
@@ -130,14 +131,14 @@ def test_a_process_in_another_folder_prints_json_and_nothing_else(digits: Record
         BLITZ_CACHE=os.environ["BLITZ_CACHE"],
     )  # fmt: skip
     assert (code, errors) == (0, "")
-    told = json.loads(output)
+    printed = json.loads(output)
     test = digits.result.test
-    assert {name: told[name] for name in (*FIGURES, "as_recorded", "images", "split")} == {
+    assert {name: printed[name] for name in (*METRICS, "as_recorded", "images", "split")} == {
         "accuracy": test.accuracy, "top5": test.top5, "loss": test.loss,
         "as_recorded": True, "images": 300, "split": "test",
     }  # fmt: skip
-    assert told["confusion"] == test.confusion.tolist()
-    assert [(row["class"], row["right"], row["images"]) for row in told["classes"]] == [
+    assert printed["confusion"] == test.confusion.tolist()
+    assert [(row["class"], row["correct"], row["images"]) for row in printed["classes"]] == [
         (str(label), counts[label], sum(counts)) for label, counts in enumerate(test.confusion.tolist())
     ]
     assert list(tmp_path.iterdir()) == []
@@ -168,7 +169,7 @@ def test_a_folder_is_as_good_as_the_store(digits: Recorded) -> None:
 # What is printed
 
 
-def test_tables_tell_the_figures_each_class_and_the_confusion(digits: Recorded) -> None:
+def test_tables_show_metrics_classes_and_confusion(digits: Recorded) -> None:
     ended = command("evaluate", digits.run_id, "--store", digits.uri)
     assert (ended.code, ended.told) == (0, [])
     test = digits.result.test
@@ -177,23 +178,23 @@ def test_tables_tell_the_figures_each_class_and_the_confusion(digits: Recorded) 
         f"run      {digits.run_id}",
         "data     digits: 300 images, test",
         f"result   accuracy {test.accuracy:.2%}   top-5 {test.top5:.2%}   loss {test.loss:.4f}",
-        "         as recorded: the run found the same, to the last bit",
+        "         as recorded, bit for bit",
         "",
     ]
-    assert lines[5].split() == ["class", "most", "often", "taken", "for", "images", "right", "accuracy"]
+    assert lines[5].split() == ["class", "most", "often", "confused", "with", "images", "correct", "accuracy"]
     counts = test.confusion.tolist()
     for label, line in enumerate(lines[6:16]):
         wrong = [count if other != label else 0 for other, count in enumerate(counts[label])]
         taken_for = [str(wrong.index(max(wrong))), f"({max(wrong)})"] if any(wrong) else []
         figures = [str(sum(counts[label])), str(counts[label][label]), f"{test.per_class[label]:.2%}"]
         assert line.split() == [str(label), *taken_for, *figures]
-    assert lines[17].split() == ["class", "\\", "taken", "for", *map(str, range(10))]
+    assert lines[17].split() == ["class", "\\", "predicted", *map(str, range(10))]
     assert [line.replace(".", "0").split() for line in lines[18:]] == [
         [str(label), *map(str, row)] for label, row in enumerate(counts)
     ]
 
 
-def test_many_classes_are_told_by_their_most_frequent_confusions(here: Path) -> None:
+def test_many_classes_are_shown_by_their_most_frequent_confusions(here: Path) -> None:
     sizes = ["data.num_classes=25", "data.train_size=100", "data.test_size=75"]
     result = run("data=synthetic", "data.limit=null", *sizes, "tracking=none", "epochs=1", "eval_batch_size=10")
     lines = [line.split("  ") for line in command("evaluate", str(result.folder)).output.splitlines()]
@@ -209,7 +210,7 @@ def test_many_classes_are_told_by_their_most_frequent_confusions(here: Path) -> 
 def test_long_names_are_numbered_in_the_matrix(digits: Recorded) -> None:
     ended = command("evaluate", digits.run_id, "--data", "synthetic", "data.channels=1", "--store", digits.uri)
     head, *rows = ended.output.splitlines()[-11:]
-    assert head.split() == ["class", "\\", "taken", "for", *map(str, range(10))]
+    assert head.split() == ["class", "\\", "predicted", *map(str, range(10))]
     assert [row.split()[:3] for row in rows] == [[str(label), "pattern", str(label)] for label in range(10)]
 
 
@@ -225,16 +226,16 @@ def test_another_data_set_of_the_same_shape_and_number_of_classes(digits: Record
         "the classes of data=synthetic have other names than the model's (pattern 0, there 0); they are matched by "
         "their order"
     ]
-    told = json.loads(ended.output)
+    printed = json.loads(ended.output)
     other = DATASETS.build(blitz.compose(["data=synthetic", *options]).data)
     with torch.no_grad():
         right = blitz.load_model(digits.run_id, uri=digits.uri)(other.test.images).argmax(1) == other.test.labels
-    assert (told["data"], told["images"], told["accuracy"]) == ("synthetic", 200, float(right.double().mean()))
-    assert (told["as_recorded"], told["recorded"]) == (None, None)
-    assert told["fingerprint"] == other.fingerprint != told["recorded_fingerprint"]
+    assert (printed["data"], printed["images"], printed["accuracy"]) == ("synthetic", 200, float(right.double().mean()))
+    assert (printed["as_recorded"], printed["recorded"]) == (None, None)
+    assert printed["fingerprint"] == other.fingerprint != printed["recorded_fingerprint"]
 
 
-def test_what_differs_from_the_record_is_told(digits: Recorded) -> None:
+def test_difference_from_the_record_is_printed(digits: Recorded) -> None:
     ended = command("evaluate", digits.run_id, "data.limit=100", "--store", digits.uri)
     report = evaluate(digits.run_id, ["data.limit=100"], uri=digits.uri)
     test = digits.result.test
@@ -272,10 +273,10 @@ def test_images_of_ones_own_are_found_where_the_command_line_says(here: Path) ->
     assert "as recorded" not in ended.output
 
 
-def test_another_cut_of_the_validation_images_is_told(digits: Recorded) -> None:
+def test_another_split_of_the_validation_images_is_warned_about(digits: Recorded) -> None:
     ended = command("evaluate", digits.run_id, "data.split_seed=1", "--split", "validation", "--store", digits.uri)
     assert ended.told == [
-        "data.split_seed=1: another cut than the run's; the model was trained on some of these images"
+        "data.split_seed=1: another split than the run's; the model was trained on some of these images"
     ]
     assert ended.code == 0
 
@@ -289,7 +290,7 @@ def test_a_run_that_tested_nothing_has_nothing_to_compare(copied: Path) -> None:
     (copied / "provenance.json").write_text(json.dumps(facts))
     assert evaluate(str(copied)).as_recorded is None
     output = command("evaluate", str(copied)).output
-    assert "         no test is recorded: the run ended before it\n" in output
+    assert "         no test is recorded: the run ended before its test\n" in output
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device that the test wants to miss")
@@ -306,7 +307,7 @@ def test_where_the_runs_device_is_missing_another_one_computes(copied: Path, dig
 
 
 @pytest.mark.parametrize(
-    ("file", "replacement", "told"),
+    ("file", "replacement", "message"),
     [
         ("config.yaml", ("  name: net", "  name: net\n  _target_: os.system"),
          "model._target_=os.system: names code; a recorded config is data and is never run"),
@@ -314,13 +315,13 @@ def test_where_the_runs_device_is_missing_another_one_computes(copied: Path, dig
         ("provenance.json", ('"threads": 1,\n    "deterministic"', '"deterministic"'), "not the provenance of a run"),
     ],
 )  # fmt: skip
-def test_a_damaged_record_is_told(copied: Path, file: str, replacement: tuple[str, str], told: str) -> None:
+def test_a_damaged_record_is_refused(copied: Path, file: str, replacement: tuple[str, str], message: str) -> None:
     rewrite(copied / file, replacement)
     (problem,) = refused("evaluate", str(copied))
-    assert told in problem
+    assert message in problem
 
 
-def test_weights_of_another_model_are_told(copied: Path) -> None:
+def test_weights_of_another_model_are_refused(copied: Path) -> None:
     best = copied / "checkpoints/best.pt"
     state = checkpoint.load(best)
     checkpoint.save({**state, "about": {**state["about"], "model": {"name": "mlp"}}}, best)
@@ -344,30 +345,51 @@ def test_code_in_the_weights_is_never_run(here: Path) -> None:
     assert result.run_id is not None
     torch.save({"about": Trap(), "model": {}}, here / "best.pt")
     client().log_artifact(result.run_id, str(here / "best.pt"), "checkpoints")
-    told = [f"{result.run_id}/checkpoints/best.pt: holds code (posix.mkdir), which is never run"]
-    assert refused("evaluate", "last") == told
-    assert refused("predict", "last", str(here / "best.pt")) == told
+    problems = [f"{result.run_id}/checkpoints/best.pt: holds code (posix.mkdir), which is never run"]
+    assert refused("evaluate", "last") == problems
+    assert refused("predict", "last", str(here / "best.pt")) == problems
     assert not (here / "sprung").exists()
 
 
-def test_a_run_that_kept_no_weights_is_told(here: Path) -> None:
+def test_a_run_that_kept_no_weights_is_refused(here: Path) -> None:
     result = run("epochs=1", "checkpoint.keep=none")
     (problem,) = refused("evaluate", "last")
-    told = f"{result.run_id}: this run has no checkpoints/best.pt in sqlite:///{here / 'mlflow.db'} ("
-    assert problem.startswith(told)
+    message = f"{result.run_id}: this run has no checkpoints/best.pt in sqlite:///{here / 'mlflow.db'} ("
+    assert problem.startswith(message)
     assert problem.endswith(f"see checkpoint.keep); 'blitz reproduce {result.run_id}' trains it again")
 
 
 # Mistakes
 
 
+def test_out_of_memory_names_the_batch_size(digits: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    net: Any = blitz.MODELS.builder("net")
+    monkeypatch.setattr(net, "forward", failing)
+    assert refused("evaluate", digits.run_id, "--store", digits.uri) == [
+        "eval_batch_size=500: out of memory on cpu; set eval_batch_size=250"
+    ]
+    assert refused("evaluate", digits.run_id, "eval_batch_size=1", "--store", digits.uri) == [
+        "model=net: out of memory on cpu with a single image; choose a smaller model"
+    ]
+    Image.new("L", (32, 32)).save("image.png")
+    assert refused("predict", digits.run_id, "image.png", "--store", digits.uri) == [
+        "eval_batch_size=500: out of memory on cpu; name at most 250 images"
+    ]
+
+
+def test_eval_batch_size_can_be_changed(digits: Recorded) -> None:
+    report = evaluate(digits.run_id, ["eval_batch_size=7"], uri=digits.uri)
+    assert report.found.accuracy == pytest.approx(digits.result.test.accuracy, abs=0.02)
+
+
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "problems"),
     [
         (["optimizer.lr=1", "+data.limit=3", "data=mnist", "data.std=[1]"],
-         ["optimizer.lr=1: accepted: data.OPTION=VALUE (and --data NAME); all else stays as recorded",
-          "+data.limit=3: accepted: data.OPTION=VALUE (and --data NAME); all else stays as recorded",
-          "data=mnist: accepted: data.OPTION=VALUE (and --data NAME); all else stays as recorded",
+         [f"optimizer.lr=1: {ACCEPTED}", f"+data.limit=3: {ACCEPTED}", f"data=mnist: {ACCEPTED}",
           "data.std=[1]: a model keeps the mean and std that it was trained with"]),
         (["data.limit=0", "data.lmit=1"],
          ["data.limit=0: accepted: integer >= 1 or null",
@@ -390,11 +412,11 @@ def test_a_run_that_kept_no_weights_is_told(here: Path) -> None:
          ["evaluate: Invalid value for '--split': 'tset' is not one of 'test', 'validation', 'train'."]),
     ],
 )  # fmt: skip
-def test_mistakes_are_told(digits: Recorded, arguments: list[str], told: list[str]) -> None:
-    assert refused("evaluate", digits.run_id, *arguments, "--store", digits.uri) == told
+def test_mistakes_are_refused(digits: Recorded, arguments: list[str], problems: list[str]) -> None:
+    assert refused("evaluate", digits.run_id, *arguments, "--store", digits.uri) == problems
 
 
-def test_a_data_set_that_is_not_on_the_menu_is_told(digits: Recorded) -> None:
+def test_a_data_set_that_is_not_on_the_menu_is_refused(digits: Recorded) -> None:
     (problem,) = refused("evaluate", digits.run_id, "--data", "digit", "--store", digits.uri)
     assert problem.startswith("data=digit: no such data; did you mean digits? (accepted: cifar10, ")
 
@@ -408,7 +430,7 @@ def test_the_last_run_of_a_user_without_a_name(here: Path, monkeypatch: pytest.M
     assert evaluate("last").run == result.run_id
 
 
-def test_a_run_that_is_not_there_is_told(digits: Recorded, tmp_path: Path) -> None:
+def test_a_run_that_is_not_there_is_refused(digits: Recorded, tmp_path: Path) -> None:
     missing = "(accepted: a run id, the start of one, or last)"
     for wanted in ("nope", "0" * 32):
         assert refused("evaluate", wanted, "--store", digits.uri) == [

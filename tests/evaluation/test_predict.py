@@ -90,9 +90,9 @@ def test_mirror_images_count_where_the_run_evaluates_them(trained: Trained, tmp_
         once, mirrored = classifier(image), classifier(image.flip(-1))
     (found,) = predict(trained.run_id, ["half.png"], top=3, uri=trained.uri)
     shares = {guess.name: guess.confidence for guess in found.likeliest}
-    told = torch.tensor([[shares[name] for name in classifier.classes]])
-    torch.testing.assert_close(told, ((once + mirrored) / 2).float().softmax(1))
-    assert not torch.allclose(told, once.float().softmax(1), atol=3e-3)
+    found_shares = torch.tensor([[shares[name] for name in classifier.classes]])
+    torch.testing.assert_close(found_shares, ((once + mirrored) / 2).float().softmax(1))
+    assert not torch.allclose(found_shares, once.float().softmax(1), atol=3e-3)
     assert [guess.confidence for guess in found.likeliest] == sorted(shares.values(), reverse=True)
 
 
@@ -134,20 +134,24 @@ def test_any_image_is_read_as_data_folder_reads_it(
     assert given.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_table_and_json_say_the_same(trained: Trained, tmp_path: Path) -> None:
+def test_table_and_json_hold_the_same(trained: Trained, tmp_path: Path) -> None:
     plain("red").save("a red one.png")
     plain("blue").save("[b]lue.png")
     files = ["a red one.png", "[b]lue.png"]
     found = predict(trained.run_id, files, top=2, uri=trained.uri)
-    assert [prediction.likeliest[0].name for prediction in found] == ["red", "blue"]
 
     arguments = ["predict", trained.run_id, *files, "--store", trained.uri]
     ended = command(*arguments, "--top", "2")
     assert (ended.code, ended.told) == (0, [])
-    rows = [[word.strip() for word in line.split("  ") if word] for line in ended.output.splitlines()]
-    assert rows[0] == ["file", "class", "confidence", "then"]
-    for row, (file, (first, second)) in zip(rows[1:], found, strict=True):
-        assert row == [file, first.name, f"{first.confidence:.2%}", f"{second.name} {second.confidence:.2%}"]
+    heading, *rows = ended.output.splitlines()
+    assert heading.split() == ["file", "class", "confidence", "next"]
+    for row, (file, (first, second)) in zip(rows, found, strict=True):
+        assert row.startswith(f"{file} ")
+        assert row.endswith("%")  # and no spaces
+        name, confidence, other, remaining = row.removeprefix(file).split()
+        assert (name, other) == (first.name, second.name)
+        shares = [float(share.removesuffix("%")) / 100 for share in (confidence, remaining)]
+        assert shares == pytest.approx([first.confidence, second.confidence], abs=6e-5)
     assert command(*arguments).output.split("\n")[0].split() == ["file", "class", "confidence"]
 
     ended = command(*arguments, "--top", "2", "--format", "json")
@@ -169,8 +173,9 @@ def test_a_process_in_another_folder_prints_json_and_nothing_else(trained: Train
     )  # fmt: skip
     assert code == 0
     assert errors == "1 of 1 images resized to the model's 40 x 32 pixels, such as wide.png from 100 x 50\n"
-    (told,) = json.loads(output)
-    assert (told["file"], told["class"]) == ("wide.png", "green")
+    (printed,) = json.loads(output)
+    (found,) = predict(trained.run_id, ["wide.png"], uri=trained.uri)
+    assert (printed["file"], printed["class"]) == ("wide.png", found.likeliest[0].name)
     assert list(tmp_path.iterdir()) == [tmp_path / "wide.png"]
 
 
@@ -192,7 +197,7 @@ def test_a_grey_model_sees_grey_images(here: Path) -> None:
 # Mistakes
 
 
-def test_all_files_that_cannot_be_read_are_told_together(trained: Trained, tmp_path: Path) -> None:
+def test_all_files_that_cannot_be_read_are_listed_together(trained: Trained, tmp_path: Path) -> None:
     plain("red").save("good.png")
     whole = Path("good.png").read_bytes()
     Path("half.png").write_bytes(whole[: len(whole) // 2])
@@ -200,9 +205,9 @@ def test_all_files_that_cannot_be_read_are_told_together(trained: Trained, tmp_p
     Path("empty.png").touch()
     Path("folder").mkdir()
     files = ["half.png", "nope.png", "good.png", "text.jpg", "empty.png", "folder", "nope.png"]
-    told = refused("predict", trained.run_id, *files, "--store", trained.uri)
-    assert told[0].startswith("half.png: cannot be read as an image (")
-    assert told[1:] == [
+    problems = refused("predict", trained.run_id, *files, "--store", trained.uri)
+    assert problems[0].startswith("half.png: cannot be read as an image (")
+    assert problems[1:] == [
         "nope.png: no such file",
         "text.jpg: cannot be read as an image (of no format that Pillow knows)",
         "empty.png: cannot be read as an image (of no format that Pillow knows)",
@@ -212,7 +217,7 @@ def test_all_files_that_cannot_be_read_are_told_together(trained: Trained, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["good.png", "--top", "4"], "--top=4: accepted: at most 3, the number of classes"),
         (["good.png", "--top", "0"], "predict: Invalid value for '--top': 0 is not in the range x>=1."),
@@ -221,12 +226,12 @@ def test_all_files_that_cannot_be_read_are_told_together(trained: Trained, tmp_p
         ([], "predict: Missing argument 'IMAGE…'."),
     ],
 )  # fmt: skip
-def test_mistakes_are_told(trained: Trained, tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_mistakes_are_refused(trained: Trained, tmp_path: Path, arguments: list[str], message: str) -> None:
     plain("red").save("good.png")
-    assert refused("predict", trained.run_id, *arguments, "--store", trained.uri) == [told]
+    assert refused("predict", trained.run_id, *arguments, "--store", trained.uri) == [message]
 
 
-def test_a_run_that_is_not_there_is_told(trained: Trained, tmp_path: Path) -> None:
+def test_a_run_that_is_not_there_is_refused(trained: Trained, tmp_path: Path) -> None:
     plain("red").save("good.png")
     missing = "(accepted: a run id, the start of one, or last)"
     assert refused("predict", "nope", "good.png", "--store", trained.uri) == [

@@ -13,45 +13,69 @@ from matplotlib import _pylab_helpers
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats
 
+from blitz.comparison.plot import plot_rows
+from blitz.comparison.rows import ComparedRun, compare
 from blitz.figures import curves, many_runs, objective, style
 from blitz.figures.canvas import BARS, save
-from blitz.figures.many_runs import Trial, figures, overview
+from blitz.figures.space import PlotRow
+from blitz.run_folder.journal import OBJECTIVE
+from blitz.run_folder.run_info import FINISHED
 
 NAN = math.nan
 LABEL = "Validation accuracy"
+CURVES: dict[str, list[tuple[int, float]]] = {}  # by run id
 
 
-def trial(values: Mapping[str, object], score: float, seed: int = 0, curve: Sequence[float] = (0.1, 0.5)) -> Trial:
+def named(name: str, values: Mapping[str, str], score: float, curve: Sequence[float]) -> ComparedRun:
+    """With a seed of its own."""
+    number = str(len(CURVES))
+    CURVES[number] = list(enumerate(curve, 1))
+    return ComparedRun(number, name, number, values, {OBJECTIVE: score}, 1.0, FINISHED)
+
+
+def run(values: Mapping[str, object], score: float, seed: int = 0, curve: Sequence[float] = (0.1, 0.5)) -> ComparedRun:
     texts = {key: str(value) for key, value in values.items()}
-    name = " ".join(f"{key}={value}" for key, value in {**texts, "seed": seed}.items())
-    return Trial(name, texts, score, list(enumerate(curve, 1)))
+    return named(" ".join(f"{key}={value}" for key, value in {**texts, "seed": seed}.items()), texts, score, curve)
 
 
-def product(keys: Mapping[str, Iterable[object]], num_seeds: int = 1) -> list[Trial]:
+def rows(runs: Sequence[ComparedRun]) -> list[PlotRow]:
+    return plot_rows(compare(runs, [OBJECTIVE]), lambda run: CURVES[run.run_id or ""])
+
+
+def figures(runs: Sequence[ComparedRun], label: str = LABEL) -> dict[str, Figure]:
+    return many_runs.figures(rows(runs), label)
+
+
+def overview(runs: Sequence[ComparedRun], label: str = LABEL) -> Figure:
+    return many_runs.overview(rows(runs), label)
+
+
+def product(keys: Mapping[str, Iterable[object]], num_seeds: int = 1) -> list[ComparedRun]:
     """All combinations; each run is a bit better than the one before."""
     combinations: list[dict[str, object]] = [{}]
     for key, values in keys.items():
         values = list(values)
         combinations = [{**one, key: value} for one in combinations for value in values]
     jobs = [(one, seed) for one in combinations for seed in range(num_seeds)]
-    return [trial(one, (n + 1) / (len(jobs) + 1), seed) for n, (one, seed) in enumerate(jobs)]
+    return [run(one, (n + 1) / (len(jobs) + 1), seed) for n, (one, seed) in enumerate(jobs)]
 
 
 # Means 31, 50, 60 and 20, 30; the last with a single run.
 MODEL_LR = [
-    *[trial({"model": "net", "optimizer.lr": "0.1"}, score, seed) for seed, score in enumerate((0.28, 0.31, 0.34))],
-    *[trial({"model": "net", "optimizer.lr": "0.001"}, score, seed) for seed, score in enumerate((0.5, 0.5, NAN))],
-    *[trial({"model": "net", "optimizer.lr": "1e-2"}, score, seed) for seed, score in enumerate((0.55, 0.65))],
-    *[trial({"model": "mlp", "optimizer.lr": "0.1"}, score, seed) for seed, score in enumerate((0.15, 0.25))],
-    trial({"model": "mlp", "optimizer.lr": "0.01"}, 0.3),
+    *[run({"model": "net", "optimizer.lr": "0.1"}, score, seed) for seed, score in enumerate((0.28, 0.31, 0.34))],
+    *[run({"model": "net", "optimizer.lr": "0.001"}, score, seed) for seed, score in enumerate((0.5, 0.5, NAN))],
+    *[run({"model": "net", "optimizer.lr": "1e-2"}, score, seed) for seed, score in enumerate((0.55, 0.65))],
+    *[run({"model": "mlp", "optimizer.lr": "0.1"}, score, seed) for seed, score in enumerate((0.15, 0.25))],
+    run({"model": "mlp", "optimizer.lr": "0.01"}, 0.3),
 ]
 
 
-def axes_of(trials: Sequence[Trial], stem: str) -> Axes:
+def axes_of(trials: Sequence[ComparedRun], stem: str) -> Axes:
     return figures(trials, LABEL)[stem].axes[0]
 
 
@@ -121,18 +145,18 @@ def written(axes: Axes) -> dict[tuple[float, float], str]:
     ("trials", "expected"),
     [
         ([], []),
-        ([trial({"lr": 1}, 0.5)], ["learning_curves"]),
-        ([trial({"lr": 1}, 0.5, curve=[])], []),
+        ([run({"lr": 1}, 0.5)], ["learning_curves"]),
+        ([run({"lr": 1}, 0.5, curve=[])], []),
         (product({"lr": [1, 2]}, 2), ["learning_curves", "objective_by_lr"]),
         (product({"model.name": "ab"}), ["learning_curves", "objective_by_model_name"]),
         (product({"a": "xy", "b": "xy"}), ["learning_curves", "objective_by_a", "objective_by_b"]),
         (product({"a": "xy", "b": [1, 2]}), ["learning_curves", "objective_by_b"]),
         (product({"o.a": [1, 2], "b": [1, 2]}), ["learning_curves", "objective_by_o_a", "objective_by_b", "heat_map"]),
-        ([trial({"lr": n, "b": n}, NAN) for n in range(3)], ["learning_curves"]),
-        ([trial({"m": "a"}, 0.1, curve=[NAN]), trial({"m": "b"}, NAN, curve=[])], ["objective_by_m"]),
+        ([run({"lr": n, "b": n}, NAN) for n in range(3)], ["learning_curves"]),
+        ([run({"m": "a"}, 0.1, curve=[NAN]), run({"m": "b"}, NAN, curve=[])], ["objective_by_m"]),
     ],
 )
-def test_what_is_drawn_and_what_is_not(trials: list[Trial], expected: list[str]) -> None:
+def test_what_is_drawn_and_what_is_not(trials: list[ComparedRun], expected: list[str]) -> None:
     assert list(figures(trials, LABEL)) == expected
 
 
@@ -148,7 +172,7 @@ def test_pairs_of_three_numbers_and_three_pairs_of_more() -> None:
 
 def test_file_stems_are_fit_for_files_and_never_the_same() -> None:
     keys = ["a.b", "a_b", "a/../b", "x" * 300]
-    found = figures([trial({key: n for key in keys}, 0.5) for n in range(3)], LABEL)
+    found = figures([run({key: n for key in keys}, 0.5) for n in range(3)], LABEL)
     stems = [stem for stem in found if stem.startswith("objective")]
     assert stems == ["objective_by_a_b", "objective_by_a_b_2", "objective_by_a_b_3", "objective_by_" + "x" * 60]
     assert len(found) == 1 + 4 + 3
@@ -195,7 +219,7 @@ def test_each_run_is_a_dot_of_its_lines_colour_and_a_single_one_is_its_own_mean(
 
 
 def test_all_runs_are_in_sight_and_intervals_to_the_ends_of_the_scale() -> None:
-    trials = [trial({"lr": lr}, score) for lr, score in [(1, 0.2), (1, 0.9), (2, 0.5), (2, 0.52)]]
+    trials = [run({"lr": lr}, score) for lr, score in [(1, 0.2), (1, 0.9), (2, 0.5), (2, 0.52)]]
     low, high = axes_of(trials, "objective_by_lr").get_ylim()
     assert -8 < low < 0 < 100 < high < 108
 
@@ -212,28 +236,28 @@ def test_other_numbers_with_few_values_have_lines_in_their_order() -> None:
     assert (legend_title(axes), legend(axes)) == ("momentum", ["0", "0.5", "0.9"])
     both = axes_of(product({"o.lr": [1, 2], "m.lr": [1, 2], "model": "ab"}), "objective_by_o_lr")
     assert both.get_xlabel() == "o.lr"  # the last word alone would be ambiguous
-    assert legend(both) == ["m.lr=1 model=a", "m.lr=1 model=b", "m.lr=2 model=a", "m.lr=2 model=b"]
+    assert legend(both) == ["m.lr=1 model=b", "m.lr=1 model=a", "m.lr=2 model=b", "m.lr=2 model=a"]
 
 
 def test_more_lines_than_colours_are_drawn_pale_and_counted() -> None:
     trials = product({"model": [f"m{n:02}" for n in range(11)], "lr": [1, 2]})  # the later, the better
     axes = axes_of(trials, "objective_by_lr")
-    assert legend(axes) == [*[f"m{n:02}" for n in range(3, 11)], "3 others, none of them better"]
-    others, *named = bars(axes)
+    assert legend(axes) == [*[f"m{n:02}" for n in range(10, 2, -1)], "3 others, none of them better"]
+    *named, others = bars(axes)
     assert len(named) == 8
     assert len({bar.lines[0].get_color() for bar in named}) == 8
     assert len({bar.lines[0].get_marker() for bar in named}) == 8
-    assert others.lines[0].get_color() == style.PALE
+    assert others.lines[0].get_color() == style.PALE["color"]
     drawn = [point for bar in bars(axes) for point in means(bar) if not math.isnan(point[1])]
-    assert sorted(y for _, y in drawn) == pytest.approx(sorted(100 * one.score for one in trials))
+    assert sorted(y for _, y in drawn) == pytest.approx(sorted(100 * one.metrics[OBJECTIVE] for one in trials))
     gaps = [n for n, point in enumerate(means(others)) if math.isnan(point[1])]
     assert gaps == [2, 5]  # no stroke from one line to the next
 
 
-def random_search(number: int) -> list[Trial]:
+def random_search(number: int) -> list[ComparedRun]:
     rng = np.random.default_rng(0)
     return [
-        trial({"lr": 10 ** rng.uniform(-4, 0), "dropout": rng.uniform(), "model": "ab"[n % 2]}, rng.uniform())
+        run({"lr": 10 ** rng.uniform(-4, 0), "dropout": rng.uniform(), "model": "ab"[n % 2]}, rng.uniform())
         for n in range(number)
     ]
 
@@ -245,7 +269,7 @@ def test_a_random_search_is_points_without_lines() -> None:
     assert [line.get_linestyle() for line in handles(axes)] == ["None", "None"]
     assert legend(axes) == ["a", "b"]
     drawn = sorted(point for bar in bars(axes) for point in means(bar))
-    assert drawn == sorted((float(one.values["lr"]), round(100 * one.score, 6)) for one in trials)
+    assert drawn == sorted((float(one.values["lr"]), round(100 * one.metrics[OBJECTIVE], 6)) for one in trials)
     assert axes.get_xscale() == "log"
     assert dots(axes) == []
     assert title(axes).endswith("n = 20 runs; 1 seed each")
@@ -253,7 +277,7 @@ def test_a_random_search_is_points_without_lines() -> None:
 
 def test_a_random_search_with_few_runs_has_no_lines_of_single_points() -> None:
     axes = axes_of(random_search(5), "objective_by_lr")
-    assert legend(axes) == ["a", "b"]
+    assert legend(axes) == ["b", "a"]  # the best first
     assert [bar.lines[0].get_linestyle() for bar in bars(axes)] == ["None", "None"]
 
 
@@ -263,8 +287,8 @@ def test_many_single_runs_in_a_row_are_not_joined(number: int, num_seeds: int, s
     assert bar.lines[0].get_linestyle() == style
 
 
-def test_runs_that_lack_the_number_are_told() -> None:
-    axes = axes_of([*product({"lr": [1, 2, 3]}), trial({}, 0.7)], "objective_by_lr")
+def test_runs_that_lack_the_number_are_counted() -> None:
+    axes = axes_of([*product({"lr": [1, 2, 3]}), run({}, 0.7)], "objective_by_lr")
     assert title(axes).endswith("n = 3 runs; 1 without lr; 1 seed each")
 
 
@@ -273,7 +297,7 @@ def test_runs_that_lack_the_number_are_told() -> None:
 
 def test_categories_are_ranked_by_their_means() -> None:
     scores = {"mlp": [0.3, 0.5], "net": [0.9], "a$b$": [0.6, 0.62, 0.64], "lost": [NAN]}
-    trials = [trial({"model": name}, score, n) for name, found in scores.items() for n, score in enumerate(found)]
+    trials = [run({"model": name}, score, n) for name, found in scores.items() for n, score in enumerate(found)]
     axes = axes_of(trials, "objective_by_model")
     assert ticks(axes, "y") == ["net", r"a\$b\$", "mlp"]
     low, high = axes.get_ylim()
@@ -294,7 +318,7 @@ def test_categories_are_ranked_by_their_means() -> None:
 
 def test_other_categories_have_colours_and_lanes_of_their_own() -> None:
     axes = axes_of(product({"model": "ab", "crop": ["yes", "no", "some"]}, 2), "objective_by_model")
-    assert (legend_title(axes), legend(axes)) == ("crop", ["yes", "no", "some"])
+    assert (legend_title(axes), legend(axes)) == ("crop", ["some", "no", "yes"])
     places = np.array([[place for _, place in means(bar)] for bar in bars(axes)])
     assert np.round(places).tolist() == [[0, 1]] * 3
     assert (np.diff(places, axis=0) > 0.1).all()
@@ -316,7 +340,7 @@ def test_of_very_many_categories_the_best_are_drawn_and_more_combinations_than_c
 
 def test_cells_are_means_in_percent_and_missing_ones_are_blank() -> None:
     trials = [
-        trial({"lr": lr, "momentum": momentum, "model": model}, score)
+        run({"lr": lr, "momentum": momentum, "model": model}, score)
         for lr, momentum, model, score in [
             (0.1, 0, "a", 0.2), (0.1, 0, "b", 0.3), (0.1, 0.9, "a", 0.5), (0.01, 0.9, "a", 0.6), (0.01, 0, "a", NAN),
             (1, 0, "a", 0.1), (1, 0.9, "a", 0.4),
@@ -347,7 +371,7 @@ def test_runs_that_diverged_take_no_colours_from_the_others() -> None:
     trials = product({"a": range(4), "b": range(4)})
     usual = axes_of(trials, "heat_map").images[0]
     assert usual.get_clim() == pytest.approx((100 / 17, 1600 / 17))
-    trials = [trial(one.values, 0.9 + one.score / 100) for one in trials[1:]] + [trial({"a": 0, "b": 0}, 0.1)]
+    trials = [run(one.values, 0.9 + one.metrics[OBJECTIVE] / 100) for one in trials[1:]] + [run({"a": 0, "b": 0}, 0.1)]
     low, high = axes_of(trials, "heat_map").images[0].get_clim()
     assert 89 < low < 90.2
     assert high == pytest.approx(90 + 16 / 17)
@@ -358,7 +382,9 @@ def test_random_samples_of_two_numbers_are_coloured_points() -> None:
     axes, bar = figures(trials, LABEL)["heat_map"].axes
     assert list(axes.images) == []
     (points,) = axes.collections
-    expected = sorted((float(one.values["lr"]), float(one.values["dropout"]), 100 * one.score) for one in trials)
+    expected = sorted(
+        (float(one.values["lr"]), float(one.values["dropout"]), 100 * one.metrics[OBJECTIVE]) for one in trials
+    )
     drawn = np.column_stack([np.asarray(points.get_offsets()), np.asarray(points.get_array())])
     assert np.allclose(sorted(drawn.tolist()), expected)
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
@@ -394,10 +420,10 @@ def curve_lines(axes: Axes) -> list[Line2D]:
 
 def test_seeds_of_a_combination_have_one_colour_and_the_best_run_is_marked() -> None:
     trials = [
-        trial({"lr": 1}, 0.5, 0, [0.1, 0.5, 0.4]),
-        trial({"lr": 1}, 0.7, 1, [0.2, 0.6, 0.7]),
-        trial({"lr": 2}, 0.6, 0, [0.3, NAN, 0.6]),
-        trial({"lr": 2}, NAN, 1, []),
+        run({"lr": 1}, 0.5, 0, [0.1, 0.5, 0.4]),
+        run({"lr": 1}, 0.7, 1, [0.2, 0.6, 0.7]),
+        run({"lr": 2}, 0.6, 0, [0.3, NAN, 0.6]),
+        run({"lr": 2}, NAN, 1, []),
     ]
     axes = axes_of(trials, "learning_curves")
     first, second, third = curve_lines(axes)
@@ -412,9 +438,9 @@ def test_seeds_of_a_combination_have_one_colour_and_the_best_run_is_marked() -> 
     assert title(axes) == "Validation accuracy over the epochs\nn = 3 runs of 2 combinations; 1 without a curve"
 
 
-def test_up_to_ten_combinations_are_told_apart() -> None:
+def test_up_to_ten_combinations_have_a_look_each() -> None:
     axes = axes_of(product({"model": "abcdefghij"}, 2), "learning_curves")
-    assert legend(axes)[:-1] == list("abcdefghij")
+    assert legend(axes)[:-1] == list("jihgfedcba")
     looks = [(line.get_color(), line.get_linestyle()) for line in curve_lines(axes)]
     assert len(looks) == 20
     assert looks[::2] == looks[1::2]
@@ -435,30 +461,30 @@ def test_of_more_combinations_the_best_are_named_and_the_others_get_paler_with_t
 
 
 def test_seeds_alone_and_curves_of_one_point() -> None:
-    axes = axes_of([trial({"lr": 1}, NAN, n, [0.5]) for n in range(3)], "learning_curves")
+    axes = axes_of([run({"lr": 1}, NAN, n, [0.5]) for n in range(3)], "learning_curves")
     assert legend(axes) == []  # one combination, and no run is the best
     assert [line.get_marker() for line in axes.lines] == ["o"] * 3  # a line of one point would be invisible
     assert all(tick == int(tick) for tick in axes.get_xticks())
-    crowd = curve_lines(axes_of([trial({"lr": n}, 0.5, 0, [0.5, NAN]) for n in range(20)], "learning_curves"))
+    crowd = curve_lines(axes_of([run({"lr": n}, 0.5, 0, [0.5, NAN]) for n in range(20)], "learning_curves"))
     assert {line.get_marker() for line in crowd[:15]} == {"."}
 
 
 def test_long_curves_are_drawn_without_markers() -> None:
-    axes = axes_of([trial({"lr": n}, 0.5, 0, [0.5] * 31) for n in range(2)], "learning_curves")
+    axes = axes_of([run({"lr": n}, 0.5, 0, [0.5] * 31) for n in range(2)], "learning_curves")
     assert {line.get_marker() for line in curve_lines(axes)} <= {"", "None"}
 
 
 # ---- all of them
 
 
-def awkward(number: int) -> list[Trial]:
+def awkward(number: int) -> list[ComparedRun]:
     """Names that matplotlib would take for formulas, keep from the legend, or has no letters for; very long ones."""
     return [
-        Trial(
+        named(
             "_$x$ " + "n" * 300,
             {"a." + "k" * 90: "_$v$" + "w" * 90 + str(n), "b." + "k" * 90: str(n % 7), "c": "猫\n\0$" + "^{" * (n % 2)},
             NAN if n % 3 == 0 else 0.3,
-            [] if n % 2 else [(1, 0.3)],
+            [] if n % 2 else [0.3],
         )
         for n in range(number)
     ]
@@ -466,14 +492,14 @@ def awkward(number: int) -> list[Trial]:
 
 CASES = {
     "nothing": [],
-    "a single run": [trial({"lr": 1}, 0.5)],
-    "no scores": [trial({"lr": n, "b": n}, NAN) for n in range(3)],
-    "all scores the same": [trial({"lr": lr, "b": b}, 1.0, s, []) for lr in (1, 2) for b in (0, 1) for s in range(2)],
-    "scores for one number": [trial({"lr": lr}, 0.5 if lr == 1 else NAN, 0, []) for lr in (1, 2)],
-    "far apart": [trial({"lr": lr}, 0.5, 0, []) for lr in ("1e-99", "1e99", "1")],
-    "far apart about zero": [trial({"lr": lr}, 0.5, 0, []) for lr in ("-1e99", "1e99", "0")],
-    "close together": [trial({"lr": lr}, 0.5, 0, []) for lr in ("1", "1.0000000000000002", "1.0000000000000004")],
-    "awkward categories": [trial({"$k": value}, 0.5, n, []) for n, value in enumerate(["_", "", "$^{", "\n", "猫"])],
+    "a single run": [run({"lr": 1}, 0.5)],
+    "no scores": [run({"lr": n, "b": n}, NAN) for n in range(3)],
+    "all scores the same": [run({"lr": lr, "b": b}, 1.0, s, []) for lr in (1, 2) for b in (0, 1) for s in range(2)],
+    "scores for one number": [run({"lr": lr}, 0.5 if lr == 1 else NAN, 0, []) for lr in (1, 2)],
+    "far apart": [run({"lr": lr}, 0.5, 0, []) for lr in ("1e-99", "1e99", "1")],
+    "far apart about zero": [run({"lr": lr}, 0.5, 0, []) for lr in ("-1e99", "1e99", "0")],
+    "close together": [run({"lr": lr}, 0.5, 0, []) for lr in ("1", "1.0000000000000002", "1.0000000000000004")],
+    "awkward categories": [run({"$k": value}, 0.5, n, []) for n, value in enumerate(["_", "", "$^{", "\n", "猫"])],
 }
 CROWDS = {
     "many jobs": product({"o.lr": [0.1, 0.03, 0.01], "momentum": [0, 0.9, 0.95], "model": "abcd"}, 3),
@@ -491,7 +517,7 @@ def test_png_of_whatever_there_is(name: str, tmp_path: Path) -> None:
     assert not _pylab_helpers.Gcf.figs  # pyplot knows of none of them
 
 
-def test_awkward_names_are_told() -> None:
+def test_awkward_names_are_escaped_and_cut() -> None:
     found = {stem: figure.axes[0] for stem, figure in figures(awkward(8), LABEL).items()}
     axes = found["objective_by_" + "k" * 60]
     assert axes.get_xlabel() == "b." + "k" * 37 + "…"
@@ -499,7 +525,7 @@ def test_awkward_names_are_told() -> None:
     assert len(entries) == len(set(entries)) == 5  # three of eight have no score
     assert [entry[0] for entry in entries] == list("01234")  # else they would look alike
     short = axes_of(
-        [Trial("", {"lr": str(n), "c": "_猫"}, 0.5, []) for n in range(2)] + product({"lr": [3]}), "objective_by_lr"
+        [run({"lr": n, "c": "_猫"}, 0.5, 0, []) for n in range(2)] + product({"lr": [3]}), "objective_by_lr"
     )
     assert legend(short) == [" _?", "(not set)"]
 
@@ -533,7 +559,8 @@ def test_the_overview_has_all_panels_in_one_figure() -> None:
 
 
 def test_an_overview_of_too_many_panels_says_so() -> None:
-    figure = overview(product({key: [1, 2] for key in "abcdefg"}), LABEL)  # 7 numbers, 3 pairs, the curves
+    runs = [run({key: 1 + (key == varied) for key in "abcdefg"}, 0.5) for varied in "abcdefg"]
+    figure = overview(runs, LABEL)  # 7 numbers, 3 pairs, the curves
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
     assert len(panels) == many_runs.PANELS
     assert figure.get_suptitle().endswith("; 3 figures more not drawn here")

@@ -102,14 +102,14 @@ def test_rows_are_normalised_and_counts_are_written() -> None:
     assert texts(axes) == ["6", "3", "1", "0", "20", "0", "0", "0", "0"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted class", "True class")
     assert bar.get_ylabel() == "Share of the true class (%)"
-    assert axes.get_title() == "Confusion matrix: 26 of 30 right (86.67 %)\nmost often: cat → dog, 3 of 10"
+    assert axes.get_title() == "Confusion matrix: 26 of 30 correct (86.67 %)\nmost often: cat → dog, 3 of 10"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", r"a\$b\$c"]
 
 
 def test_no_images_and_no_mistakes() -> None:
     assert confusion(np.zeros((2, 2), int), ["a", "b"]).axes[0].get_title() == "Confusion matrix: no images"
     title = confusion(np.eye(2, dtype=int), ["a", "b"]).axes[0].get_title()
-    assert title == "Confusion matrix: 2 of 2 right (100.00 %)"
+    assert title == "Confusion matrix: 2 of 2 correct (100.00 %)"
 
 
 def test_a_hundred_classes_have_thinned_labels_and_no_counts() -> None:
@@ -129,7 +129,7 @@ def test_long_names_are_cut_and_stay_apart() -> None:
 # ---- accuracy by class
 
 
-def test_bars_are_sorted_and_told() -> None:
+def test_bars_are_sorted_and_labelled() -> None:
     (axes,) = per_class_accuracy(COUNTS, CLASSES).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dog", "cat", r"a\$b\$c"]
     assert [bar.get_width() for bar in axes.patches] == [100, 60, 0]  # type: ignore[attr-defined]

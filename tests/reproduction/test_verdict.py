@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from blitz.intervals import estimate
 from blitz.reproduction.verdict import DIFFERENT, EQUAL, IDENTICAL, Tolerance, Verdict, compare, from_images, from_seeds
 
 THEN: dict[str, dict[int, float]] = {
@@ -49,7 +50,7 @@ def test_the_same_bits_are_identical() -> None:
 def test_one_bit_is_enough_to_be_no_longer_identical() -> None:
     found = verdict(changed(train_loss_2=math.nextafter(1.1, 2)))
     assert found.word == EQUAL
-    assert str(found.first) == "train/loss of epoch 2: 1.1 then, 1.1000000000000003 now"
+    assert str(found.first) == "train/loss of epoch 2: recorded 1.1, now 1.1000000000000003"
 
 
 @pytest.mark.parametrize("which", ["initial", "best", "last"])
@@ -71,13 +72,13 @@ def test_the_last_test_accuracy_decides_what_is_noise(accuracy: float, word: str
     assert found.word == word
     assert found.judged is not None
     assert found.judged.tolerance == NOISE["test/accuracy"]
-    assert found.judged.distance == pytest.approx(abs(accuracy - 0.6))
+    assert found.judged.difference == pytest.approx(abs(accuracy - 0.6))
 
 
 def test_what_only_one_of_them_measured_is_no_noise() -> None:
     found = verdict(changed(train_step_loss_15=None))
     assert found.word == DIFFERENT
-    assert str(found.first) == "train/step_loss of step 15 (epoch 2): 1.2 then, not measured now"
+    assert str(found.first) == "train/step_loss of step 15 (epoch 2): recorded 1.2, now not measured"
     assert verdict({**THEN, "train/grad_norm": {5: 1.0}}).word == DIFFERENT
 
 
@@ -98,9 +99,9 @@ def test_the_test_is_compared_though_another_epoch_was_the_best() -> None:
     now = {**changed(val_accuracy_1=0.63), "test/accuracy": {1: 0.601}}
     found = verdict(now)
     assert found.word == EQUAL
-    assert str(found.first) == "val/accuracy of epoch 1: 0.5 then, 0.63 now"
+    assert str(found.first) == "val/accuracy of epoch 1: recorded 0.5, now 0.63"
     found = verdict({**THEN, "test/accuracy": {1: 0.601}})
-    assert str(found.first) == "test/accuracy of epoch 2: 0.6 then, 0.601 now"
+    assert str(found.first) == "test/accuracy of epoch 2: recorded 0.6, now 0.601"
     assert verdict({**THEN, "test/accuracy": {1: 0.6}}, {}).word == IDENTICAL
 
 
@@ -132,14 +133,16 @@ def test_the_noise_of_seeds_holds_two_runs_out_of_twenty_nineteen_times() -> Non
     inside = 0
     for _ in range(2000):
         seeds = [chance.gauss(0.6, 0.01) for _ in range(4)]
-        tolerance = from_seeds(seeds)
+        tolerance = from_seeds(estimate(seeds))
         assert tolerance is not None
         inside += abs(chance.gauss(0.6, 0.01) - chance.gauss(0.6, 0.01)) <= tolerance.width
     assert inside / 2000 == pytest.approx(0.95, abs=0.015)
-    assert from_seeds([0.1, 0.2]) is None
-    told = from_seeds([0.5, 0.6, 0.7])
-    assert told is not None
-    assert f"standard deviation {statistics.stdev([0.5, 0.6, 0.7]):.4f} over 3 seeds" in told.source
+    assert from_seeds(estimate([0.1, 0.2])) is None
+    tolerance = from_seeds(estimate([0.5, 0.6, 0.7]))
+    assert tolerance is not None
+    assert f"standard deviation {statistics.stdev([0.5, 0.6, 0.7]):.4f} over 3 seeds" in tolerance.source
+    assert from_seeds(estimate([1.0, 1.0, 1.0])) is None  # no spread says nothing of the next run
+    assert from_seeds(None) is None
 
 
 def test_the_noise_of_images_holds_two_accuracies_nineteen_times_out_of_twenty() -> None:
@@ -148,6 +151,18 @@ def test_the_noise_of_images_holds_two_accuracies_nineteen_times_out_of_twenty()
     pairs = [[sum(chance.random() < 0.7 for _ in range(400)) / 400 for _ in range(2)] for _ in range(1000)]
     assert sum(abs(a - b) <= tolerance.width for a, b in pairs) / 1000 == pytest.approx(0.95, abs=0.02)
     assert "400 images" in tolerance.source
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_noise_has_some_width_where_all_images_are_correct_or_none(accuracy: float) -> None:
+    n = 400
+    tolerance = from_images(accuracy, n)
+    assert 1 / n < tolerance.width < 5 / n
+    noise = {"test/accuracy": tolerance}
+    for num_others, word in ((1, EQUAL), (5, DIFFERENT)):
+        now = {"test/accuracy": {1: abs(accuracy - num_others / n)}}
+        found = compare({"test/accuracy": {1: accuracy}}, now, {}, {}, steps_per_epoch=1, noise=noise)
+        assert found.word == word
 
 
 def test_a_difference_begins_where_it_came_from_not_in_what_follows_from_it() -> None:
