@@ -1,6 +1,6 @@
-"""What every test gets: a cache folder of this session's own, and PyTorch's process-wide state, put back afterwards.
+"""Fixtures: for every test a cache folder of this session's own, and PyTorch's process-wide state restored.
 
-And what it may ask for: `plain_git`, `here`, a folder with a store to record in, and `server`, a tracking server.
+On request `plain_git`; `here`, a folder with a store to record in; and `server`, a tracking server.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from blitz.tracking import store
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLITZ_CACHE", str(tmp_path_factory.mktemp("blitz-cache")))
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_of_the_terminal_and_the_network_around() -> Iterator[None]:
+def _no_terminal_and_no_proxy() -> Iterator[None]:
     """A CI system may ask for colours where there is no terminal, or put a proxy before all servers."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):

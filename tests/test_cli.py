@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import errno
-import logging
 import os
 import shlex
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import click
 import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
+from support import shell
 from torch import nn
 
 import blitz
@@ -32,34 +31,14 @@ from blitz.terminal.signals import Terminated
 Blitz = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(autouse=True)
-def _process_as_it_was() -> Iterator[None]:
-    """The handler of SIGTERM, and the log, which Hydra's flags print through."""
-    handlers, log = (
-        {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)},
-        logging.getLogger(),
-    )
-    level, before = log.level, list(log.handlers)
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    log.setLevel(level)
-    for added in set(log.handlers) - set(before):
-        log.removeHandler(added)
-
-
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Blitz:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Blitz:
     """Run a command line in a folder of its own: exit code, stdout, stderr."""
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.chdir(tmp_path)
 
     def run(command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["blitz", *shlex.split(command)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        output = capsys.readouterr()
-        return int(exited.value.code or 0), output.out, output.err
+        code, output, errors = shell.blitz(*shlex.split(command))
+        return code, output, "".join(f"{line}\n" for line in errors)
 
     return run
 
@@ -84,7 +63,7 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> str:
 def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     process = subprocess.run(
         [sys.executable, *arguments],
-        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""

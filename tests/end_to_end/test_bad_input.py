@@ -4,58 +4,34 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
-from support.shell import blitz as command_line
+from support import shell
 
-from blitz import cli
 from blitz.commands import VERBS
 
 Blitz = Callable[[str], list[str]]
-
-
-@pytest.fixture(autouse=True)
-def _sigterm_as_it_was() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def everything(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*"))
 
 
-def lines(stderr: str) -> list[str]:
-    """The problems that were printed, one a line and nothing else."""
-    assert "Traceback" not in stderr
-    assert "HYDRA_FULL_ERROR" not in stderr
-    printed = stderr.splitlines()
-    assert [line for line in printed if not line.startswith("blitz: ")] == []
-    return [line.removeprefix("blitz: ") for line in printed]
-
-
 @pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Blitz:
-    """Run a command line in a folder of its own, that must be refused; returns the problems that were printed."""
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Blitz:
+    """Run a command line in a folder of its own; returns the mistakes that it reports, and leaves no file."""
     monkeypatch.chdir(tmp_path)
 
-    def run(command: str, leaves_files: bool = False) -> list[str]:
+    def run(command: str) -> list[str]:
         before = everything(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["blitz", *shlex.split(command)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        output = capsys.readouterr()
-        assert exited.value.code == 2, output.err
-        assert output.out == ""
-        assert leaves_files or everything(tmp_path) == before
-        return lines(output.err)
+        reported = shell.refused(*shlex.split(command))
+        assert everything(tmp_path) == before
+        return reported
 
     return run
 
@@ -260,10 +236,10 @@ def test_no_verb_ends_in_a_traceback_on_a_bad_store(
     Path("notes.txt").write_text("not a database\n")
     Path("folder").mkdir()
     needed = [p for p in VERBS.commands[verb].params if isinstance(p, click.Argument) and p.required]
-    ended = command_line(verb, *("0123abcd" for _ in needed), "--store", store)
+    ended = shell.blitz(verb, *("0123abcd" for _ in needed), "--store", store)
     assert ended.code in (1, 2)  # 1 where only a library finds the mistake
     assert ended.output == ""
-    assert len(lines("\n".join(ended.told))) == 1
+    assert len(shell.problems(ended.told)) == 1
 
 
 # As a user runs it
@@ -276,7 +252,7 @@ def test_a_process_of_its_own(tmp_path):
     )  # fmt: skip
     assert process.returncode == 2
     assert process.stdout == ""
-    assert lines(process.stderr) == [
+    assert shell.problems(process.stderr.splitlines()) == [
         "optimizer.lrr: no such option of sgd; did you mean optimizer.lr?",
         "epochs=0: accepted: integer >= 1",
     ]

@@ -70,7 +70,7 @@ def recorded(driver: WebDriver, tmp_path_factory: pytest.TempPathFactory) -> Ite
     browser.close_assistant(driver)
     yield Recorded(folder, link, sweep, parent, other)
     ui.send_signal(signal.SIGINT)
-    ui.communicate(timeout=60)
+    ui.communicate(timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +190,8 @@ def test_a_second_ui_takes_another_port_and_ctrl_c_leaves_nothing(recorded: Reco
         assert servers
     finally:
         ui.send_signal(signal.SIGINT)
-        _, errors = ui.communicate(timeout=60)
+        _, errors = ui.communicate(timeout=300)
     assert ui.returncode == 0, errors
     assert "Traceback" not in errors
-    _, alive = psutil.wait_procs(servers, timeout=10)
+    _, alive = psutil.wait_procs(servers, timeout=300)
     assert alive == []

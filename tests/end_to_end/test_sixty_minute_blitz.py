@@ -1,4 +1,4 @@
-"""The four chapters, run as a reader runs them; and that they report when PyTorch does not do what they say."""
+"""The four chapters, run as a reader runs them; and that they report where PyTorch behaves otherwise than they say."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHARED = {"device", "job", "folder", "by_hand"}
 GREY = "'data.mean=[0.5]' 'data.std=[0.5]'"
 
 
-class Told(NamedTuple):
+class Printed(NamedTuple):
     code: int
     output: str
     errors: str
@@ -68,11 +68,11 @@ class Told(NamedTuple):
         return missing
 
 
-Tell = Callable[..., Told]
+RunChapter = Callable[..., Printed]
 
 
 @pytest.fixture
-def tell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Tell:
+def run_chapter(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> RunChapter:
     """Run a chapter in this process."""
     monkeypatch.syspath_prepend(str(FOLDER))
     monkeypatch.chdir(tmp_path)
@@ -80,16 +80,16 @@ def tell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
     options = torch._tensor_str.PRINT_OPTS
     monkeypatch.setattr(torch._tensor_str, "PRINT_OPTS", type(options)(**vars(options)))
 
-    def run(chapter: str, *overrides: str) -> Told:
+    def run(chapter: str, *overrides: str) -> Printed:
         monkeypatch.setattr(sys, "argv", [f"{chapter}.py", *overrides])
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(FOLDER / f"{chapter}.py"), run_name="__main__")
-        return Told(int(ended.value.code or 0), *capfd.readouterr())
+        return Printed(int(ended.value.code or 0), *capfd.readouterr())
 
     return run
 
 
-def test_there_are_four_and_their_page_says_how_to_run_each() -> None:
+def test_page_lists_the_four_chapters_and_their_commands() -> None:
     assert len(CHAPTERS) == 4
     assert [Path(path) for path, _ in COMMANDS][:4] == [FOLDER.relative_to(ROOT) / f"{name}.py" for name in CHAPTERS]
     (first, *_) = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -97,20 +97,20 @@ def test_there_are_four_and_their_page_says_how_to_run_each() -> None:
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS[:3])
-def test_a_chapter_shows_what_it_says(chapter: str, tell: Tell) -> None:
-    told = tell(chapter)
-    assert (told.code, told.errors) == (0, "")
-    assert re.search(r"^All \d\d results are as the text says\.$", told.output, re.MULTILINE)
-    assert len(told.lines_of_code) > 40
-    assert told.names_from_nowhere(chapter) == set()
+def test_chapter_shows_what_it_says(chapter: str, run_chapter: RunChapter) -> None:
+    printed = run_chapter(chapter)
+    assert (printed.code, printed.errors) == (0, "")
+    assert re.search(r"^All \d\d results are as the text says\.$", printed.output, re.MULTILINE)
+    assert len(printed.lines_of_code) > 40
+    assert printed.names_from_nowhere(chapter) == set()
 
 
-def test_chapter_3_says_what_it_says_of_images_of_any_scale_that_it_takes(tell: Tell) -> None:
-    told = tell("chapter3_neural_networks", "data.mean=[0.5]", "data.std=[0.04]")
-    assert (told.code, told.errors) == (0, "")
-    told = tell("chapter3_neural_networks", "data.mean=[0.5]", "data.std=[0.001]")
-    assert told.code == 2
-    assert told.errors == (
+def test_chapter_3_says_what_it_says_of_images_of_any_scale_that_it_takes(run_chapter: RunChapter) -> None:
+    printed = run_chapter("chapter3_neural_networks", "data.mean=[0.5]", "data.std=[0.04]")
+    assert (printed.code, printed.errors) == (0, "")
+    printed = run_chapter("chapter3_neural_networks", "data.mean=[0.5]", "data.std=[0.001]")
+    assert printed.code == 2
+    assert printed.errors == (
         "chapter3_neural_networks.py: data.mean=[0.5], data.std=[0.001]: the images come to a scale of 377; this "
         "chapter can do up to 10, and 1 is usual\n"
     )
@@ -145,25 +145,25 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(["data.limit=20", "epochs=1", "data.std=[0.25]"], "data.std=[0.25]", marks=pytest.mark.slow),
     ],
 )
-def test_chapter_4_comes_to_its_command(overrides: list[str], expected: str, tell: Tell) -> None:
+def test_chapter_4_prints_its_command(overrides: list[str], expected: str, run_chapter: RunChapter) -> None:
     small = ["data.train_size=20", "data.test_size=20"] if "data=synthetic" in overrides else []
-    told = tell("chapter4_training", *overrides, *small)
-    assert (told.code, told.errors) == (130, "")
-    (command,) = re.findall(r"^    \$ (.*)$", told.output, re.MULTILINE)
+    printed = run_chapter("chapter4_training", *overrides, *small)
+    assert (printed.code, printed.errors) == (130, "")
+    (command,) = re.findall(r"^    \$ (.*)$", printed.output, re.MULTILINE)
     assert expected in command
-    assert told.names_from_nowhere("chapter4_training") == set()
+    assert printed.names_from_nowhere("chapter4_training") == set()
 
 
-def test_the_page_shows_what_chapter_1_prints(tell: Tell) -> None:
+def test_the_page_shows_what_chapter_1_prints(run_chapter: RunChapter) -> None:
     (shown,) = re.findall(r"^```text\n\$ python \S*chapter1_tensors.py\n…\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    output = tell("chapter1_tensors").output
+    output = run_chapter("chapter1_tensors").output
     assert "It is x itself where the device is the CPU, on which x was already." in output  # it may be another
     assert [part for part in shown.split("…\n") if part not in output] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("path", "overrides"), COMMANDS)
-def test_a_command_of_the_page_works_for_a_reader(path: str, overrides: str, tmp_path: Path) -> None:
+def test_page_commands_work(path: str, overrides: str, tmp_path: Path) -> None:
     root = os.environ.get("BLITZ_CIFAR10", "")
     if "PATH" in overrides and not root:
         pytest.skip("needs the images of CIFAR-10 in a folder: BLITZ_CIFAR10=DIR")
@@ -185,7 +185,7 @@ def test_a_command_of_the_page_works_for_a_reader(path: str, overrides: str, tmp
         return
     assert (done.returncode, done.stderr) == (0, "")
     assert "results are as the text says." in done.stdout
-    assert Told(0, done.stdout, "").names_from_nowhere(Path(path).stem) == set()
+    assert Printed(0, done.stdout, "").names_from_nowhere(Path(path).stem) == set()
     if "chapter4" in path:
         (run,) = runs(f"sqlite:///{tmp_path}/mlflow.db")
         accuracy = run.data.metrics["test/accuracy"]
@@ -210,22 +210,22 @@ def test_an_encoding_without_arrows_is_enough_for_chapter_4(environment: dict[st
     assert b"true ? predicted" in done.stdout
 
 
-def test_an_encoding_without_superscripts_is_enough(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoding_without_superscripts_is_enough(run_chapter: RunChapter, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    assert tell("chapter2_autograd").code == 0
+    assert run_chapter("chapter2_autograd").code == 0
     assert b"The mean of 3 (x + 2)? over four ones:" in written.getvalue()
 
 
-def test_texts_fit_into_a_narrow_terminal(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_fit_into_a_narrow_terminal(run_chapter: RunChapter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    output = tell("chapter3_neural_networks").output
+    output = run_chapter("chapter3_neural_networks").output
     texts = [line for line in output.splitlines() if not line.startswith("    ")]
     assert len(texts) > 200
     assert [line for line in texts if len(line) > 40] == []
 
 
-# ---- PyTorch with other behaviour
+# ---- where PyTorch does otherwise
 
 ones, numpy, backward = torch.ones, torch.Tensor.numpy, torch.Tensor.backward
 convolve, cross_entropy = torch.nn.Conv2d.forward, torch.nn.CrossEntropyLoss.forward
@@ -321,15 +321,20 @@ def refusing(*values: object) -> object:
          "a step."),
     ],
 )  # fmt: skip
-def test_another_behaviour_of_pytorch_is_reported_in_a_line(
-    chapter: int, name: str, does: Callable[..., object], expected: str, tell: Tell, monkeypatch: pytest.MonkeyPatch
+def test_pytorch_that_behaves_otherwise_is_reported_in_one_line(
+    chapter: int,
+    name: str,
+    does: Callable[..., object],
+    expected: str,
+    run_chapter: RunChapter,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(name, does)
-    told = tell(CHAPTERS[chapter - 1])
+    printed = run_chapter(CHAPTERS[chapter - 1])
     start = f"{CHAPTERS[chapter - 1]}.py: PyTorch {torch.__version__} does not do what this chapter says: "
-    assert told.code == 1
-    assert told.errors.startswith(start)
-    line = re.sub(r"^line \d+:", "line N:", told.errors.removeprefix(start))
+    assert printed.code == 1
+    assert printed.errors.startswith(start)
+    line = re.sub(r"^line \d+:", "line N:", printed.errors.removeprefix(start))
     assert re.sub(r"(value=tensor\()[\d.]+", r"\1X", line) == f"{expected}\n"
 
 
@@ -350,10 +355,10 @@ def test_what_is_near_has_the_shape_and_the_type_as_well(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("model", ["model=resnet20", "model=torchvision model.arch=mobilenet_v2"])
-def test_chapter_2_shows_any_model(model: str, tell: Tell) -> None:
-    told = tell("chapter2_autograd", *model.split())
-    assert (told.code, told.errors) == (0, "")
-    assert f"of data=digits before {model.split()[0]}." in told.output
+def test_chapter_2_shows_any_model(model: str, run_chapter: RunChapter) -> None:
+    printed = run_chapter("chapter2_autograd", *model.split())
+    assert (printed.code, printed.errors) == (0, "")
+    assert f"of data=digits before {model.split()[0]}." in printed.output
 
 
 # ---- what a user can do wrong, and what can fail
@@ -377,58 +382,62 @@ def test_chapter_2_shows_any_model(model: str, tell: Tell) -> None:
         (4, ["runs_dir=/proc/x"], "runs_dir=/proc/x: cannot be written to (No such file or directory); name another"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_in_a_line(
-    chapter: int, arguments: list[str], expected: str, tell: Tell, tmp_path: Path
+def test_mistakes_are_reported_in_one_line(
+    chapter: int, arguments: list[str], expected: str, run_chapter: RunChapter, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    told = tell(CHAPTERS[chapter - 1], *arguments)
-    assert told.code == 2
-    (line,) = told.errors.splitlines()
+    printed = run_chapter(CHAPTERS[chapter - 1], *arguments)
+    assert printed.code == 2
+    (line,) = printed.errors.splitlines()
     assert line.startswith(f"{CHAPTERS[chapter - 1]}.py: {expected}")
-    assert "Training, by hand" not in told.output
+    assert "Training, by hand" not in printed.output
 
 
-def test_training_that_diverges_is_told(tell: Tell) -> None:
-    told = tell("chapter4_training", "data.limit=40", "optimizer.lr=1000")
-    assert told.code == 1
+def test_divergence_is_reported(run_chapter: RunChapter) -> None:
+    printed = run_chapter("chapter4_training", "data.limit=40", "optimizer.lr=1000")
+    assert printed.code == 1
     expected = r"chapter4_training.py: training diverged: the loss of step \d+ is not finite; a smaller optimizer.lr "
-    assert re.fullmatch(f"{expected}may help\n", told.errors)
+    assert re.fullmatch(f"{expected}may help\n", printed.errors)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
-def test_a_full_disk_is_told_in_a_line(arguments: list[str], tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported_in_one_line(
+    arguments: list[str], run_chapter: RunChapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        told = tell("chapter1_tensors", *arguments)
-    assert (told.code, told.errors) == (1, "chapter1_tensors.py: [Errno 28] No space left on device\n")
+        printed = run_chapter("chapter1_tensors", *arguments)
+    assert (printed.code, printed.errors) == (1, "chapter1_tensors.py: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help_tells_how_a_chapter_is_called(chapter: str, flag: str, tell: Tell) -> None:
-    told = tell(chapter, "epochs=3", flag)
-    assert (told.code, told.errors) == (0, "")
-    assert told.output.startswith(f"Chapter {chapter[7]} of 4: ")
-    assert f"\npython experiments/sixty_minute_blitz/{chapter}.py [OVERRIDE…]\n" in told.output
+def test_help_shows_the_usage_of_a_chapter(chapter: str, flag: str, run_chapter: RunChapter) -> None:
+    printed = run_chapter(chapter, "epochs=3", flag)
+    assert (printed.code, printed.errors) == (0, "")
+    assert printed.output.startswith(f"Chapter {chapter[7]} of 4: ")
+    assert f"\npython experiments/sixty_minute_blitz/{chapter}.py [OVERRIDE…]\n" in printed.output
 
 
-def test_a_recipe_brings_its_data(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiment_chooses_the_data_of_a_chapter(run_chapter: RunChapter, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(choice: dict[str, Any]) -> None:
         raise BadInput(f"asked for {choice['name']}")
 
     monkeypatch.setattr(DATASETS, "build", refuse)
-    assert tell("chapter1_tensors", "experiment=resnet20").errors == "chapter1_tensors.py: asked for cifar10\n"
-    assert tell("chapter1_tensors").errors == "chapter1_tensors.py: asked for digits\n"
+    assert run_chapter("chapter1_tensors", "experiment=resnet20").errors == "chapter1_tensors.py: asked for cifar10\n"
+    assert run_chapter("chapter1_tensors").errors == "chapter1_tensors.py: asked for digits\n"
 
 
 @pytest.mark.parametrize("overrides", [["eval_batch_size=2"], ["data.limit=2", "batch_size=2"]])
-def test_fewer_than_four_images_are_enough_for_chapter_3(overrides: list[str], tell: Tell) -> None:
-    told = tell("chapter3_neural_networks", *overrides)
-    assert (told.code, told.errors) == (0, "")
+def test_fewer_than_four_images_are_enough_for_chapter_3(overrides: list[str], run_chapter: RunChapter) -> None:
+    printed = run_chapter("chapter3_neural_networks", *overrides)
+    assert (printed.code, printed.errors) == (0, "")
 
 
-def test_data_and_device_are_chosen_like_everywhere(tell: Tell) -> None:
-    told = tell("chapter3_neural_networks", "data=synthetic", "data.train_size=40", "data.test_size=40", "device=cpu")
-    assert told.code == 0, told.errors
-    assert "62006" in told.output
+def test_data_and_device_are_chosen_like_everywhere(run_chapter: RunChapter) -> None:
+    printed = run_chapter(
+        "chapter3_neural_networks", "data=synthetic", "data.train_size=40", "data.test_size=40", "device=cpu"
+    )
+    assert printed.code == 0, printed.errors
+    assert "62006" in printed.output

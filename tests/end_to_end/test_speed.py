@@ -17,7 +17,7 @@ TINY = {
     "sweep": "--rounds 1 --jobs 2 --processes 1 --epochs 1",
     "compare": "--sweeps 2 --jobs 2 --rounds 1",
 }
-TOLD = {
+PRINTED = {
     "loop": "losses: the same bits in all 100 steps",
     "recording": "thread: ",
     "sweep": "round 1: 2 of 2 jobs whole in the store",
@@ -26,15 +26,15 @@ TOLD = {
 QUICK = {"loop"}
 
 
-def test_every_script_is_run() -> None:
+def test_speed_scripts_are_all_run() -> None:
     assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted(TINY)
 
 
 @pytest.mark.parametrize(
     "script", [script if script in QUICK else pytest.param(script, marks=pytest.mark.slow) for script in TINY]
 )
-def test_scripts(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_speed_script_runs(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", [script, *TINY[script].split()])
     with contextlib.suppress(SystemExit):  # a promise of speed that was broken: no test asserts one
         runpy.run_path(str(FOLDER / f"{script}.py"), run_name="__main__")
-    assert TOLD[script] in capsys.readouterr().out
+    assert PRINTED[script] in capsys.readouterr().out

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -88,7 +89,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> str:
 
 
 def wait_for_checkpoints(folder: Path, number: int) -> None:
-    """Until so many runs have a checkpoint to go on from."""
+    """Until so many runs have a checkpoint to resume from."""
     until(lambda: len(list(folder.glob(CHECKPOINTS))) >= number)
 
 
@@ -100,29 +101,30 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def held(folder: Path, number: int) -> Iterator[dict[Path, psutil.Process]]:
-    """The processes of so many runs by their folders, stopped as soon as each has a checkpoint to go on from.
+def held(process: subprocess.Popen[Any], folder: Path, number: int) -> Iterator[dict[Path, psutil.Process]]:
+    """The processes of so many runs of a sweep by their folders, each suspended as soon as it has a checkpoint.
 
-    However unevenly they get on, none has come to its end when the block begins; they go on when it ends.
+    However unevenly they get on, none has come to its end when the block begins; they continue when it ends.
     """
     found: dict[Path, psutil.Process] = {}
 
     def hold() -> bool:
+        assert process.poll() is None, f"the sweep ended with {process.returncode}"
         for path in folder.glob(CHECKPOINTS):
             run = path.parents[1]
             if run not in found:
-                process = psutil.Process(pid_of(run))
-                process.suspend()
-                found[run] = process
+                trainer = psutil.Process(pid_of(run))
+                trainer.suspend()
+                found[run] = trainer
         return len(found) >= number
 
     try:
         until(hold)
         yield found
     finally:
-        for process in found.values():
+        for trainer in found.values():
             with suppress(psutil.NoSuchProcess):  # it was killed
-                process.resume()
+                trainer.resume()
 
 
 def pid_of(run: Path) -> int:
@@ -138,8 +140,8 @@ def kill_with_its_children(process: subprocess.Popen[str]) -> None:
         victim.suspend()  # so that none has time to react to another's end
     for victim in victims:
         victim.kill()
-    psutil.wait_procs(victims, timeout=60)
-    process.communicate(timeout=60)
+    psutil.wait_procs(victims, timeout=300)
+    process.communicate(timeout=300)
 
 
 def free_port() -> int:

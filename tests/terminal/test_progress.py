@@ -40,7 +40,7 @@ def test_a_terminal_gets_a_bar_with_loss_accuracy_and_speed(
     assert "images/s" in output
 
 
-def test_elsewhere_there_is_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_terminal_gets_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     line = "train loss 1.5000  accuracy  25.00%  |  val loss 1.2500  accuracy  50.00%  |  1,234 images/s  2.0 s"
     assert shown(capsys) == f"epoch 1/2  |  {line}\nepoch 2/2  |  {line}  *\n"
 
@@ -57,7 +57,7 @@ def test_the_logger_is_left_as_it_was(capsys: pytest.CaptureFixture[str]) -> Non
     assert (logger.level, logger.propagate, logger.handlers) == before
 
 
-def test_many_classes_are_told_by_the_worst_and_the_best() -> None:
+def test_many_classes_are_printed_as_the_worst_and_the_best() -> None:
     few = lines_of_test(0.5, 0.9, 1.0, [("cat", 0.25), ("dog", 0.75), ("none", math.nan)])
     assert few == ["test     accuracy 50.00%   top-5 90.00%   loss 1.0000", "         cat 25.0%, dog 75.0%"]
     many = lines_of_test(0.5, 0.9, 1.0, [(f"c{number}", number / 100) for number in range(100)])
