@@ -10,11 +10,12 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from textwrap import shorten
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from blitz.errors import BadInput, RunFailed, SweepFailed, did_you_mean, in_one_line
+from blitz.errors import BadInput, Bug, RunFailed, SweepFailed, did_you_mean, in_one_line
 from blitz.redaction import redact, remember
 from blitz.terminal.signals import Terminated
 from blitz.version import __version__
@@ -193,6 +194,8 @@ def run_hydra(arguments: list[str]) -> int:
         offering_the_menu(hydra.main(config_path=str(CONF), config_name="config", **VERSION_BASE)(job))
     except JobFailed as failed:
         return int(failed.args[0])
+    except Bug as bug:
+        raise bug.error from None
     except COMPOSING_ERRORS as error:
         if code:  # another sweeper found no job that did not fail; why has been printed
             return code
@@ -203,37 +206,28 @@ def run_hydra(arguments: list[str]) -> int:
 def _run_job(config: DictConfig) -> tuple[float | None, int]:
     """One run, which reports its own failure so that a sweep continues: the objective and the exit code."""
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
 
     from blitz.config.compose import as_typed, plain
     from blitz.config.settings import check
     from blitz.tracking.writer import Writer
 
     try:
-        values = plain(config)
-        overrides = as_typed(HydraConfig.get().overrides.task)
+        values, hydra = plain(config), HydraConfig.get()
+        overrides = as_typed(hydra.overrides.task)
+        is_job_of_ours = hydra.sweeper._target_.endswith(".BlitzSweeper") and not OmegaConf.is_missing(hydra.job, "num")
         if values["tracking"]["name"] == "mlflow":
             Writer.prepare()  # its seconds pass while the check imports torch
-        if values["sweep"]["id"] is not None:
-            return _run_job_of_a_sweep(values, overrides), 0
+        if is_job_of_ours:
+            from blitz.sweeps.run_job import train
+
+            return train(values, overrides, Path(hydra.sweep.dir), hydra.job.num).objective, 0
         settings = check(values)
         from blitz.runner.run import run
 
         return run(settings, overrides).objective, 0
     except Exception as error:
         return None, report(error, "the run")
-
-
-def _run_job_of_a_sweep(values: dict[str, Any], overrides: list[str]) -> float | None:
-    """The objective. A failure is printed at once, and again at the sweep's end."""
-    from blitz.sweeps.folder import FAILED
-    from blitz.sweeps.run_job import train
-    from blitz.terminal.names import title_of_job
-
-    outcome = train(values, overrides)
-    if outcome.status == FAILED:
-        title = redact(title_of_job(values["sweep"]["job"], values["sweep"]["label"]))
-        print(f"blitz: {title} failed: {outcome.why}", file=sys.stderr)
-    return outcome.objective
 
 
 def _flags(arguments: Sequence[str]) -> Any:

@@ -22,6 +22,14 @@ class SweepFailed(Exception):
     """Some jobs of a sweep failed, after each failure was printed; exit code 1."""
 
 
+class Bug(Exception):
+    """Wraps an error that is no mistake of the user's, though of a kind that Hydra raises for these."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def in_one_line(error: Exception) -> str:
     """The message of a library's exception, which may have several lines."""
     return " ".join(str(error).split())

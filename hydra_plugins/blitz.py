@@ -14,13 +14,18 @@ class BlitzSweeper(Sweeper):
     """`blitz -m`: checks every job before the first one starts."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self._given = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
         from blitz.config.compose import as_typed  # Hydra imports this file at every start
+        from blitz.config.hydra_internals import COMPOSING_ERRORS
+        from blitz.errors import Bug
         from blitz.sweeps.sweeper import SweepRequest, sweep
 
-        return sweep(SweepRequest(self.hydra_context, self.task_function, self.config, as_typed(arguments)))
+        try:
+            return sweep(SweepRequest(*self._given, as_typed(arguments)))
+        except COMPOSING_ERRORS as error:  # a user's mistake is a BadInput by now
+            raise Bug(error) from error
 
 
 node = {"_target_": "hydra_plugins.blitz.BlitzSweeper"}

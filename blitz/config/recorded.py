@@ -83,7 +83,8 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadInput(f"{path}: not the config of a run")
     _refuse_more_than_data(values)
-    return {str(key): value for key, value in values.items()}
+    # `sweep`: an older blitz recorded there which job of a sweep a run was.
+    return {str(key): value for key, value in values.items() if key != "sweep"}
 
 
 def change(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
 
     What is recorded of the steps is a part of what is compared, and stays.
     """
-    kept = {key: value for key, value in config.items() if key not in ("runs_dir", "sweep", *WORDS)}
+    kept = {key: value for key, value in config.items() if key not in ("runs_dir", *WORDS)}
     data = config.get("data")
     if isinstance(data, Mapping):
         kept["data"] = {key: value for key, value in data.items() if key not in NOT_IN_DATA_HASH}

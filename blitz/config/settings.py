@@ -23,7 +23,7 @@ Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it i
 
 # Keys that cannot change a result: two runs that differ in nothing else are the same experiment.
 NOT_IN_HASH = (
-    "tracking", "checkpoint", "checkpoint_every", "sweep", "runs_dir", "name", "tags", "notes", "report_every",
+    "tracking", "checkpoint", "checkpoint_every", "runs_dir", "name", "tags", "notes", "report_every",
     "profile",
 )  # fmt: skip
 # What people compare runs by, also where it is at its default.
@@ -58,7 +58,7 @@ class Checkpoint(BaseModel):
 
 
 class Sweep(BaseModel):
-    """How `-m` goes about its jobs; the sweeper itself fills in what follows `seed`."""
+    """How `-m` runs its jobs; no part of a job's settings."""
 
     model_config = STRICT
 
@@ -69,12 +69,6 @@ class Sweep(BaseModel):
     points: str | None = None
     samples: Count | None = None
     seed: Index = 0
-    id: str | None = None
-    job: Index | None = None
-    label: str | None = None
-    cores: Count | None = None
-    gpu: Index | None = None
-    go_on: str | None = None
 
 
 class Settings(BaseModel):
@@ -95,7 +89,6 @@ class Settings(BaseModel):
     device: Choice
     tracking: Tracking = Tracking()
     checkpoint: Checkpoint = Checkpoint()
-    sweep: Sweep = Sweep()
 
     epochs: Count = 2
     batch_size: Count = 4
@@ -115,6 +108,11 @@ class Settings(BaseModel):
     name: str | None = None
     tags: dict[str, str] = {}
     notes: str | None = None
+
+    @property
+    def images_at_once(self) -> int:
+        """In a forward pass of training."""
+        return self.micro_batch_size or self.batch_size
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, in the order of the fields: what `config.yaml` holds."""
@@ -187,7 +185,7 @@ def check(config: Mapping[str, Any]) -> Settings:
         values[group] = checked(group, values.get(group, {}), registry)
     values["tracking"] = checked("tracking", values.get("tracking", {}), Tracking)
     values["checkpoint"] = checked("checkpoint", values.get("checkpoint", {}), Checkpoint)
-    values["sweep"] = checked("sweep", values.get("sweep", {}), Sweep)
+    checked("sweep", values.pop("sweep", {}), Sweep)  # of a file, say; nothing in a run depends on it
     try:
         settings = validate(Settings, values, "", "key of a config")
     except BadInput as error:

@@ -33,7 +33,7 @@ logger = logging.getLogger("blitz")
 
 def what_differs(original: Original, settings: Settings) -> list[Difference]:
     """What differs between the record and this machine; sets this process up as the run's was."""
-    device = device_of(settings, original.provenance.device)
+    device = device_of(settings.device, settings.images_at_once, original.provenance.device)
     facts, _ = surroundings()
     facts["device"] = description.about_device(device)
     try:

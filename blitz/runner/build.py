@@ -1,4 +1,4 @@
-"""Settings to a job: device, data, model and all that trains it, built and ready."""
+"""Settings to a setup: device, data, model and all that trains it, built and ready."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from blitz.config.recorded import RecordedDevice
-from blitz.config.settings import Settings
+from blitz.config.settings import Choice, Settings
 from blitz.errors import BadInput
 from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.datasets import DATASETS, Dataset, Split, Splits, split
@@ -33,6 +33,16 @@ from blitz.training.loop import Learner
 logger = logging.getLogger("blitz")
 
 
+class JobInfo(NamedTuple):
+    """What a job of a sweep has besides its config: which one it is, and its share of the machine."""
+
+    sweep: str
+    number: int
+    label: str = ""  # what differs from the other jobs
+    cores: int | None = None  # processor cores that it has for itself; None: all
+    gpu: int | None = None  # likewise; None: the first
+
+
 @dataclass(frozen=True)
 class Setup:
     """Everything that a config asks for, built and ready to train."""
@@ -48,32 +58,40 @@ class Setup:
     test: Batches
     augment: Augment
     mix: Mix
+    job: JobInfo | None = None  # of a sweep
 
 
-def build(settings: Settings, before: RecordedDevice | None = None) -> Setup:
-    """Device, data, model and all that trains it, in this order; makes no folder.
+class Parts(NamedTuple):
+    """What the choices of a config name."""
 
-    `before`: the device of the run that is repeated or gone on with.
+    device: Device
+    dataset: Dataset
+    splits: Splits
+    schedule: Callable[[int], float]
+    model: nn.Module
+    loss: LossModule
+    mix: Mix
+    optimizer: torch.optim.Optimizer
+    augment: Augment
+
+
+def build(settings: Settings, before: RecordedDevice | None = None, job: JobInfo | None = None) -> Setup:
+    """Everything that trains; makes no folder.
+
+    `before`: the device of the run that is repeated or continued.
     """
-    device = device_of(settings, before)
-    dataset, splits = data_of(settings)
-    schedule = schedule_of(settings, len(splits.train))
-    torch.manual_seed(stream(settings.seed, "initialisation"))
-    model = model_of(settings, len(dataset.classes), tuple(splits.train.images.shape[1:]))
-    memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
-    model = model.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
+    parts = build_parts(settings, before, job)
+    device, model, splits = parts.device, parts.model, parts.splits
     average = None
     if settings.ema is not None:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
     if device.compile:
         model.compile()
-    loss, mix = loss_and_mix_of(settings, len(dataset.classes))
-    loss = loss.to(device.torch)
     learner = Learner(
         model=model,
-        loss=loss,
-        optimizer=OPTIMIZERS.build(settings.optimizer, model.parameters()),
-        schedule=schedule,
+        loss=parts.loss.to(device.torch),
+        optimizer=parts.optimizer,
+        schedule=parts.schedule,
         scaler=GradScaler(device.torch.type, enabled=device.precision == "fp16"),
         autocast=device.autocast,
         seed=settings.seed,
@@ -81,71 +99,122 @@ def build(settings: Settings, before: RecordedDevice | None = None) -> Setup:
         clip_norm=settings.clip_norm,
         average=average,
     )
-    classifier = Classifier(learner.evaluated, splits.mean, splits.std, dataset.classes).to(device.torch)
+    classifier = Classifier(learner.evaluated, splits.mean, splits.std, parts.dataset.classes).to(device.torch)
 
     def batches(part: Split, batch_size: int) -> Batches:
         return Batches(part.images, part.labels, batch_size, device.torch, classifier.normalise, device.channels_last)
 
     return Setup(
-        settings, dataset, splits, device, classifier, learner,
+        settings, parts.dataset, splits, device, classifier, learner,
         train=batches(splits.train, settings.batch_size),
         validation=batches(splits.validation, settings.eval_batch_size) if splits.validation else None,
         test=batches(splits.test, settings.eval_batch_size),
-        augment=AUGMENTATIONS.build(settings.augment, splits.mean),
-        mix=mix,
+        augment=parts.augment,
+        mix=parts.mix,
+        job=job,
     )  # fmt: skip
 
 
-def data_of(settings: Settings) -> tuple[Dataset, Splits]:
-    dataset: Dataset = DATASETS.build(settings.data)
-    return dataset, split(dataset, **DATASETS.shared(settings.data))
+def on_device(model: nn.Module, device: Device) -> nn.Module:
+    memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
+    return model.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
 
 
-def model_of(settings: Settings, num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
+def call(make: Callable[..., Any], *arguments: Any) -> Any:
+    return make(*arguments)
+
+
+def build_parts(
+    settings: Settings,
+    before: RecordedDevice | None = None,
+    job: JobInfo | None = None,
+    *,
+    made: Callable[..., Any] = call,
+    placed: Callable[[nn.Module, Device], nn.Module] = on_device,
+) -> Parts:
+    """Device, data, model and the rest, in this order. Raises BadInput where one of them cannot be as asked.
+
+    `made(make, *arguments)` returns what `make(*arguments)` does: a cache has it already where the arguments are the
+    same.
+    """
+    cores, gpu = (job.cores, job.gpu) if job is not None else (None, None)
+    device: Device = made(device_of, settings.device, settings.images_at_once, before, cores, gpu)
+    dataset, splits = made(data_of, settings.data)
+    num_classes, input_shape = len(dataset.classes), tuple(splits.train.images.shape[1:])
+    schedule = made(schedule_of, settings.schedule, settings.batch_size, settings.epochs, len(splits.train))
+    torch.manual_seed(stream(settings.seed, "initialisation"))
+    model = made(model_of, settings.model, num_classes, input_shape, settings.tracking.uri)
+    model = made(placed, model, device)
+    loss, mix = made(loss_and_mix_of, settings.loss, settings.mix, num_classes)
+    optimizer = made(optimizer_of, settings.optimizer, model)
+    augment = made(augment_of, settings.augment, splits.mean)
+    return Parts(device, dataset, splits, schedule, model, loss, mix, optimizer, augment)
+
+
+def data_of(choice: Choice) -> tuple[Dataset, Splits]:
+    dataset: Dataset = DATASETS.build(choice)
+    return dataset, split(dataset, **DATASETS.shared(choice))
+
+
+def model_of(choice: Choice, num_classes: int, input_shape: tuple[int, ...], uri: str | None) -> nn.Module:
     """On the CPU, with the weights that it starts from, drawn from the default generator or another run's."""
-    model: nn.Module = MODELS.build(settings.model, num_classes, input_shape)
+    model: nn.Module = MODELS.build(choice, num_classes, input_shape)
     with ExitStack() as fetched:
 
         def find(weights: str) -> Path:
-            return fetched.enter_context(weights_file(weights, settings.tracking.uri))
+            return fetched.enter_context(weights_file(weights, uri))
 
-        starting_weights(model, find, **MODELS.shared(settings.model))
+        starting_weights(model, find, **MODELS.shared(choice))
     return model
 
 
-def loss_and_mix_of(settings: Settings, num_classes: int) -> tuple[LossModule, Mix]:
+def optimizer_of(choice: Choice, model: nn.Module) -> torch.optim.Optimizer:
+    optimizer: torch.optim.Optimizer = OPTIMIZERS.build(choice, model.parameters())
+    return optimizer
+
+
+def augment_of(choice: Choice, mean: tuple[float, ...]) -> Augment:
+    augment: Augment = AUGMENTATIONS.build(choice, mean)
+    return augment
+
+
+def loss_and_mix_of(loss_choice: Choice, mix_choice: Choice, num_classes: int) -> tuple[LossModule, Mix]:
     """Raises BadInput where the one cannot be computed with what the other makes of the labels."""
-    loss, mix = LOSSES.build(settings.loss, num_classes), MIXES.build(settings.mix, num_classes)
+    loss, mix = LOSSES.build(loss_choice, num_classes), MIXES.build(mix_choice, num_classes)
     if mix.makes_soft_targets and not loss.takes_soft_targets:
-        raise BadInput(f"mix={settings.mix['name']}: loss={settings.loss['name']} takes no soft labels; use mix=none")
+        raise BadInput(f"mix={mix_choice['name']}: loss={loss_choice['name']} takes no soft labels; use mix=none")
     return loss, mix
 
 
-def schedule_of(settings: Settings, num_images: int) -> Callable[[int], float]:
+def schedule_of(choice: Choice, batch_size: int, epochs: int, num_images: int) -> Callable[[int], float]:
     """Raises BadInput where a batch takes more than all training images."""
-    if settings.batch_size > num_images:
-        raise BadInput(
-            f"batch_size={settings.batch_size}: accepted: at most {num_images}, the number of training images"
-        )
-    steps_per_epoch = -(-num_images // settings.batch_size)
-    return SCHEDULES.build(settings.schedule, settings.epochs * steps_per_epoch, steps_per_epoch)
+    if batch_size > num_images:
+        raise BadInput(f"batch_size={batch_size}: accepted: at most {num_images}, the number of training images")
+    steps_per_epoch = -(-num_images // batch_size)
+    return SCHEDULES.build(choice, epochs * steps_per_epoch, steps_per_epoch)
 
 
-def device_of(settings: Settings, before: RecordedDevice | None = None) -> Device:
+def device_of(
+    asked: Choice,
+    images_at_once: int,
+    before: RecordedDevice | None = None,
+    cores: int | None = None,
+    gpu: int | None = None,
+) -> Device:
     """The device that a config asks for, and this process set up for it.
 
     What the config leaves to blitz is as `before`: the number of threads, and the device itself if it is here. Where
-    this machine lacks what was computed on, it is the best that there is, in fp32, which is told.
+    this machine lacks what was computed on, it is the best that there is, in fp32, and a warning is logged. `cores` and
+    `gpu` are what a job of a sweep has for itself.
     """
-    choice, sweep = settings.device, settings.sweep
-    at_once = settings.micro_batch_size or settings.batch_size
+    choice = asked
 
     def prepared(choice: Mapping[str, Any]) -> Device:
-        return prepare(DEVICES.build(choice), at_once, sweep.cores, **DEVICES.shared(choice))
+        return prepare(DEVICES.build(choice), images_at_once, cores, **DEVICES.shared(choice))
 
     kind = before.name.partition(":")[0] if before is not None else "cuda"
-    if sweep.gpu is not None and kind == "cuda" and (choice["name"] == "auto" or choice.get("index", 0) is None):
-        choice = {**DEVICES.check({"name": "cuda", "index": sweep.gpu}), **DEVICES.shared(choice)}
+    if gpu is not None and kind == "cuda" and (choice["name"] == "auto" or choice.get("index", 0) is None):
+        choice = {**DEVICES.check({"name": "cuda", "index": gpu}), **DEVICES.shared(choice)}
     if before is None:
         return prepared(choice)
     if choice["threads"] == "auto":
@@ -156,8 +225,8 @@ def device_of(settings: Settings, before: RecordedDevice | None = None) -> Devic
         device = prepared(choice)
     except BadInput:
         device = prepared({**DEVICES.check({"name": "auto"}), **DEVICES.shared(choice), "precision": "fp32"})
-    wanted = settings.device["precision"]
+    wanted = asked["precision"]
     if device.torch.type != before.name.partition(":")[0] or device.precision != wanted:
-        told = f"the run computed on {before.name} in {wanted}, this computes on {device.torch} in {device.precision}"
-        logger.warning("%s; figures may differ a little", told)
+        now = f"this computes on {device.torch} in {device.precision}"
+        logger.warning("the run computed on %s in %s, %s; metrics may differ a little", before.name, wanted, now)
     return device

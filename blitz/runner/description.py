@@ -21,7 +21,7 @@ from blitz.training.selection import Best
 NAME_LENGTH = 120
 RECIPES = ("experiment", "debug")
 # Overrides that say nothing about an experiment: where things are, and how it is recorded.
-UNNAMED = (*NOT_IN_HASH, *(f"data.{key}" for key in NOT_IN_DATA_HASH))
+UNNAMED = (*NOT_IN_HASH, "sweep", *(f"data.{key}" for key in NOT_IN_DATA_HASH))
 
 
 def introduction(setup: Setup) -> list[str]:
@@ -41,7 +41,7 @@ def introduction(setup: Setup) -> list[str]:
 
 def name(setup: Setup, overrides: Sequence[str]) -> str:
     """As the user gave it, or made of what was overridden: the MLflow UI shows its first words."""
-    if own := setup.settings.name or setup.settings.sweep.label:
+    if own := setup.settings.name or (setup.job.label if setup.job is not None else ""):
         return own
     pairs = [override.lstrip("+~").partition("=") for override in overrides]
     recipes = [value for key, _, value in pairs if key in RECIPES]

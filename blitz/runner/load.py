@@ -91,7 +91,7 @@ def trained(record: FoundRun, settings: Settings) -> Trained:
     """Raises BadInput where the record lacks something, or is damaged."""
     provenance = read_provenance(record.file("provenance.json"))
     classifier, input_shape = restored(record.file(BEST))
-    device = device_of(settings, provenance.device)
+    device = device_of(settings.device, settings.images_at_once, provenance.device)
     memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
     classifier.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
     if device.compile and settings.ema is None:  # a run compiles its model, not the average of it

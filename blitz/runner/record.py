@@ -10,6 +10,7 @@ from typing import Any
 
 from blitz.redaction import redact
 from blitz.run_folder import journal
+from blitz.run_folder.candidates import leave_to_sweep
 from blitz.run_folder.files import add_result, log_file
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.run_folder.run_info import TAG_LENGTH, shortened
@@ -19,7 +20,6 @@ from blitz.runner.failures import in_our_words
 from blitz.runner.find import BEST, LAST
 from blitz.runner.start import RunStart
 from blitz.runner.system_metrics import Sampler
-from blitz.sweeps import folder
 from blitz.terminal.progress import lines_of_test
 from blitz.tracking.recorder import Recorder
 from blitz.training import checkpoint
@@ -219,22 +219,14 @@ def recording(setup: Setup, start: RunStart) -> Iterator[Record]:
 
 
 def _settle_checkpoints(record: Record) -> None:
-    """After a run that is done; one that was stopped needs both to go on."""
-    keep = record.setup.settings.checkpoint.keep or _kept(record)
+    """After a run that has finished; one that was stopped needs both to be resumed."""
+    keep, job = record.setup.settings.checkpoint.keep, record.setup.job
+    if keep is None and job is not None:
+        leave_to_sweep(record.folder, job.sweep)
+    keep = keep or ("all" if job is None else "best")
     for name, path in (("best", record.best), ("last", record.last)):
         if keep not in ("all", name):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 logger.warning("checkpoint.keep=%s: %s: %s", keep, error.filename, error.strerror)
-
-
-def _kept(record: Record) -> str:
-    """Hundreds of jobs would fill a disk with weights that nobody asks for: a sweep's best ones are enough."""
-    settings = record.setup.settings
-    if settings.sweep.id is None:
-        return "all"
-    assert record.tested_epoch is not None  # it has finished
-    sweep = folder.folder_of(settings.runs_dir, settings.sweep.id)
-    is_kept = folder.is_among_the_best(sweep, settings.group_hash(""), record.tested_epoch.accuracy)
-    return "best" if is_kept else "none"

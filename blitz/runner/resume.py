@@ -14,7 +14,7 @@ from blitz.parts.schedules import SCHEDULES
 from blitz.redaction import redact
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import RunInfo
-from blitz.runner.build import Setup, build
+from blitz.runner.build import JobInfo, Setup, build
 from blitz.runner.find import BEST, LAST
 from blitz.tracking import store
 from blitz.tracking.sending import Busy, sole_sender
@@ -75,13 +75,12 @@ class ResumePoint:
         except BadInput as problem:
             raise BadInput(f"{self.folder}: {problem}") from None
 
-    def setup(self, gpu: int | None = None) -> Setup:
+    def setup(self, job: JobInfo | None = None) -> Setup:
         """Everything built, and where it was when the checkpoint was saved. Raises BadInput where it does not fit."""
-        sweep = self.settings.sweep.model_copy(update={"gpu": gpu})  # another one may be free now
-        settings = self.settings.model_copy(update={"sweep": sweep})
+        settings = self.settings
         if self.state is not None:  # which holds all that came of them
             settings = settings.model_copy(update={"model": {**settings.model, "weights": None}})
-        setup = replace(build(settings, self.provenance.device), settings=self.settings)
+        setup = replace(build(settings, self.provenance.device, job), settings=self.settings)
         found, expected = setup.dataset.fingerprint, self.provenance.data.fingerprint
         if found != expected:
             raise BadInput(

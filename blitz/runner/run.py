@@ -14,7 +14,7 @@ from blitz.config.settings import Settings
 from blitz.redaction import redact, remember
 from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import RunInfo
-from blitz.runner.build import Setup, build
+from blitz.runner.build import JobInfo, Setup, build
 from blitz.runner.find import pinned
 from blitz.runner.record import Record, recording
 from blitz.runner.resume import ResumePoint
@@ -46,13 +46,14 @@ class Result:
     seconds: float | None = None  # wall time; None for a run that was resumed
 
 
-def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
+def run(settings: Settings, overrides: Sequence[str] = (), job: JobInfo | None = None) -> Result:
     """Train, validate and test what the settings say; `overrides` are recorded as what was asked for.
 
-    Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that diverged.
+    `job`: which job of a sweep it is. Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that
+    diverged.
     """
     with Display() as display:
-        return _result(_begun(settings, overrides, display, tags=_sweep_tag(settings)))
+        return _result(_begun(settings, overrides, display, job=job))
 
 
 def repeat(
@@ -66,11 +67,11 @@ def repeat(
         return _begun(settings, overrides, display, before, tags, until)
 
 
-def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None, gpu: int | None = None) -> Result:
+def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None, job: JobInfo | None = None) -> Result:
     """Go on with a run from its last checkpoint, in the same folder and the same MLflow run.
 
     `overrides` change the values that `resuming.ACCEPTED` names; `uri` is the store it was recorded in, where its
-    address holds credentials; `gpu` is that of a sweep's job, one of several. Raises BadInput where there is nothing to
+    address holds credentials; `job` is which job of a sweep it is. Raises BadInput where there is nothing to
     go on with, or where it would not be the same run; nothing has changed then.
     """
     RunInfo.load(folder)  # before a lock is put into a folder that is no run's
@@ -80,7 +81,7 @@ def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None, 
         uri = tracking_store(earlier.settings, where) if where is not None else None
         if uri is not None:
             Writer.prepare()
-        setup = earlier.setup(gpu)
+        setup = earlier.setup(job)
         start = continue_run(setup, uri, folder, earlier.about, earlier.provenance.facts(), earlier.state)
         return _result(_recorded(setup, start, display, earlier.state))
 
@@ -92,12 +93,14 @@ def _begun(
     before: RecordedDevice | None = None,
     tags: Mapping[str, str] | None = None,
     until: int | None = None,
+    job: JobInfo | None = None,
 ) -> Record:
     uri = tracking_store(settings)
     if uri is not None:
         Writer.prepare()
-    setup = build(pinned(settings), before)
-    start = start_run(setup, uri, overrides, tags)
+    setup = build(pinned(settings), before, job)
+    of_job = {"sweep": job.sweep, "sweep.job": str(job.number)} if job is not None else {}
+    start = start_run(setup, uri, overrides, {**of_job, **(tags or {})})
     with sole_trainer(start.folder):
         return _recorded(setup, start, display, until=until)
 
@@ -134,12 +137,6 @@ def _result(record: Record) -> Result:
     assert test is not None
     classes, seconds = record.setup.dataset.classes, RunInfo.load(record.folder).seconds
     return Result(best.accuracy, best.epoch, record.history, test, classes, record.folder, record.run_id, seconds)
-
-
-def _sweep_tag(settings: Settings) -> dict[str, str]:
-    """Which job of which sweep it is."""
-    sweep = settings.sweep
-    return {"sweep": sweep.id, "sweep.job": str(sweep.job)} if sweep.id is not None else {}
 
 
 def tracking_store(settings: Settings, uri: str | None = None) -> str | None:

@@ -30,7 +30,7 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
     if uri is None:
         outcomes = read_outcomes(folder) if folder is not None else {}
         return {number: outcome for number, outcome in outcomes.items() if outcome.status == FINISHED}
-    if not _exists(uri):
+    if not exists(uri):
         return {}
     fingerprints: dict[str, str] = {}
     hashes: dict[int, tuple[str, str]] = {}
@@ -43,18 +43,17 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
     sweep = folder.name if folder is not None else None
     found = queries.finished_runs(health.connect(uri), dict(hashes.values()), sweep)
     runs = _each_its_own({number: found.get(config_hash, []) for number, (config_hash, _) in hashes.items()}, sweep)
-    _tell_other_code(runs.values(), len(jobs))
-    groups = {job.number: job.settings.group_hash("") for job in jobs}
-    return {number: _outcome(run, groups[number]) for number, run in runs.items()}
+    _warn_of_other_code(runs.values(), len(jobs))
+    return {number: _outcome(run) for number, run in runs.items()}
 
 
-def _tell_other_code(runs: Iterable[Run], number: int) -> None:
-    """Runs are found by their configs, which know nothing of the code that trained them."""
+def _warn_of_other_code(runs: Iterable[Run], number: int) -> None:
+    """Runs are found by their config hash, which says nothing about the code that trained them."""
     here = provenance.tags(surroundings()[0])
     others = sum(any(run.data.tags.get(tag) != here[tag] for tag in OF_THE_CODE) for run in runs)
     if others:
-        told = f"{others} of {number} jobs have finished already by other code than there is now"
-        print(f"blitz: {told} (the tags {' and '.join(OF_THE_CODE)})", file=sys.stderr)
+        what = f"{others} of {number} jobs have finished already, with other code than there is now"
+        print(f"blitz: {what} (the tags {' and '.join(OF_THE_CODE)})", file=sys.stderr)
 
 
 def _each_its_own(candidates: Mapping[int, Sequence[Run]], sweep: str | None) -> dict[int, Run]:
@@ -79,11 +78,18 @@ def _each_its_own(candidates: Mapping[int, Sequence[Run]], sweep: str | None) ->
     return runs
 
 
-def _exists(uri: str) -> bool:
+def exists(uri: str) -> bool:
     path = store.sqlite_path(uri)
     return path is None or path.exists()
 
 
-def _outcome(run: Run, group: str) -> Outcome:
+def _outcome(run: Run) -> Outcome:
     tags, objective = run.data.tags, run.data.metrics.get(OBJECTIVE)
-    return Outcome(FINISHED, "", objective, queries.seconds(run), tags.get("folder"), run.info.run_id, group)
+    return Outcome(FINISHED, "", objective, queries.seconds(run), tags.get("folder"), run.info.run_id)
+
+
+def print_skipped(jobs: Sequence[SweepJob], done: Mapping[int, Outcome]) -> None:
+    for job in jobs:
+        if (outcome := done.get(job.number)) is not None:
+            run = f" (run {outcome.run_id})" if outcome.run_id else ""
+            print(f"skipped  {job.title} has finished already{run}")

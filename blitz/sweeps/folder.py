@@ -1,6 +1,6 @@
-"""A sweep's folder, `RUNS_DIR/sweeps/ID`: how each job began and ended, whatever a launcher makes of it.
+"""A sweep's folder, `RUNS_DIR/sweeps/ID`: how each job started and ended, whatever its launcher returns.
 
-Jobs may be other processes, on other machines: files are all that they and the sweep tell each other by.
+Jobs may be processes on other machines: files are all that they and the sweep have in common.
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ import contextlib
 import itertools
 import json
 import platform
+import secrets
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from statistics import fmean
-
-from filelock import FileLock, Timeout
 
 from blitz.errors import BadInput
-from blitz.run_folder.files import is_locked, write_whole
+from blitz.run_folder.files import is_locked, try_lock, write_whole
 from blitz.run_folder.run_info import ABOUT, RunInfo
 
 FINISHED, FAILED, KILLED, NOT_STARTED = "FINISHED", "FAILED", "KILLED", "NOT STARTED"
-# Files: no more jobs are to begin; those that run are to save and end as well.
+# Files: no more jobs are to start; those that run are to save a checkpoint and end as well.
 STOP, INTERRUPT = "stop", "interrupt"
 LOOK_EVERY = 0.2  # seconds between two looks for an interrupt
 
@@ -38,15 +37,24 @@ class Outcome:
     seconds: float | None = None  # wall time
     folder: str | None = None
     run_id: str | None = None
-    group: str = ""  # the same for jobs that differ in their seed alone
 
 
 def folder_of(runs_dir: str, sweep: str) -> Path:
     return Path(runs_dir) / "sweeps" / sweep
 
 
+def make_folder(runs_dir: str, sweep: str | None) -> Path:
+    """The folder of this sweep, or of a new one. Raises BadInput where none can be made."""
+    folder = folder_of(runs_dir, sweep or f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}")
+    try:
+        folder.mkdir(parents=True, exist_ok=sweep is not None)
+    except OSError as error:
+        raise BadInput(f"runs_dir={runs_dir}: no folder can be made there ({error.strerror})") from None
+    return folder
+
+
 def begin(sweep: Path, number: int) -> bool:
-    """Note that a job begins; False where none is to begin any more."""
+    """Note that a job starts; False where no more jobs are to start."""
     if (sweep / STOP).exists():
         write_outcome(sweep, number, Outcome(NOT_STARTED))
         return False
@@ -56,22 +64,12 @@ def begin(sweep: Path, number: int) -> bool:
     return True
 
 
-@contextmanager
-def sole_job(sweep: Path, number: int, patience: float = 0.0) -> Iterator[bool]:
+def sole_job(sweep: Path, number: int, patience: float = 0.0) -> AbstractContextManager[bool]:
     """Whether no other process trains this job. The lock goes with the job's process, however that ends.
 
-    `patience`: seconds to wait for it, since who only looks whether a job is trained has the lock for a moment as well.
+    `patience`: seconds to wait for it, since `is_any_trained` holds it for a moment as well.
     """
-    lock = FileLock(sweep / f".{number}.lock", timeout=patience)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    return try_lock(sweep / f".{number}.lock", patience)
 
 
 def is_any_trained(sweep: Path) -> bool:
@@ -83,11 +81,17 @@ def is_any_trained(sweep: Path) -> bool:
     return False
 
 
+def refuse_while_trained(sweep: Path) -> None:
+    """Raises BadInput as long as jobs of the sweep have a process: those of a batch system outlive the sweep's own."""
+    if is_any_trained(sweep):
+        raise BadInput(f"sweep.resume={sweep.name}: some jobs are still being trained; wait for them")
+
+
 def is_abandoned(sweep: Path) -> bool:
     """Whether the sweep's process was one of this host and is gone, with jobs left that a launcher was handed."""
     try:
         about = RunInfo.load(sweep)
-    except BadInput:  # nothing tells that it is
+    except BadInput:  # it has no record yet
         return False
     return about.host == platform.node() and not is_locked(sweep)
 
@@ -110,41 +114,31 @@ def read_outcomes(sweep: Path) -> dict[int, Outcome]:
 
 
 def clear_outcomes(sweep: Path) -> None:
-    """Make ready to go on: what a job left of itself besides its run is forgotten."""
+    """Remove what jobs left besides their runs, before the sweep is resumed."""
     for file in (*sweep.glob("*.begun"), *sweep.glob("[0-9]*.json"), sweep / STOP, sweep / INTERRUPT):
         file.unlink(missing_ok=True)
 
 
-def unfinished_runs(runs_dir: str, sweep: str) -> dict[int, Path]:
-    """The newest run folder of each job that was begun here and has not come to an end: killed, or stopped."""
+def unfinished_runs(sweep: Path, numbers: Collection[int]) -> dict[int, Path]:
+    """The newest run folder of each of these jobs that has started and neither finished nor failed."""
     found: dict[int, RunInfo] = {}
     folders: dict[int, Path] = {}
-    for path in Path(runs_dir).glob(f"*/{ABOUT}"):
+    for path in sweep.parent.parent.glob(f"*/{ABOUT}"):
         try:
             about = RunInfo.load(path.parent)
         except BadInput:
-            continue  # being written, or damaged: the job begins again
-        if about.tags.get("sweep") != sweep or about.status not in ("RUNNING", KILLED):
+            continue  # being written, or damaged: the job starts again
+        if about.tags.get("sweep") != sweep.name or about.status not in ("RUNNING", KILLED):
             continue
         number = int(about.tags["sweep.job"])
-        if number not in found or found[number].started_at < about.started_at:
+        if number in numbers and (number not in found or found[number].started_at < about.started_at):
             found[number], folders[number] = about, path.parent
     return folders
 
 
-def is_among_the_best(sweep: Path, group: str, objective: float) -> bool:
-    """Whether no job of its group that has ended was better, and no other group was on average."""
-    found: dict[str, list[float]] = {group: [objective]}
-    for outcome in read_outcomes(sweep).values():
-        if outcome.objective is not None:
-            found.setdefault(outcome.group, []).append(outcome.objective)
-    own = found.pop(group)
-    return objective == max(own) and all(objective >= fmean(others) for others in found.values())
-
-
 @contextmanager
 def calling_when_interrupted(sweep: Path, request: Callable[[], None]) -> Iterator[None]:
-    """Have `request` called, from a thread, soon after the sweep was told to stop."""
+    """Have `request` called, from a thread, soon after the sweep is interrupted."""
     ended = threading.Event()
 
     def look() -> None:
@@ -163,19 +157,13 @@ def calling_when_interrupted(sweep: Path, request: Callable[[], None]) -> Iterat
 
 
 @contextmanager
-def place(sweep: Path, number: int) -> Iterator[int]:
-    """One of `number` places, which jobs on this machine take in turn: none has two jobs while another has none.
+def gpu_slot(sweep: Path, number: int) -> Iterator[int]:
+    """One of `number` GPUs of this machine: none has two jobs while another has none.
 
     The lock goes with the job's process, however that ends.
     """
     for index in itertools.count():
-        lock = FileLock(sweep / f".gpu-{platform.node()}-{index}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            continue
-        try:
-            yield index % number
-        finally:
-            lock.release()
-        return
+        with try_lock(sweep / f".gpu-{platform.node()}-{index}.lock") as is_ours:
+            if is_ours:
+                yield index % number
+                return

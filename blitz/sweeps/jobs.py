@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +16,15 @@ from blitz.config.compose import explained, plain, with_id_as_text
 from blitz.config.hydra_internals import COMPOSING_ERRORS
 from blitz.config.settings import Settings, Sweep, check
 from blitz.errors import BadInput
-from blitz.redaction import redact
+from blitz.parts.registry import validate
+from blitz.redaction import redact, redact_values
 from blitz.runner.find import is_path, pinned
-from blitz.sweeps.combinations import Combination, is_listed, parsed
+from blitz.sweeps.combinations import Combination, parsed
 from blitz.sweeps.composer import Composer
 from blitz.terminal.names import title_of_job
+from blitz.terminal.text import print_table
 
-MOST_TOLD = 20  # mistakes
-SET_BY_THE_SWEEP = ("sweep.id", "sweep.job", "sweep.label", "sweep.cores", "sweep.gpu", "sweep.go_on")
+MOST_PRINTED = 20  # problems
 
 
 @dataclass(frozen=True)
@@ -55,75 +57,97 @@ class SweepJob:
         pairs = [text.lstrip("+").partition("=") for text in self.combination.swept]
         return {key: value for key, _, value in pairs}
 
-
-def first_settings(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -> Settings | None:
-    """The settings with the first of all that is listed, which tell how to go about the sweep; None for mistakes."""
-    given = parsed(context, arguments)
-    first = [text for text, override in given if not override.is_sweep_override()]
-    for _, override in given:
-        if is_listed(override) and (value := next(override.sweep_string_iterator(), None)) is not None:
-            first.append(f"{override.get_key_element()}={value}")
-    try:
-        return check(plain(context.config_loader.load_sweep_config(config, first)))
-    except (BadInput, *COMPOSING_ERRORS):
-        return None
+    def without_seed(self) -> dict[str, str]:
+        """The same, without credentials, of all jobs that differ in their seed alone."""
+        return {key: value for key, value in redact_values(self.swept()).items() if key != "seed"}
 
 
-def options(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -> Sweep:
-    """How to go about the sweep, whatever else may be wrong. Raises BadInput for mistakes in that."""
-    return check(plain(context.config_loader.load_sweep_config(config, [x for x in arguments if _is_option(x)]))).sweep
+def separate(context: HydraContext, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What was typed for the jobs, and the keys of what was typed for the sweep itself: `sweep.*`.
+
+    Raises BadInput for a list of values of the latter.
+    """
+    given = [(text, override) for text, override in parsed(context, arguments)]
+    ours = [(text, override) for text, override in given if is_option(override.key_or_group)]
+    if lists := [text for text, override in ours if override.is_sweep_override()]:
+        raise BadInput(*(f"{text}: accepted: one value, which is about the whole sweep" for text in lists))
+    return [pair[0] for pair in given if pair not in ours], [override.key_or_group for _, override in ours]
 
 
-def _is_option(text: str) -> bool:
-    return text.startswith("sweep.")
+def is_option(key: str) -> bool:
+    """Whether a dotted key is one of the sweep itself."""
+    return key.split(".")[0] == "sweep"
 
 
-def composed(
-    context: HydraContext, config: DictConfig, wanted: Sequence[Combination], file: str | None
+def options_of(values: Mapping[str, Any]) -> Sweep:
+    """How to run the sweep, from the config that Hydra composed for the sweep as a whole. Raises BadInput."""
+    if not isinstance(values["sweep"], Mapping):
+        raise BadInput(f"sweep={values['sweep']}: accepted: mapping of options to values")
+    return validate(Sweep, values["sweep"], "sweep", "option")
+
+
+def checked_jobs(
+    context: HydraContext,
+    config: DictConfig,
+    wanted: Sequence[Combination],
+    typed: Sequence[str] = (),
+    points: str | None = None,
 ) -> list[SweepJob]:
-    """All jobs, checked; one that is there twice is told, and is one. Raises BadInput, or what Hydra raises.
+    """All jobs, composed and checked; a duplicate is reported and skipped. Raises BadInput.
 
-    `file`: where the points come from.
+    `typed`: keys of the sweep's options on the command line; `points`: the file of points.
     """
     jobs: list[SweepJob] = []
     seen: dict[str, int] = {}
     problems: dict[str, list[str]] = {}  # what is wrong -> the jobs it is wrong in
     composer, pin = Composer(context, config), _Pin()
     for number, combination in enumerate(wanted):
-        overrides = list(combination.overrides)
         try:
-            config_of_job = composer.compose(overrides)
-            job = pin.job(SweepJob(number, combination, config_of_job, check(plain(config_of_job))))
-        except (BadInput, *COMPOSING_ERRORS) as error:
-            bad = (
-                error
-                if isinstance(error, BadInput)
-                else explained(overrides, error, own_groups(config), composing=composer.compose)
-            )
+            composed = _composed(composer, combination, own_groups(config))
+            job = pin.job(SweepJob(number, combination, composed, check(plain(composed))))
+        except BadInput as bad:
             for problem in bad.problems:
-                problems.setdefault(combination.blamed_for(problem, file), []).append(combination.label)
+                problems.setdefault(combination.blamed_for(problem, points), []).append(combination.label)
             continue
-        record = json.dumps(job.settings.as_dict(), sort_keys=True)
-        if record in seen:
-            told = f"{job.title} is the same as job {seen[record]}, and is left out"
-            print(f"blitz: {redact(told)}", file=sys.stderr)
+        values = json.dumps(job.settings.as_dict(), sort_keys=True)
+        if values in seen:
+            print(redact(f"blitz: {job.title} is a duplicate of job {seen[values]}; skipped"), file=sys.stderr)
             continue
-        seen[record] = number
+        seen[values] = number
         jobs.append(job)
-        first, this = _of_the_whole_sweep(jobs[0].settings), _of_the_whole_sweep(job.settings)
-        wrong = [f"{key}={this[key]}: is set by the sweep itself" for key in SET_BY_THE_SWEEP if this[key] is not None]
-        wrong += [f"{key}: accepted: the same for all jobs of a sweep" for key in this if this[key] != first[key]]
-        for problem in wrong:
+        for problem in [*_differing(jobs[0], job), *_other_options(job, config, typed)]:
             problems.setdefault(redact(problem), []).append(combination.label)
     if problems:
-        raise BadInput(*each_told(problems, len(wanted)))
+        raise BadInput(*in_which_jobs(problems, len(wanted)))
     return jobs
+
+
+def _composed(composer: Composer, combination: Combination, config_dir: str | None) -> DictConfig:
+    overrides = list(combination.overrides)
+    try:
+        return composer.compose(overrides)
+    except COMPOSING_ERRORS as error:
+        raise explained(overrides, error, config_dir, composing=composer.compose) from None
+
+
+def _differing(first: SweepJob, job: SweepJob) -> Iterator[str]:
+    """What all jobs must have in common, and these have not."""
+    for key in ("runs_dir", "tracking.name", "tracking.uri", "tracking.experiment"):
+        if operator.attrgetter(key)(first.settings) != operator.attrgetter(key)(job.settings):
+            yield f"{key}: accepted: the same for all jobs of a sweep"
+
+
+def _other_options(job: SweepJob, config: DictConfig, typed: Sequence[str]) -> Iterator[str]:
+    """Options of the sweep that a recipe sets which not all jobs have: they would be ignored."""
+    for key, value in job.config.sweep.items():
+        if value != config.sweep.get(key) and not {f"sweep.{key}", "sweep"} & set(typed):
+            yield f"sweep.{key}={value}: accepted: on the command line, or in a recipe that is not swept"
 
 
 class _Pin:
     """Gives all jobs that start from a run's weights the whole id of that run.
 
-    `last` would be the job before, in each but the first, and another run where the sweep is gone on with.
+    `last` would be the job before, in each but the first, and another run where the sweep is resumed.
     """
 
     def __init__(self) -> None:
@@ -149,35 +173,21 @@ class _Pin:
         )
 
 
+def print_jobs(jobs: Sequence[SweepJob]) -> None:
+    print_table(("job", "what differs"), [(str(job.number), job.label) for job in jobs], texts=(1,))
+    print(f"{len(jobs)} job{'s' * (len(jobs) != 1)}; sweep.dry_run=true: none was started")
+
+
 def own_groups(config: DictConfig) -> str | None:
     """The folder that `--config-dir` names."""
     sources = config.hydra.runtime.config_sources
     return next((source.path for source in sources if source.provider == "command-line"), None)
 
 
-def _of_the_whole_sweep(settings: Settings) -> dict[str, Any]:
-    """What is no job's own, with dotted keys."""
-    tracking = settings.tracking
-    recorded = {
-        "tracking.name": tracking.name,
-        "tracking.uri": tracking.uri,
-        "tracking.experiment": tracking.experiment,
-    }
-    return {"runs_dir": settings.runs_dir, **recorded, **{f"sweep.{key}": value for key, value in settings.sweep}}
-
-
-def refuse_lists(context: HydraContext, arguments: Sequence[str]) -> None:
-    """Raises BadInput for a list of values of what is about the sweep as a whole."""
-    given = parsed(context, arguments)
-    lists = [text for text, override in given if override.is_sweep_override() and _is_option(text)]
-    if lists:
-        raise BadInput(*(f"{text}: accepted: one value, which is about the whole sweep" for text in lists))
-
-
-def each_told(problems: Mapping[str, Sequence[str]], number: int) -> Iterator[str]:
-    """What is wrong, of all of so many jobs or of those with these labels."""
-    for problem, labels in list(problems.items())[:MOST_TOLD]:
+def in_which_jobs(problems: Mapping[str, Sequence[str]], number: int) -> Iterator[str]:
+    """What is wrong, in all of so many jobs or in those with these labels."""
+    for problem, labels in list(problems.items())[:MOST_PRINTED]:
         some = f" (in {len(labels)} of {number} jobs, the first of them {labels[0]})"
         yield problem if len(labels) == number else problem + some
-    if (more := len(problems) - MOST_TOLD) > 0:
+    if (more := len(problems) - MOST_PRINTED) > 0:
         yield f"and {more:,} more mistakes like these"

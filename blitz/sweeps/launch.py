@@ -29,14 +29,14 @@ from blitz.sweeps.folder import (
     is_any_trained,
     read_outcomes,
     times_begun,
-    unfinished_runs,
 )
+from blitz.sweeps.job_spec import continue_runs
 from blitz.sweeps.jobs import SweepJob
 from blitz.terminal.signals import Interrupt, graceful
 
 HERE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")  # which run jobs on this machine
-ATTEMPTS = 3  # that a job may begin: after that, what kills it is taken to be the job
-GONE = "its process was gone"
+ATTEMPTS = 3  # of a job: after that, the job itself is taken to be what kills its process
+GONE = "its process is gone"
 OF_A_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 
 
@@ -56,6 +56,8 @@ class CheckedConfigs:
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         config = pickle.loads(self.configs[tuple(sweep_overrides)])
         assert isinstance(config, DictConfig)
+        with read_write(config.hydra):
+            config.hydra.sweep.dir = master_config.hydra.sweep.dir  # where a job finds its spec, by hydra.job.num
         return config
 
 
@@ -70,6 +72,15 @@ def at_once(config: DictConfig, number: int) -> int:
     return min(number, usable_cores()) if _is(config, "LocalLauncher") else 1
 
 
+def cores_for_each(config: DictConfig, number: int) -> int | None:
+    """How many processor cores each of so many jobs has for itself; None: all of them.
+
+    Jobs that are left over at the end, or in a later sweep, have as many: the number of threads changes bits.
+    """
+    side_by_side = at_once(config, number)
+    return max(1, usable_cores() // side_by_side) if side_by_side > 1 else None
+
+
 def runs_here(config: DictConfig) -> bool:
     """Whether the launcher's jobs have the data and devices of this machine."""
     return any(_is(config, launcher) for launcher in HERE)
@@ -82,9 +93,9 @@ def _is(config: DictConfig, launcher: str) -> bool:
 def launch(
     context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[SweepJob], folder: Path
 ) -> tuple[dict[int, Outcome], Interrupt]:
-    """What became of each job that was begun, and whether the sweep was asked to stop meanwhile.
+    """The outcome of each job that started, and whether the sweep was interrupted.
 
-    One without an end was killed, or never began: it is launched again, and goes on where it was.
+    A job without an outcome was killed, or never started: it is relaunched, and continues its run.
     """
     with read_write(config.hydra), open_dict(config):
         config.hydra.sweep.dir = str(folder)
@@ -101,22 +112,22 @@ def launch(
             outcomes |= {number: outcome for number, outcome in ended.items() if outcome.status != KILLED}
             for job in pending:
                 times = begun.get(job.number, 0)
-                # As its batch system, say, asked it to: it goes on as often as that is so.
+                # Its batch system stopped it, say: it is continued as often as that happens.
                 saved = job.number in ended and times > before.get(job.number, 0)
                 gone = begun == before or times >= ATTEMPTS
                 if job.number not in outcomes and not saved and gone:
                     outcomes[job.number] = Outcome(FAILED, why)
             if left := [job for job in jobs if job.number not in outcomes]:
-                told = f"{len(left)} job{'s have' if len(left) > 1 else ' has'} no end: {redact(why)}"
-                print(f"blitz: {told}; launching what is left", file=sys.stderr)
-                go_on(left, folder)
+                jobs_left = f"{len(left)} job{'s' * (len(left) > 1)}"
+                print(f"blitz: {jobs_left} did not finish: {redact(why)}; relaunching", file=sys.stderr)
+                continue_runs(folder, [job.number for job in left])
     return outcomes, interrupt
 
 
 def _launched(
     context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[SweepJob], interrupt: Interrupt
 ) -> str:
-    """Launch jobs; returns why those are gone that came to no end. What a launcher returns is not looked at."""
+    """Launch jobs; returns why those without an outcome are gone. What a launcher returns is ignored."""
     frozen_context = HydraContext(config_loader=CheckedConfigs.of(jobs), callbacks=context.callbacks)  # type: ignore[arg-type]
     launcher = Plugins.instance().instantiate_launcher(frozen_context, task, config)
     # submitit's local launcher starts at once whatever it is given.
@@ -133,15 +144,6 @@ def _launched(
     return GONE
 
 
-def go_on(jobs: Sequence[SweepJob], folder: Path) -> None:
-    """Let jobs whose runs have begun go on with these."""
-    runs = unfinished_runs(str(folder.parent.parent), folder.name)
-    for job in jobs:
-        if job.number in runs:
-            with open_dict(job.config):
-                job.config.sweep.go_on = str(runs[job.number])
-
-
 def _in_rows(jobs: Sequence[SweepJob], most: int) -> Iterator[list[SweepJob]]:
     """Jobs in rows of successive numbers: a launcher counts on from the first."""
     row: list[SweepJob] = []
@@ -156,15 +158,15 @@ def _in_rows(jobs: Sequence[SweepJob], most: int) -> Iterator[list[SweepJob]]:
 
 @contextmanager
 def _interruptible(folder: Path) -> Iterator[Interrupt]:
-    """The first signal to stop asks all jobs to save and end, wherever they run; the second one raises here.
+    """The first signal to stop makes all jobs save a checkpoint and end, wherever they run; the second one raises here.
 
-    A terminal sends Ctrl-C, and that it is closed, to a launcher's workers as well, which would end them in the middle
-    of a checkpoint: they inherit that both are blocked, and hear of them by a file. Here a thread still receives them,
+    A terminal sends SIGINT and SIGHUP to a launcher's workers as well, which would end them in the middle of a
+    checkpoint: they inherit a mask that blocks both, and look for a file instead. Here a thread still receives them,
     whose handlers are run by the main thread as always.
     """
     ended = threading.Event()
 
-    def tell_jobs(interrupt: Interrupt) -> None:
+    def stop_jobs(interrupt: Interrupt) -> None:
         if interrupt.requested:
             (folder / STOP).touch()
             (folder / INTERRUPT).touch()
@@ -172,7 +174,7 @@ def _interruptible(folder: Path) -> Iterator[Interrupt]:
     def pass_on(interrupt: Interrupt) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_A_TERMINAL)
         while not ended.wait(0.1):
-            tell_jobs(interrupt)
+            stop_jobs(interrupt)
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_A_TERMINAL)
     try:
@@ -184,6 +186,6 @@ def _interruptible(folder: Path) -> Iterator[Interrupt]:
             finally:
                 ended.set()
                 thread.join()
-                tell_jobs(interrupt)  # it may have come since the last look
+                stop_jobs(interrupt)  # it may have come since the last look
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

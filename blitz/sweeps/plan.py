@@ -1,4 +1,4 @@
-"""Jobs that need not be trained, or not from the start: what a sweep that is gone on with finds done already."""
+"""A sweep's plan: its jobs as it was started, by which it is resumed."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from blitz.errors import BadInput, did_you_mean
 from blitz.redaction import HIDDEN, redact, redact_command
 from blitz.run_folder.files import write_whole
-from blitz.run_folder.run_info import newest
-from blitz.runner.description import is_unnamed
+from blitz.run_folder.run_info import RunInfo, newest
+from blitz.runner.description import UNNAMED, is_unnamed
+from blitz.runner.resume import ACCEPTED
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.finished import _exists
-from blitz.sweeps.jobs import SweepJob
+from blitz.sweeps.finished import exists
+from blitz.sweeps.jobs import SweepJob, is_option
 from blitz.tracking import health, queries
 
-if TYPE_CHECKING:
-    pass
-
 PLAN = "sweep.json"  # in a sweep's folder, and an artifact of its run
-OF_THE_JOBS = ("sweep.points", "sweep.samples", "sweep.seed")  # which a sweep that goes on has already
+OF_THE_JOBS = ("sweep.points", "sweep.samples", "sweep.seed")  # a sweep that is resumed has its jobs
+WHERE = ("runs_dir", "tracking.uri")  # a sweep and its runs are
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a sweep as it was begun."""
+    """The jobs of a sweep as it was started."""
 
     id: str
     arguments: Sequence[str]  # what was typed
@@ -57,14 +55,14 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path, trusted: bool) -> Plan:
-        """As it was begun here; one from a store (not `trusted`) has its paths and addresses taken out.
+        """As it was saved here; one from a store (not `trusted`) loses its paths and addresses.
 
-        How the sweep goes about its jobs is told anew each time. Raises BadInput for a file that is none, and for one
-        from a store that is more than data.
+        Options of the sweep and the launcher are given anew each time. Raises BadInput for a file that is no plan, and
+        for one from a store that is more than data.
         """
 
         def is_kept(text: str) -> bool:
-            key = text.lstrip("+").partition("=")[0]
+            key = key_of(text)
             place = is_unnamed(key) and (not trusted or HIDDEN in text)
             return not place and not key.startswith(("sweep.", "hydra.", "hydra/"))
 
@@ -104,7 +102,7 @@ class Plan:
         if fitting:
             return cls.load(fitting[0] / PLAN, trusted=True)
         where = f"in {runs_dir}/sweeps"
-        if uri is not None and _exists(uri):
+        if uri is not None and exists(uri):
             client = health.connect(uri)
             run = queries.find_sweep(client, wanted)
             if run is not None:
@@ -113,20 +111,22 @@ class Plan:
             where += f" and in {redact(uri)}"
         raise BadInput(f"sweep.resume={wanted}: no such sweep {where}{did_you_mean(wanted, names)}")
 
-    def combinations(self, arguments: Sequence[str]) -> list[Combination]:
-        """Those of the jobs, with what is typed this time. Raises BadInput where that would make other jobs of them."""
-        more = [text for text in arguments if text not in self.arguments]
-        keys = {text: text.lstrip("+~").partition("=")[0] for text in more}
-        wrong = [text for text, key in keys.items() if not is_unnamed(key) or key in OF_THE_JOBS]
-        if wrong:
-            told = f"would make another sweep of {self.id}; leave it out, or begin one without sweep.resume"
-            raise BadInput(*(f"{text}: {told}" for text in wrong))
-        return [Combination((*job.overrides, *more), job.swept) for job in self.jobs.values()]
+    def changes(self, arguments: Sequence[str]) -> list[str]:
+        """What is typed for the jobs beside the sweep's own arguments. Raises BadInput for what makes other jobs."""
+        more = {text: key_of(text) for text in arguments if text not in self.arguments}
+        if wrong := [text for text, key in more.items() if not is_unnamed(key) or key in OF_THE_JOBS]:
+            allowed = ", ".join(key for key in UNNAMED if not is_option(key))
+            what = f"cannot be changed on resume of sweep {self.id} (allowed: {allowed})"
+            raise BadInput(*(f"{text}: {what}" for text in wrong))
+        return [text for text, key in more.items() if not is_option(key)]
+
+    def combinations(self, changes: Sequence[str]) -> list[Combination]:
+        return [Combination((*job.overrides, *changes), job.swept) for job in self.jobs.values()]
 
     def numbered(self, jobs: Sequence[SweepJob]) -> list[SweepJob]:
-        """The jobs under the numbers that they had. Raises BadInput for a config that has become another one."""
+        """The jobs under the numbers that they had. Raises BadInput for one whose config has changed."""
         if len(jobs) < len(self.jobs):
-            raise BadInput(f"sweep.resume={self.id}: what is typed makes jobs the same; leave it out")
+            raise BadInput(f"sweep.resume={self.id}: what is typed makes duplicates of jobs; leave it out")
         numbered, changed = [], []
         for (number, identity), job in zip(self.identities.items(), jobs, strict=True):
             numbered.append(job.renumbered(number))
@@ -134,8 +134,30 @@ class Plan:
                 changed.append(numbered[-1].title)
         if changed:
             raise BadInput(
-                f"sweep.resume={self.id}: {changed[0]} has another config now than when the sweep was begun (a file in "
-                "conf/ or --config-dir has changed, or a default of blitz); begin a new sweep with "
+                f"sweep.resume={self.id}: {changed[0]} has another config now than when the sweep was started (a file "
+                "in conf/ or --config-dir has changed, or a default of blitz); start a new sweep with "
                 "sweep.skip_finished=true"
             )
         return numbered
+
+
+def key_of(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def for_continued_runs(changes: Sequence[str], runs: Mapping[int, Path], tracked: bool) -> list[str]:
+    """What of it a run can be continued with. Raises BadInput for what such a run would ignore.
+
+    `tracked`: whether the jobs are recorded in a store.
+    """
+    accepted = [key for key in ACCEPTED if is_unnamed(key)]
+    is_as_before = all((RunInfo.load(run).store is not None) == tracked for run in runs.values())
+    ignored = [
+        text
+        for text in changes
+        if (key := key_of(text)) not in (*accepted, *WHERE) and not (key == "tracking" and is_as_before)
+    ]
+    if ignored and runs:
+        what = f"cannot be changed for job {min(runs)}, which continues its run (allowed: {', '.join(accepted)})"
+        raise BadInput(*(f"{text}: {what}" for text in ignored))
+    return [text.lstrip("+") for text in changes if key_of(text) in accepted]

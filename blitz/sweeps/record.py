@@ -22,7 +22,7 @@ from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, RunInfo, shortened, tex
 from blitz.runner import description, start
 from blitz.sweeps.folder import Outcome
 from blitz.sweeps.jobs import SweepJob
-from blitz.sweeps.plan import Plan
+from blitz.sweeps.plan import Plan, key_of
 from blitz.sweeps.results import Results
 from blitz.terminal.names import briefly
 from blitz.tracking.queries import OF_A_SWEEP, SKIPPED
@@ -109,8 +109,7 @@ def skipped_tags(run_ids: Sequence[str]) -> dict[str, str]:
 def _name(plan: Plan, jobs: Sequence[SweepJob]) -> str:
     """What is swept, as it was typed."""
     keys = {key for job in jobs for key in job.swept()} | {"sweep.points", "sweep.samples"}
-    told = briefly(text for text in plan.arguments if text.lstrip("+").partition("=")[0] in keys)
-    return told if len(told) <= description.NAME_LENGTH else told[: description.NAME_LENGTH - 2] + " …"
+    return shortened(briefly(text for text in plan.arguments if key_of(text) in keys), description.NAME_LENGTH)
 
 
 def _in_common(settings: Sequence[Settings]) -> dict[str, object]:

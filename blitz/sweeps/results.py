@@ -1,4 +1,4 @@
-"""What came out of a sweep: the failures, the best job, and how to go on."""
+"""The results of a sweep: its failures, its table, its best job, and how to resume it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blitz.comparison import report
 from blitz.comparison.plot import plot_rows
 from blitz.comparison.rows import ComparedRun, Comparison, compare
 from blitz.config.settings import Settings
-from blitz.redaction import redact, redact_values
+from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
@@ -68,7 +68,7 @@ class Results:
         return report.as_markdown(self.comparison) if self.finished else ""
 
     def save_tables(self, folder: Path) -> None:
-        """The same table as `tell` prints. Raises OSError."""
+        """The same table as `print` prints. Raises OSError."""
         if self.finished:
             write_whole(folder / "results.md", self.as_markdown())
             write_whole(folder / "results.csv", report.as_csv(self.comparison))
@@ -93,10 +93,10 @@ class Results:
     def summary(self) -> str:
         """How many jobs ended how."""
         counts = Counter(self._status(job) or NOT_STARTED for job in self.jobs)
-        told = ", ".join(f"{number} {status.lower()}" for status, number in counts.items())
-        return f"{len(self.jobs)} jobs: {told}."
+        numbers = ", ".join(f"{number} {status.lower()}" for status, number in counts.items())
+        return f"{len(self.jobs)} jobs: {numbers}."
 
-    def tell(self) -> None:
+    def print(self) -> None:
         for job, outcome in self.failed:
             print(f"blitz: {job.title} failed: {redact(outcome.why)}", file=sys.stderr)
         if self.finished and len(self.jobs) > 1:
@@ -116,8 +116,8 @@ class Results:
         return self.outcomes[job.number].status if job.number in self.outcomes else None
 
 
-def command_to_go_on(sweep: str, of_hydra: Sequence[str], config_dir: str | None, settings: Settings) -> str:
-    """With the launcher and the groups of one's own that the sweep was begun with, and where it is to be found."""
+def resume_command(sweep: str, of_hydra: Sequence[str], config_dir: str | None, settings: Settings) -> str:
+    """With the launcher and the user's own groups that the sweep was started with, and where it is to be found."""
     where = [] if settings.runs_dir == "runs" else [f"runs_dir={settings.runs_dir}"]
     where += ["tracking=none"] if settings.tracking.name == "none" else []
     where += [f"tracking.uri={redact(settings.tracking.uri)}"] if settings.tracking.uri is not None else []
@@ -132,11 +132,7 @@ def _validates(job: SweepJob) -> bool:
 def _entry(job: SweepJob, outcome: Outcome) -> ComparedRun:
     metrics = {} if outcome.objective is None else {OBJECTIVE: outcome.objective}
     seed = str(job.settings.seed)
-    return ComparedRun(outcome.run_id, job.label, seed, _without_seed(job), metrics, outcome.seconds, outcome.status)
-
-
-def _without_seed(job: SweepJob) -> dict[str, str]:
-    return {key: value for key, value in redact_values(job.swept()).items() if key != "seed"}
+    return ComparedRun(outcome.run_id, job.label, seed, job.without_seed(), metrics, outcome.seconds, outcome.status)
 
 
 def _curve(job: SweepJob, outcome: Outcome, uri: str | None) -> list[tuple[int, float]]:

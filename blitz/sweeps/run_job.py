@@ -1,75 +1,81 @@
-"""One job of a sweep, in whatever process its launcher starts it: it ends with a word in the sweep's folder."""
+"""One job of a sweep, in whatever process its launcher starts it: its outcome goes into the sweep's folder."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from blitz.config.settings import Settings, check
+from blitz.config.settings import check
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
 from blitz.sweeps import folder
 from blitz.sweeps.folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
+from blitz.sweeps.job_spec import JobSpec
+from blitz.sweeps.weights import prune
+from blitz.terminal.names import title_of_job
 from blitz.terminal.signals import graceful
 
 
-def train(values: Mapping[str, Any], overrides: Sequence[str]) -> Outcome:
-    """Train the job that a composed config describes, or go on with its run, and write down how it ended.
+def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, number: int) -> Outcome:
+    """Train the job that a composed config describes, or continue its run, and write down its outcome.
 
-    Nothing is raised: what fails is this job's alone, and what stops it stops the sweep by itself.
+    What it raises ends up in its outcome: a failure is this job's alone, and an interrupt is the sweep's to handle.
+    Raises BadInput where the sweep's folder lacks what it needs to start.
     """
-    from blitz.runner import run as runner  # whose imports are not the time of a process's first job
-
-    sweep = folder.folder_of(values["runs_dir"], values["sweep"]["id"])
-    number = values["sweep"]["job"]
-    _leave_if_abandoned(sweep)
+    _exit_if_abandoned(sweep)
+    spec = JobSpec.load(sweep, number)
     with folder.sole_job(sweep, number, patience=1.0) as is_ours, graceful() as interrupt:
         if not is_ours or interrupt.requested or not folder.begin(sweep, number):
             return Outcome(NOT_STARTED)
         outcome = Outcome(KILLED)
-        print(f"{'job':8} {number}  {values['sweep']['label']}".rstrip())
+        print(f"{'job':8} {number}  {spec.label}".rstrip())
         try:
-            with folder.calling_when_interrupted(sweep, interrupt.request):
-                with _with_a_gpu(check(values), sweep) as settings:
-                    if settings.sweep.go_on is not None:
-                        gone_on = Path(settings.sweep.go_on)
-                        result = runner.resume(gone_on, uri=settings.tracking.uri, gpu=settings.sweep.gpu)
-                    else:
-                        result = runner.run(settings, overrides)
-                place, group = str(result.folder), settings.group_hash("")
-                outcome = Outcome(FINISHED, "", result.objective, result.seconds, place, result.run_id, group)
-        except KeyboardInterrupt:  # it has saved where it stands; a sweep in this process hears of it here
+            with folder.calling_when_interrupted(sweep, interrupt.request), own_gpu(sweep, spec.cores) as gpu:
+                outcome = _run(values, overrides, sweep, spec, gpu)
+        except KeyboardInterrupt:  # the run has saved its checkpoint; this stops a sweep in the same process
             interrupt.request(signal.SIGTERM)
         except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
-            told = isinstance(error, BadInput | RunFailed)
-            why = str(error) if told else f"{type(error).__name__}: {error}"
+            why = str(error) if isinstance(error, BadInput | RunFailed) else f"{type(error).__name__}: {error}"
             outcome = Outcome(FAILED, redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())])))
-            if values["sweep"]["on_failure"] == "stop":
+            print(redact(f"blitz: {title_of_job(number, spec.label)} failed: {outcome.why}"), file=sys.stderr)
+            if spec.on_failure == "stop":
                 (sweep / STOP).touch()
         folder.write_outcome(sweep, number, outcome)
-        _leave_if_abandoned(sweep)
+        prune(sweep)
+        _exit_if_abandoned(sweep)
         return outcome
 
 
-def _leave_if_abandoned(sweep: Path) -> None:
-    """A launcher's worker outlives a sweep that was killed, and would begin jobs that `sweep.resume` begins as well."""
+def _run(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, spec: JobSpec, gpu: int | None) -> Outcome:
+    from blitz.runner.run import resume, run
+
+    settings, job = check(values), spec.info(sweep, gpu)
+    if spec.resume is not None:
+        result = resume(Path(spec.resume), spec.overrides, settings.tracking.uri, job)
+    else:
+        result = run(settings, overrides, job)
+    return Outcome(FINISHED, "", result.objective, result.seconds, str(result.folder), result.run_id)
+
+
+def _exit_if_abandoned(sweep: Path) -> None:
+    """A launcher's worker outlives a sweep that was killed, and would start jobs that `sweep.resume` starts as well."""
     if folder.is_abandoned(sweep):
-        os._exit(1)  # there is nobody left to answer to
+        os._exit(1)  # nobody is left to return to
 
 
 @contextmanager
-def _with_a_gpu(settings: Settings, sweep: Path) -> Iterator[Settings]:
+def own_gpu(sweep: Path, cores: int | None) -> Iterator[int | None]:
     """Where several jobs run side by side on a machine with several GPUs, one of these is the job's own."""
     import torch
 
-    number = torch.cuda.device_count() if settings.sweep.cores is not None else 0
+    number = torch.cuda.device_count() if cores is not None else 0
     if number < 2:
-        yield settings
+        yield None
         return
-    with folder.place(sweep, number) as gpu:
-        options = settings.sweep.model_copy(update={"gpu": gpu})
-        yield settings.model_copy(update={"sweep": options})
+    with folder.gpu_slot(sweep, number) as gpu:
+        yield gpu

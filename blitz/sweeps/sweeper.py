@@ -1,35 +1,44 @@
-"""`blitz -m`: check every job, run those that have not finished, tell what came out."""
+"""`blitz -m`: check every job, run those that have not finished, print the results."""
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig
 
-from blitz.config.settings import Settings
+from blitz.config.compose import plain
+from blitz.config.settings import Sweep, Tracking
 from blitz.errors import BadInput, SweepFailed, in_one_line
-from blitz.parts.devices import usable_cores
+from blitz.parts.registry import validate
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
 from blitz.runner.run import tracking_store
-from blitz.sweeps import jobs as planning
 from blitz.sweeps.combinations import combinations
-from blitz.sweeps.finished import finished
-from blitz.sweeps.folder import Outcome, clear_outcomes, folder_of, is_any_trained, read_outcomes, write_outcome
-from blitz.sweeps.jobs import SweepJob
-from blitz.sweeps.launch import at_once, go_on, launch, runs_here
-from blitz.sweeps.plan import Plan
-from blitz.sweeps.preflight import rehearse
+from blitz.sweeps.finished import finished, print_skipped
+from blitz.sweeps.folder import (
+    Outcome,
+    clear_outcomes,
+    folder_of,
+    make_folder,
+    read_outcomes,
+    refuse_while_trained,
+    unfinished_runs,
+    write_outcome,
+)
+from blitz.sweeps.job_spec import write_specs
+from blitz.sweeps.jobs import SweepJob, checked_jobs, options_of, own_groups, print_jobs, separate
+from blitz.sweeps.launch import cores_for_each, launch, runs_here
+from blitz.sweeps.plan import Plan, for_continued_runs
+from blitz.sweeps.preflight import preflight
 from blitz.sweeps.record import SweepRecord
-from blitz.sweeps.results import Results, command_to_go_on
-from blitz.terminal.text import Unbroken, print_table
+from blitz.sweeps.results import Results, resume_command
+from blitz.sweeps.weights import keep_best
+from blitz.terminal.text import Unbroken
 from blitz.tracking import store
 from blitz.tracking.writer import Writer
 
@@ -39,7 +48,7 @@ class SweepRequest(NamedTuple):
 
     context: HydraContext
     task: TaskFunction
-    config: DictConfig
+    config: DictConfig  # of the sweep as a whole: without the values that are swept
     arguments: Sequence[str]  # without those that are Hydra's own
 
     @property
@@ -48,52 +57,70 @@ class SweepRequest(NamedTuple):
         return [text for text in self.config.hydra.overrides.hydra if not text.startswith("hydra.mode=")]
 
 
-def sweep(asked: SweepRequest) -> list[float | None]:
+def sweep(request: SweepRequest) -> list[float | None]:
     """Run all jobs of a sweep; returns their objectives.
 
     Raises BadInput for mistakes in any of them, before anything starts; SweepFailed where jobs failed; and
     KeyboardInterrupt where it was stopped.
     """
-    config = asked.config
-    plan, jobs = _jobs(asked)
-    first = jobs[0].settings
-    skips = plan is not None or first.sweep.skip_finished
-    if first.sweep.skip_finished and first.tracking.name == "none":
-        raise BadInput("sweep.skip_finished=true: needs a store, which tells what has finished; not tracking=none")
-    side_by_side = at_once(config, len(jobs))
-    uri = tracking_store(first) if skips or not first.sweep.dry_run else None  # which a list of jobs does not need
-    known = folder_of(first.runs_dir, plan.id) if plan is not None else None
+    arguments, typed = separate(request.context, request.arguments)
+    options = options_of(plain(request.config))
+    if request.config.tracking.name == "mlflow" and not options.dry_run:
+        Writer.prepare()  # it takes seconds, during which the jobs are composed
+    plan = _plan_to_resume(request, options)
+    changes = plan.changes(request.arguments) if plan is not None else []
+    if plan is not None:
+        jobs = plan.numbered(checked_jobs(request.context, request.config, plan.combinations(changes), typed))
+    else:
+        wanted = combinations(request.context, arguments, options)
+        jobs = checked_jobs(request.context, request.config, wanted, typed, options.points)
+    settings = jobs[0].settings
+    skips = plan is not None or options.skip_finished
+    if options.skip_finished and settings.tracking.name == "none":
+        raise BadInput("sweep.skip_finished=true: needs a store, where finished runs are found; not tracking=none")
+    cores = cores_for_each(request.config, len(jobs))
+    uri = tracking_store(settings) if skips or not options.dry_run else None  # a list of jobs needs none
+    known = folder_of(settings.runs_dir, plan.id) if plan is not None else None
     if known is not None:
-        _refuse_while_trained(known)
+        refuse_while_trained(known)
     done = finished(jobs, uri, known) if skips else {}
-    _tell_skipped(jobs, done)
+    print_skipped(jobs, done)
     left = [job for job in jobs if job.number not in done]
-    if first.sweep.dry_run:
-        _list(left)
+    if options.dry_run:
+        print_jobs(left)
         return []
     if not left and plan is None:
-        Results(jobs, done).tell()
+        Results(jobs, done).print()
         return [done[job.number].objective for job in jobs]
     if uri is not None:
         Writer.prepare()
-    if runs_here(config):
-        rehearse(left)
-    folder = _folder(first.runs_dir, plan)
-    with sole_trainer(folder):
-        _refuse_while_trained(folder)
+    if runs_here(request.config):
+        preflight(left)
+    folder = make_folder(settings.runs_dir, plan.id if plan is not None else None)
+    with sole_trainer(folder), redirect_stdout(Unbroken(sys.stdout)), redirect_stderr(Unbroken(sys.stderr)):
+        refuse_while_trained(folder)
+        runs = unfinished_runs(folder, [job.number for job in left]) if plan is not None else {}
+        overrides = for_continued_runs(changes, runs, uri is not None)
         clear_outcomes(folder)
-        for number, outcome in done.items():  # which a job is compared with before it keeps its weights
+        for number, outcome in done.items():  # their objectives decide as well whose weights stay
             write_outcome(folder, number, outcome)
-        _hand_out(left, folder, min(side_by_side, len(left)))
-        if plan is not None:
-            go_on(left, folder)
-        plan = plan or Plan.of(folder.name, [*asked.arguments, *asked.of_hydra], jobs)
-        with redirect_stdout(Unbroken(sys.stdout)), redirect_stderr(Unbroken(sys.stderr)):
-            return _run(asked, jobs, done, plan, folder, uri)
+        write_specs(folder, jobs, options.on_failure, cores, runs, overrides)
+        plan = plan or Plan.of(folder.name, [*request.arguments, *request.of_hydra], jobs)
+        return _run(request, jobs, done, plan, folder, uri)
+
+
+def _plan_to_resume(request: SweepRequest, options: Sweep) -> Plan | None:
+    """Raises BadInput where there is no such sweep."""
+    if options.resume is None:
+        return None
+    values = plain(request.config)
+    tracking = validate(Tracking, values["tracking"], "tracking", "option")
+    uri = store.resolve(tracking.uri) if tracking.name != "none" else None
+    return Plan.find(options.resume, str(values["runs_dir"]), uri)
 
 
 def _run(
-    asked: SweepRequest,
+    request: SweepRequest,
     jobs: Sequence[SweepJob],
     done: Mapping[int, Outcome],
     plan: Plan,
@@ -103,25 +130,19 @@ def _run(
     record = SweepRecord.begin(folder, plan, jobs, done, uri)
     left = [job for job in jobs if job.number not in done]
     try:
-        outcomes, interrupt = launch(asked.context, asked.task, asked.config, left, folder)
-    except Exception:  # of a launcher that cannot be made, say: what has ended is recorded all the same
+        outcomes, interrupt = launch(request.context, request.task, request.config, left, folder)
+    except Exception:  # of a launcher that cannot be made, say: jobs that have ended are recorded all the same
         record.end("FAILED", Results(jobs, {**done, **read_outcomes(folder)}))
         raise
     results = Results(jobs, {**done, **outcomes})
-    results.tell()
-    try:
-        results.save_tables(folder)
-        if jobs[0].settings.tracking.figures:
-            results.save_figures(folder, uri)
-    except Exception as error:  # a full disk, a store that is gone: the jobs' own records are what counts
-        why = redact(in_one_line(error))
-        print(f"blitz: {folder}: not all tables and pictures could be made: {why}", file=sys.stderr)
-    missing = record.end("KILLED" if interrupt.requested else "FAILED" if results.failed else "FINISHED", results)
-    if missing and uri is not None:
-        print(f"mlflow   {redact(uri)} lacks {missing} of the sweep's own run; 'blitz sync {folder}' sends it")
+    results.print()
+    _save(results, folder, uri)
+    status = "KILLED" if interrupt.requested else "FAILED" if results.failed else "FINISHED"
+    if missing := record.end(status, results):
+        print(f"mlflow   {redact(uri or '')} lacks {missing} of the sweep's own run; 'blitz sync {folder}' sends it")
     if interrupt.requested or results.left or results.failed:
-        own_groups = planning.own_groups(asked.config)
-        print(f"to go on {command_to_go_on(plan.id, asked.of_hydra, own_groups, jobs[0].settings)}")
+        command = resume_command(plan.id, request.of_hydra, own_groups(request.config), jobs[0].settings)
+        print(f"resume   {command}")
     if interrupt.requested:
         raise interrupt.error()
     if results.failed:
@@ -130,66 +151,14 @@ def _run(
     return [results.outcomes[job.number].objective for job in jobs]
 
 
-def _jobs(asked: SweepRequest) -> tuple[Plan | None, list[SweepJob]]:
-    """All of them, checked, and the plan of an earlier sweep where they are its jobs. Raises BadInput."""
-    context, _, config, arguments = asked
-    planning.refuse_lists(context, arguments)
-    first = planning.first_settings(context, config, arguments)
-    options = first.sweep if first is not None else planning.options(context, config, arguments)
-    if first is not None and first.tracking.name == "mlflow" and not options.dry_run:
-        Writer.prepare()  # its seconds pass while the jobs are composed
-    if first is not None and options.resume is not None:
-        return _resumed(asked, first)
-    wanted = combinations(context, arguments, options)
-    jobs = planning.composed(context, config, wanted, options.points)
-    if options.resume is not None:
-        raise BadInput(f"sweep.resume={options.resume}: has its jobs already; leave out all else")
-    return None, jobs
-
-
-def _resumed(asked: SweepRequest, first: Settings) -> tuple[Plan, list[SweepJob]]:
-    """The jobs of an earlier sweep. Raises BadInput where there is none, or where they would not be the same."""
-    assert first.sweep.resume is not None
-    uri = store.resolve(first.tracking.uri) if first.tracking.name != "none" else None
-    plan = Plan.find(first.sweep.resume, first.runs_dir, uri)
-    jobs = planning.composed(asked.context, asked.config, plan.combinations(asked.arguments), None)
-    return plan, plan.numbered(jobs)
-
-
-def _refuse_while_trained(folder: Path) -> None:
-    """Raises BadInput as long as jobs of the sweep have a process: a batch system's go on without the sweep."""
-    if is_any_trained(folder):
-        raise BadInput(f"sweep.resume={folder.name}: some jobs are still being trained; wait for them")
-
-
-def _hand_out(jobs: Sequence[SweepJob], folder: Path, side_by_side: int) -> None:
-    """Write into each job's config what it has to know of the sweep, which runs so many at once."""
-    for job in jobs:
-        with read_write(job.config.hydra), open_dict(job.config):
-            job.config.hydra.sweep.dir = str(folder)
-            options = job.config.sweep
-            options.id, options.job, options.label = folder.name, job.number, job.label
-            options.cores = max(1, usable_cores() // side_by_side) if side_by_side > 1 else None
-
-
-def _folder(runs_dir: str, plan: Plan | None) -> Path:
-    """A sweep's folder, its own or a new one. Raises BadInput where none can be made."""
-    name = plan.id if plan is not None else f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
-    folder = folder_of(runs_dir, name)
+def _save(results: Results, folder: Path, uri: str | None) -> None:
+    """Tables, figures and the best jobs' weights. What fails is a warning: the jobs' own records are what counts."""
     try:
-        folder.mkdir(parents=True, exist_ok=plan is not None)
-    except OSError as error:
-        raise BadInput(f"runs_dir={runs_dir}: no folder can be made there ({error.strerror})") from None
-    return folder
-
-
-def _list(jobs: Sequence[SweepJob]) -> None:
-    print_table(("job", "what differs"), [(str(job.number), job.label) for job in jobs], texts=(1,))
-    print(f"{len(jobs)} job{'s' * (len(jobs) != 1)}; sweep.dry_run=true: none was started")
-
-
-def _tell_skipped(jobs: Sequence[SweepJob], done: Mapping[int, Outcome]) -> None:
-    for job in jobs:
-        if (outcome := done.get(job.number)) is not None:
-            run = f" (run {outcome.run_id})" if outcome.run_id else ""
-            print(f"skipped  {job.title} has finished already{run}")
+        if not results.left:
+            keep_best(folder, uri)
+        results.save_tables(folder)
+        if results.jobs[0].settings.tracking.figures:
+            results.save_figures(folder, uri)
+    except Exception as error:  # a full disk, a store that is gone
+        why = redact(in_one_line(error))
+        print(f"blitz: {folder}: not all tables, figures and weights could be saved: {why}", file=sys.stderr)

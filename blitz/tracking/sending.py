@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from blitz.redaction import redact
 from blitz.run_folder import journal
+from blitz.run_folder.candidates import BEST, is_candidate
 from blitz.run_folder.files import try_lock, write_whole
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import ENDINGS, NAME_LENGTH, RUNNING, RunInfo, shortened
@@ -31,7 +32,7 @@ logger = logging.getLogger("blitz")
 BATCH = 1000  # metrics that MLflow takes at once
 AT_ONCE = 100  # parameters, or tags
 OPENING = ("config.yaml", "sweep.json", "overrides.yaml", "provenance.json", "git.diff")
-FILES = (*OPENING, "reproduction.*", "results.*", "run.log", "trace.json", "figures/*.png", "checkpoints/best.pt")
+FILES = (*OPENING, "reproduction.*", "results.*", "run.log", "trace.json", "figures/*.png", BEST)
 # How long a step may take, in seconds. Opening a store waits for its lock, behind processes that import mlflow.
 OPEN_SECONDS, STEP_SECONDS, BYTES_PER_SECOND = 180.0, 60.0, 500_000
 SENT = "sent.json"
@@ -216,6 +217,8 @@ class Delivery:
     def _changed(self) -> Iterator[tuple[Path, list[int]]]:
         """Files that the store lacks, with size and time of change: until a run has ended, only those it began with."""
         for pattern in OPENING if self.about.status == RUNNING else FILES:
+            if pattern == BEST and is_candidate(self.folder):
+                continue
             for path in sorted(self.folder.glob(pattern)):
                 stat = path.stat()
                 state = [stat.st_size, stat.st_mtime_ns]

@@ -29,7 +29,9 @@ RECIPES = {  # and the steps of a round, some two seconds
 
 def train(job: Setup, steps: int) -> float:
     """Seconds for so many steps, after which it stands where it was in its epoch."""
-    device_of(job.settings)  # the flags are the process's, and the other job has set its own
+    device_of(
+        job.settings.device, job.settings.images_at_once
+    )  # the flags are the process's, and the other job has set its own
     started = time.perf_counter()
     for report in fit(job.learner, job.train, None, job.augment, job.mix, epochs=10**9, report_every=steps):
         assert isinstance(report, Progress)

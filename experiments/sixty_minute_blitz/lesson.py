@@ -174,7 +174,7 @@ def _present(
         recipe = [*recipe, "data=digits"]
     settings = blitz.compose([*recipe, *asked])
     _refuse_unknown(settings, blitz.compose(recipe), known)
-    device = device_of(settings)
+    device = device_of(settings.device, settings.images_at_once)
     overrides = [*recipe, *fitted(settings), *asked]
     lesson = Lesson(overrides, blitz.compose(overrides), device)
     torch.set_printoptions(threshold=50, edgeitems=1)  # images are large

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from blitz.cli import HELP
 from blitz.config.compose import CONF, SHORT_NAMES, compose
-from blitz.config.settings import Settings, Tracking, menus
+from blitz.config.settings import Settings, Sweep, Tracking, menus
 
 MENUS = menus()
 RECIPES = ("experiment", "debug")  # groups whose files change keys anywhere in a config
@@ -169,13 +169,12 @@ def test_the_defaults_are_those_of_the_settings():
     written = {key: value for key, value in values(CONFIG).items() if key not in ("defaults", "hydra")}
     chosen = set(MENUS) | {"tracking"}
     assert list(written) == [
-        *(key for key in Settings.model_fields if key not in {*chosen, "checkpoint", "sweep"}),
+        *(key for key in Settings.model_fields if key not in {*chosen, "checkpoint"}),
         "checkpoint",
         "sweep",
     ]
-    assert exactly(written) == exactly(
-        {key: at(Settings.model_construct().model_dump(exclude=chosen), key) for key in written}
-    )
+    defaults = Settings.model_construct().model_dump(exclude=chosen) | {"sweep": Sweep().model_dump()}
+    assert exactly(written) == exactly({key: at(defaults, key) for key in written})
 
 
 def test_every_key_of_the_defaults_is_explained():

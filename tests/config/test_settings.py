@@ -196,7 +196,6 @@ ELSEWHERE: dict[str, Any] = {
     "notes": "other",
     "report_every": 7,
     "checkpoint_every": 5,
-    "sweep": {"dry_run": True},
     "profile": 7,
 }
 

@@ -175,7 +175,7 @@ def test_a_run_of_a_device_that_is_not_here_is_trained_on_the_best_there_is(here
     ended = command("reproduce", "last")
     assert ended.code == 0
     assert (
-        "the run computed on cuda:0 in tf32, this computes on cpu in fp32; figures may differ a little" in ended.output
+        "the run computed on cuda:0 in tf32, this computes on cpu in fp32; metrics may differ a little" in ended.output
     )
     assert [line.split() for line in ended.output.splitlines() if line.startswith("device.name")] == [
         ["device.name", "cuda:0", "cpu"]

@@ -17,8 +17,8 @@ from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, KILLED, NOT_STARTED
 HOLDS = """
 import sys
 from pathlib import Path
-from blitz.sweeps.folder import place, sole_job
-with sole_job(Path(sys.argv[1]), 3) as is_ours, place(Path(sys.argv[1]), 2) as index:
+from blitz.sweeps.folder import gpu_slot, sole_job
+with sole_job(Path(sys.argv[1]), 3) as is_ours, gpu_slot(Path(sys.argv[1]), 2) as index:
     print(is_ours, index, flush=True)
     sys.stdin.read()
 """
@@ -52,13 +52,13 @@ def test_a_job_has_one_process_and_a_killed_one_holds_nothing(tmp_path: Path) ->
         assert is_ours
 
 
-def test_places_are_taken_in_turn_and_given_back(tmp_path: Path) -> None:
+def test_gpu_slots_are_taken_in_turn_and_released(tmp_path: Path) -> None:
     first, told = holder(tmp_path)
     assert told.endswith(" 0")
     second, told = holder(tmp_path)
     assert told.endswith(" 1")
     third, told = holder(tmp_path)
-    assert told.endswith(" 0")  # more jobs than places share them evenly
+    assert told.endswith(" 0")  # more jobs than GPUs share them evenly
     fourth, told = holder(tmp_path)
     assert told.endswith(" 1")
     killed(second)
@@ -87,21 +87,6 @@ def test_outcomes_come_back_as_they_were_and_other_files_are_none(tmp_path: Path
     (tmp_path / "sweep.json").write_text("{}")
     (tmp_path / "mlflow.json").write_text("{}")
     assert folder.read_outcomes(tmp_path) == outcomes
-
-
-def test_the_best_are_the_best_of_their_seeds_and_as_good_as_other_groups_on_average(tmp_path: Path) -> None:
-    def are_kept(group: str) -> list[float]:
-        return [found for found in (0.4, 0.5, 0.6, 0.7, 0.9) if folder.is_among_the_best(tmp_path, group, found)]
-
-    assert are_kept("a") == [0.4, 0.5, 0.6, 0.7, 0.9]
-    folder.write_outcome(tmp_path, 0, Outcome(FINISHED, objective=0.9, group="a"))
-    folder.write_outcome(tmp_path, 1, Outcome(FAILED, "diverged"))
-    assert are_kept("a") == are_kept("b") == [0.9]
-    folder.write_outcome(tmp_path, 2, Outcome(FINISHED, objective=0.1, group="a"))
-    assert (are_kept("a"), are_kept("b")) == ([0.9], [0.5, 0.6, 0.7, 0.9])
-    folder.write_outcome(tmp_path, 3, Outcome(FINISHED, objective=0.6, group="b"))
-    assert (are_kept("a"), are_kept("b")) == ([0.9], [0.6, 0.7, 0.9])
-    assert are_kept("c") == [0.6, 0.7, 0.9]
 
 
 def test_a_job_that_begins_again_has_no_end_yet(tmp_path: Path) -> None:
@@ -134,7 +119,7 @@ def test_a_sweep_is_abandoned_where_its_process_here_is_gone(tmp_path: Path) -> 
     assert not is_abandoned("another")
 
 
-def test_a_job_goes_on_with_the_newest_of_its_runs_that_has_no_end(tmp_path: Path) -> None:
+def test_resume_continues_the_newest_run_of_a_job_that_did_not_finish(tmp_path: Path) -> None:
     def run(name: str, sweep: str, job: int, status: str, started_at: int) -> None:
         folder = tmp_path / name
         folder.mkdir()
@@ -149,4 +134,6 @@ def test_a_job_goes_on_with_the_newest_of_its_runs_that_has_no_end(tmp_path: Pat
     run("e", "other", 2, "KILLED", 1)
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "mlflow.json").write_text(json.dumps({"half": 1}))
-    assert folder.unfinished_runs(str(tmp_path), "s") == {0: tmp_path / "b"}
+    sweep = folder.folder_of(str(tmp_path), "s")
+    assert folder.unfinished_runs(sweep, [0, 1]) == {0: tmp_path / "b"}
+    assert folder.unfinished_runs(sweep, [1]) == {}

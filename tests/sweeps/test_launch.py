@@ -16,14 +16,16 @@ from blitz.config.recorded import RecordedDevice
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts import devices
+from blitz.parts.devices import Device
 from blitz.run_folder.run_info import RunInfo
 from blitz.runner.build import device_of
 from blitz.sweeps import launch
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.folder import FAILED, INTERRUPT, KILLED, STOP, Outcome, begin, write_outcome
+from blitz.sweeps.job_spec import write_specs
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.plan import PLAN, Plan
-from blitz.sweeps.run_job import _with_a_gpu
+from blitz.sweeps.run_job import own_gpu
 
 
 def launcher(name: str, **options: Any) -> DictConfig:
@@ -49,46 +51,55 @@ def test_jobs_side_by_side(monkeypatch: pytest.MonkeyPatch, config: DictConfig, 
     assert launch.at_once(config, 10) == expected
 
 
-def settings(*overrides: str, **sweep: Any) -> Settings:
-    found = compose(["data=synthetic", *overrides])
-    return found.model_copy(update={"sweep": found.sweep.model_copy(update=sweep)})
+def settings(*overrides: str) -> Settings:
+    return compose(["data=synthetic", *overrides])
+
+
+def device(*overrides: str, **share: Any) -> Device:
+    found = settings(*overrides)
+    return device_of(found.device, found.images_at_once, **share)
 
 
 def test_a_job_takes_the_cores_that_it_has_for_itself_where_threads_are_left_to_blitz(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(devices, "usable_cores", lambda: 8)
-    threads = {cores: device_of(settings("batch_size=64", cores=cores)).threads for cores in (None, 1, 2)}
+    threads = {cores: device("batch_size=64", cores=cores).threads for cores in (None, 1, 2)}
     assert threads == {None: 8, 1: 1, 2: 2}
-    assert device_of(settings("batch_size=4", cores=4)).threads == 1
-    assert device_of(settings("batch_size=64", "device.threads=3", cores=2)).threads == 3
-    assert settings(cores=2).config_hash("") == settings().config_hash("")
+    assert device("batch_size=4", cores=4).threads == 1
+    assert device("batch_size=64", "device.threads=3", cores=2).threads == 3
+
+
+@pytest.mark.parametrize(("n_jobs", "number", "cores"), [(2, 5, 4), (2, 1, None), (3, 5, 2), (20, 10, 1), (1, 5, None)])
+def test_cores_are_shared_by_the_jobs_that_run_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, n_jobs: int, number: int, cores: int | None
+) -> None:
+    monkeypatch.setattr(launch, "usable_cores", lambda: 8)
+    assert launch.cores_for_each(launcher("JoblibLauncher", n_jobs=n_jobs), number) == cores
 
 
 def test_jobs_are_spread_over_gpus_unless_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with _with_a_gpu(settings(cores=1), tmp_path) as first, _with_a_gpu(settings(cores=1), tmp_path) as second:
-        assert (first.sweep.gpu, second.sweep.gpu) == (0, 1)
-    with _with_a_gpu(settings(), tmp_path) as alone:
-        assert alone.sweep.gpu is None  # one after another: each has the first
+    with own_gpu(tmp_path, 1) as first, own_gpu(tmp_path, 1) as second:
+        assert (first, second) == (0, 1)
+    with own_gpu(tmp_path, None) as alone:
+        assert alone is None  # one after another: each has the first
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
     chosen = {
-        text: device_of(settings(*text.split(), gpu=1)).torch.index
+        text: device(*text.split(), gpu=1).torch.index
         for text in ("device=auto", "device=cuda", "device=cuda device.index=0", "device=cpu")
     }
     assert chosen == {"device=auto": 1, "device=cuda": 1, "device=cuda device.index=0": 0, "device=cpu": None}
-    before = {
-        name: device_of(settings(gpu=1), RecordedDevice(name=name, threads=1)).torch for name in ("cuda:0", "cpu")
-    }
-    assert before == {"cuda:0": torch.device("cuda:1"), "cpu": torch.device("cpu")}  # a job that is gone on with
+    continued = {name: device(before=RecordedDevice(name=name, threads=1), gpu=1).torch for name in ("cuda:0", "cpu")}
+    assert continued == {"cuda:0": torch.device("cuda:1"), "cpu": torch.device("cpu")}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with _with_a_gpu(settings(cores=1), tmp_path) as one:
-        assert one.sweep.gpu is None
+    with own_gpu(tmp_path, 1) as one:
+        assert one is None
 
 
 def job(number: int, *overrides: str) -> SweepJob:
-    config = OmegaConf.create({"optimizer": {"lr": number}})
+    config = OmegaConf.create({"optimizer": {"lr": number}, "hydra": {"sweep": {"dir": "elsewhere"}}})
     return SweepJob(number, Combination(overrides, overrides[-1:]), config, settings())
 
 
@@ -96,7 +107,8 @@ def test_jobs_get_the_configs_that_were_checked_and_rows_of_successive_numbers()
     jobs = [job(number, f"optimizer.lr={number}") for number in (0, 1, 3, 4, 5, 9)]
     frozen = launch.CheckedConfigs.of(jobs)
     jobs[3].config.optimizer.lr = 77  # whatever becomes of them later
-    assert frozen.load_sweep_config(OmegaConf.create({}), ["optimizer.lr=4"]).optimizer.lr == 4
+    found = frozen.load_sweep_config(OmegaConf.create({"hydra": {"sweep": {"dir": "here"}}}), ["optimizer.lr=4"])
+    assert (found.optimizer.lr, found.hydra.sweep.dir) == (4, "here")
     rows = [[one.number for one in row] for row in launch._in_rows(jobs, 2)]
     assert rows == [[0, 1], [3, 4], [5], [9]]
 
@@ -116,6 +128,7 @@ def test_a_job_that_once_saved_itself_is_not_launched_for_ever(
     monkeypatch.setattr(launch, "_launched", saves_once)
     config = OmegaConf.create({"hydra": {"sweep": {"dir": ""}}})
     nothing: Any = None
+    write_specs(tmp_path, [job(0, "seed=0")], "continue", None, {}, ())
     outcomes, _ = launch.launch(nothing, nothing, config, [job(0, "seed=0")], tmp_path)
     assert outcomes == {0: Outcome(FAILED, "no machine is free")}
     assert len(launched) == 2

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 import blitz
-from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS
-from blitz.runner import build
+from blitz.runner.build import build_parts
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.launch import runs_here
-from blitz.sweeps.preflight import rehearse
+from blitz.sweeps.preflight import PartsCache, preflight
 
 
 def jobs(*asked: str) -> list[SweepJob]:
@@ -28,25 +30,29 @@ def jobs(*asked: str) -> list[SweepJob]:
     return found
 
 
-def test_each_part_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    built: Counter[str] = Counter()
+def built(*asked: str) -> Counter[str]:
+    """How often each part was built in the preflight of these jobs."""
+    cache, times = PartsCache(), Counter[str]()
 
-    def counted(name: str) -> None:
-        make = getattr(build, name)
+    def made(make: Callable[..., Any], *arguments: Any) -> Any:
+        def count(*arguments: Any) -> Any:
+            times[make.__name__] += 1
+            return make(*arguments)
 
-        def count(settings: Settings, *arguments: object) -> object:
-            built[name] += 1
-            return make(settings, *arguments)
+        return cache(wraps(make)(count), *arguments)
 
-        monkeypatch.setattr(build, name, count)
+    for job in jobs(*asked):
+        build_parts(job.settings, made=made)
+    return times
 
-    names = ("device_of", "data_of", "model_of", "schedule_of", "loss_and_mix_of")
-    for name in names:
-        counted(name)
-    rehearse(jobs(*(f"optimizer.lr={lr} seed={seed}" for lr in (0.1, 0.2, 0.3) for seed in (0, 1))))
-    assert built == dict.fromkeys(names, 1)
-    rehearse(jobs("model=net", "model=mlp", "model=mlp epochs=3"))
-    assert built == {"device_of": 2, "data_of": 2, "model_of": 3, "schedule_of": 3, "loss_and_mix_of": 2}
+
+def test_preflight_builds_each_part_once() -> None:
+    names = "device_of data_of schedule_of model_of on_device loss_and_mix_of optimizer_of augment_of"
+    once = dict.fromkeys(names.split(), 1)
+    asked = [f"optimizer.lr={lr} seed={seed}" for lr in (0.1, 0.2, 0.3) for seed in (0, 1)]
+    assert built(*asked) == {**once, "optimizer_of": 3}
+    two_models = {"model_of": 2, "on_device": 2, "optimizer_of": 2}
+    assert built("model=net", "model=mlp", "model=mlp epochs=3") == {**once, **two_models, "schedule_of": 2}
 
 
 def test_mistakes_of_all_jobs_are_told_with_the_jobs_that_make_them() -> None:
@@ -54,7 +60,7 @@ def test_mistakes_of_all_jobs_are_told_with_the_jobs_that_make_them() -> None:
         "seed=1", "data.limit=10", "data.limit=10 seed=2", "loss.class_weights=[1,2]", "model=vit model.patch=5"
     )
     with pytest.raises(BadInput) as told:
-        rehearse(wrong)
+        preflight(wrong)
     limit, weights, patch = told.value.problems
     assert limit == (
         "batch_size=32: accepted: at most 10, the number of training images "
@@ -73,9 +79,9 @@ def test_a_part_that_fails_in_its_own_way_is_left_to_its_job(
 
     monkeypatch.setattr(MODELS, "_builders", dict(MODELS._builders))
     MODELS.add("broken", broken)
-    rehearse(jobs("model=broken", "model=net"))
+    preflight(jobs("model=broken", "model=net"))
     with pytest.raises(BadInput, match=r"at most 10, .* \(in 1 of 2 jobs"):
-        rehearse(jobs("model=broken", "data.limit=10"))
+        preflight(jobs("model=broken", "data.limit=10"))
 
 
 @pytest.mark.parametrize(
