@@ -488,16 +488,12 @@ def test_figures_that_cannot_be_made_cost_one_warning(here: Path, monkeypatch: p
 
 
 @pytest.mark.slow
-def test_a_job_that_is_left_over_in_a_parallel_sweep_has_the_threads_of_its_siblings(
-    tmp_path: Path, empty_store: Path
-) -> None:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
+def test_skip_finished_keeps_the_number_of_threads_of_parallel_jobs(here: Path) -> None:
     asked = [text for text in SHORT if not text.startswith("device.threads")]
-    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "sweep.skip_finished=true"]
     for seeds in ("0,1", "0,1,2"):
-        code, _, errors = finished(tmp_path, "-m", *asked, f"seed={seeds}", *parallel)
+        code, _, errors = finished(here, "-m", *asked, f"seed={seeds}", "sweep.skip_finished=true", *PARALLEL)
         assert code == 0, errors
-    found = runs(f"sqlite:///{tmp_path}/mlflow.db")
+    found = runs()
     assert len(found) == 3
     assert len({run.data.params["device.threads"] for run in found}) == 1
 
@@ -530,9 +526,9 @@ def test_config_files_that_are_edited_after_the_start_change_no_job(
     recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.03\n")
     real = runner.run
 
-    def run_and_edit(settings: Settings, overrides: Sequence[str]) -> runner.Result:
+    def run_and_edit(settings: Settings, overrides: Sequence[str], job: JobInfo) -> runner.Result:
         recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.04\n")
-        return real(settings, overrides)
+        return real(settings, overrides, job)
 
     monkeypatch.setattr(runner, "run", run_and_edit)
     assert command("-m", *SHORT, "experiment=mine", "seed=0,1", "--config-dir", "own").code == 0
