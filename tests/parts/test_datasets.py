@@ -372,7 +372,7 @@ def test_what_a_killed_process_left_is_cleared_away(cache: Path) -> None:
 
 def test_caches_used_last_are_kept_and_what_is_removed_is_logged(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     def folders() -> set[Path]:
-        return {path for path in (cache / "datasets").iterdir() if path.is_dir()}
+        return {path for path in cache.glob("datasets/*") if path.is_dir()}
 
     def new(name: str, number: int, used: int) -> Path:
         before = folders()
