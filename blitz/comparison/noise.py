@@ -54,7 +54,7 @@ def welch(estimates: Sequence[Estimate]) -> np.ndarray:
         found = ttest_ind_from_stats(
             mean[first], std[first], n[first], mean[second], std[second], n[second], equal_var=False
         )
-    return np.asarray(found.pvalue)
+    return np.where(std[first] + std[second] > 0, found.pvalue, np.nan)
 
 
 def holm(ps: np.ndarray) -> np.ndarray:
@@ -76,11 +76,11 @@ def sentences(comparison: Comparison) -> list[str]:
     best = comparison.rows[0]
     if sizes[id(best)] < 2:
         return [f"{name_of(best, comparison)} has one seed: no test of whether it is significantly better."]
-    found = tests(comparison)
-    lines = [_sentence(test, comparison) for test in found[:LISTED]]
-    if len(found) > LISTED:
-        lines.append(f"{len(found) - LISTED} more differences were tested and are not listed.")
-    untested = [row for row in comparison.rows if id(row) in sizes.keys() - {id(test.other) for test in found}][1:]
+    done = tests(comparison)
+    lines = [_sentence(test, comparison) for test in done[:LISTED]]
+    if len(done) > LISTED:
+        lines.append(f"{len(done) - LISTED} more differences were tested and are not listed.")
+    untested = [row for row in comparison.rows if id(row) in sizes.keys() - {id(test.other) for test in done}][1:]
     if single := [row for row in untested if sizes[id(row)] < 2]:
         lines.append(f"Not tested: {_list(single, comparison)} with one seed only.")
     if constant := [row for row in untested if sizes[id(row)] > 1]:

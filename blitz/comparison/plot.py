@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from blitz.comparison.rows import TITLE, ComparedRun, Comparison, compare, is_measured, is_share
 from blitz.errors import BadInput
+from blitz.figures.space import PlotRow, PlotRun
 from blitz.run_folder.journal import OBJECTIVE
 from blitz.tracking import health
-
-if TYPE_CHECKING:
-    from blitz.figures.space import PlotRow
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -29,8 +26,6 @@ def check_path(file: str) -> None:
 
 def plot_rows(comparison: Comparison, curve: Callable[[ComparedRun], Sequence[tuple[int, float]]]) -> list[PlotRow]:
     """The rows with a finished run, by what differs, with the first metric as their score."""
-    from blitz.figures.space import PlotRow, PlotRun  # matplotlib takes a second
-
     metric = comparison.metrics[0]
     keys = [key for key in comparison.keys if key != TITLE]
     return [
@@ -51,7 +46,7 @@ def measured(value: float) -> float:
 
 def save(comparison: Comparison, file: str, uri: str | None) -> None:
     """Draw the first metric by what differs, and its course. Raises BadInput where it is no share of images."""
-    from blitz.figures.many_runs import overview
+    from blitz.figures.many_runs import overview  # matplotlib takes a second
 
     metric = comparison.metrics[0]
     if not is_share(metric):

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from blitz.comparison.noise import sentences
-from blitz.comparison.rows import ID_LENGTH, Comparison, Estimate, Row, is_share
+from blitz.comparison.rows import ID_LENGTH, Comparison, Row, is_share
+from blitz.intervals import Estimate
 from blitz.run_folder.run_info import shortened
 from blitz.terminal.names import short_names
 from blitz.terminal.text import Screen, in_a_line

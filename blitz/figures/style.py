@@ -79,7 +79,8 @@ def _draw_rows(axes: Axes, placed: Sequence[Placed], style: Style, horizontal: b
     runs = np.array([(place, score) for place, row in placed if len(row.scores) > 1 for score in row.scores])
     if runs.size:
         runs = runs[:, ::-1] if horizontal else runs
-        shift = ScaledTranslation(*((0, -4 / 72) if horizontal else (5 / 72, 0)), axes.figure.dpi_scale_trans)
+        right, up = (0, -4) if horizontal else (5, 0)  # points
+        shift = ScaledTranslation(right / 72, up / 72, axes.figure.dpi_scale_trans)
         dots = Line2D(*runs.T, linestyle="none", marker=".", color=style["color"], alpha=0.45, markersize=5)
         dots.set(transform=axes.transData + shift, zorder=style["zorder"] - 0.5)
         axes.add_artist(dots)  # plot() would take them for data of another scale
@@ -97,7 +98,7 @@ def number_axis(axes: Axes, which: str, numbers: Iterable[float]) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     places = [math.log(value) if logarithmic else value for value in values]
     needed = (max(len(brief(value)) for value in values) + 1) / ACROSS if which == "x" else 1 / UP
-    last, labelled = -math.inf, []
+    last, labelled = -math.inf, list[float]()
     for place, value in zip(places, values, strict=True):
         if place - last >= needed * (places[-1] - places[0]):
             last, labelled = place, [*labelled, value]

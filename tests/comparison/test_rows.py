@@ -329,7 +329,7 @@ def test_many_differences_are_tested_and_five_listed() -> None:
     runs = [run for number in range(9) for run in seeds({"lr": str(number)}, [number / 10, number / 10 + 0.01])]
     lines = sentences(compare(runs, ["objective"]))
     assert len(lines) == 6
-    assert [line.split()[7].partition("=")[2] for line in lines[:5]] == ["7", "6", "5", "4", "3"]
+    assert [re.findall(r"lr=(\d)", line)[1] for line in lines[:5]] == ["7", "6", "5", "4", "3"]
     assert lines[5] == "3 more differences were tested and are not listed."
 
 
