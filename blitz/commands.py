@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,9 +46,7 @@ def options(group: str | None, name: str | None) -> None:
     table = Table(*(Column(word, overflow="fold") for word in headings), box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    console = Screen()
-    console = console if console.is_terminal else Screen(width=140)
-    console.print_table(table)
+    Screen(width=None if sys.stdout.isatty() else 140).print_table(table)
 
 
 def _first_sentence(builder: object) -> str:
@@ -104,11 +103,7 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
 @click.option("--sweep", default=None, metavar="ID", help="the runs of a sweep: its id, a prefix of it, or last")
 @click.option("--experiment", default=None, metavar="NAME", help="the newest runs of an experiment")
 @click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=None,
-    metavar="N",
-    help="the newest N runs [default: 20; with --experiment 100]",
+    "--limit", type=click.IntRange(min=1), metavar="N", help="the newest N runs [default: 20; with --experiment 100]"
 )
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="show this metric; may be repeated; sorts by the first"
