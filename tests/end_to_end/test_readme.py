@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand there; what would take long or needs a download is run on less."""
+"""The README's commands, run as they are written; those that take long or download run on less data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blitz import cli
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SHORT = ["epochs=1", "data.limit=60", "tracking.figures=false", "device.threads=1"]
-# What stands for images that a test has not got.
+# Replacements for images that tests do not have.
 LOCAL = {
     "data=cifar10": "data=synthetic",
     "data.root=DIR": "data.root={images}",
@@ -38,14 +38,14 @@ def blocks(language: str) -> list[str]:
     return found
 
 
-SLOW = ("joblib", "resnet18", "vit")  # trained in the README's place on a few images, and still seconds
+SLOW = ("joblib", "resnet18", "vit")  # seconds even on a few images
 OF_A_SWEEP = ("blitz compare", "blitz -m sweep.resume")
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for all commands, as a reader would use one, with a folder of images in it."""
+    """A folder for all commands, with a folder of images in it."""
     folder = tmp_path_factory.mktemp("readme")
     make_images(folder / "images", train=80, test=20, size=(40, 30))
     (points,) = [block for block in blocks("text") if block.startswith("$ cat points.csv\n")]
@@ -55,7 +55,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a sweep that has ended."""
+    """A folder with a finished sweep."""
     folder = tmp_path_factory.mktemp("swept")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -126,10 +126,10 @@ def check_a_command_about_a_run(
     changed = any(word.startswith("optimizer.") for word in arguments)
     assert ended.code in ((0, 1) if changed else (0,)), ended.told
     flags = {"--check": "nothing differs", "json": '"accuracy": ', "--split": "result   accuracy"}
-    told = [expected for flag, expected in flags.items() if flag in arguments] or [OF_A_RUN[arguments[0]]]
-    if told == ["verdict  "] and not changed:
-        told = ["verdict  identical: the same bits"]
-    assert told[0] in ended.output
+    expected = next((text for flag, text in flags.items() if flag in arguments), OF_A_RUN[arguments[0]])
+    if expected == "verdict  " and not changed:
+        expected = "verdict  identical: the same bits"
+    assert expected in ended.output
 
 
 def test_commands_are_all_of_a_kind_that_is_tested() -> None:

@@ -25,7 +25,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
             screen.progress(epoch, 10, 5, 1.0, 0.25)
             screen.epoch(epoch, METRICS, best=epoch == 2)
         screen.end()
-        logging.getLogger("blitz").error("told by whoever catches the exception")
+        logging.getLogger("blitz").error("printed by whoever catches the exception")
     return capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""The first Ctrl-C or SIGTERM is a flag, the second an exception; handlers are put back, and the request is told."""
+"""The first Ctrl-C or SIGTERM is a flag, the second an exception; handlers are restored, and the request is logged."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_no_thread_is_left() -> None:
     assert tellers() == 0
 
 
-# The line that is told
+# The line that is logged
 
 
 @pytest.mark.parametrize(
