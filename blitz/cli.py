@@ -160,23 +160,15 @@ def run_hydra(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
 
-    from blitz.config.compose import (
-        CONF,
-        as_hydra_job_overrides,
-        as_hydra_overrides,
-        explained,
-        offering_the_menu,
-        refuse_shadowed,
-        refuse_without_effect,
-    )
+    from blitz.config import compose
     from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE
 
     flags = _flags(arguments)
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
-    overrides = as_hydra_job_overrides(flags.overrides) if multirun else as_hydra_overrides(flags.overrides)
-    refuse_without_effect(flags.overrides, multirun)
+    overrides = (compose.as_hydra_job_overrides if multirun else compose.as_hydra_overrides)(flags.overrides)
+    compose.refuse_without_effect(flags.overrides, multirun)
     if flags.config_dir is not None:
-        refuse_shadowed(flags.config_dir)
+        compose.refuse_shadowed(flags.config_dir)
     for override in flags.overrides:
         arguments.remove(override)
     sys.argv[1:] = arguments + overrides  # Hydra reads them there, and wants the overrides in one row
@@ -191,7 +183,7 @@ def run_hydra(arguments: list[str]) -> int:
         return objective
 
     try:
-        offering_the_menu(hydra.main(config_path=str(CONF), config_name="config", **VERSION_BASE)(job))
+        compose.offering_the_menu(hydra.main(config_path=str(compose.CONF), config_name="config", **VERSION_BASE)(job))
     except JobFailed as failed:
         return int(failed.args[0])
     except Bug as bug:
@@ -199,7 +191,9 @@ def run_hydra(arguments: list[str]) -> int:
     except COMPOSING_ERRORS as error:
         if code:  # another sweeper found no job that did not fail; why has been printed
             return code
-        raise explained(as_hydra_overrides(flags.overrides), error, flags.config_dir, multirun) from None
+        raise compose.explained(
+            compose.as_hydra_overrides(flags.overrides), error, flags.config_dir, multirun
+        ) from None
     return code
 
 
