@@ -137,9 +137,9 @@ def test_full_disk_ends_a_run_with_one_line_and_keeps_the_checkpoint(tmp_path: P
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 1
         (folder,) = (small / "runs").iterdir()
-        told = [line for line in errors.splitlines() if line.startswith("blitz: the run failed: ")]
-        assert len(told) == 1
-        assert re.search(rf"{folder}/\S+: No space left on device; checkpoints/last.pt holds epoch \d+", told[0])
+        reported = [line for line in errors.splitlines() if line.startswith("blitz: the run failed: ")]
+        assert len(reported) == 1
+        assert re.search(rf"{folder}/\S+: No space left on device; checkpoints/last.pt holds epoch \d+", reported[0])
         assert "Traceback" not in errors
         assert checkpoint.load(folder / "checkpoints" / "last.pt")["epoch"] >= 2
         assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.pt", "last.pt"}

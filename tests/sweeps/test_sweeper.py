@@ -1,4 +1,4 @@
-"""`blitz -m`: all jobs checked before any starts, each end known, the failures told together."""
+"""`blitz -m`: all jobs checked before any starts, each end known, the failures reported together."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_jobs_are_named_by_what_differs_and_share_a_tag(here: Path) -> None:
     (best,) = [run for run in found if run.info.run_id == parent.data.tags["sweep.best"]]
     (line,) = [line for line in ended.output.splitlines() if line.startswith("best ")]
     accuracy = best.data.metrics["val/accuracy"]
-    told = f"{accuracy:.2%} on the validation images; blitz reproduce {best.info.run_id}"
-    assert line == f"best     {best.info.run_name}: {told}"
+    reported = f"{accuracy:.2%} on the validation images; blitz reproduce {best.info.run_id}"
+    assert line == f"best     {best.info.run_name}: {reported}"
 
 
 def test_results_table_is_printed_and_stored_with_the_sweeps_run(here: Path) -> None:
@@ -130,9 +130,9 @@ def test_best_run_is_none_without_an_objective(capsys: pytest.CaptureFixture[str
     found = results((job, Outcome(FAILED, "why")), (other, Outcome(FINISHED)))
     assert (found.best, found.tags()) == (None, {})
     found.print()
-    told = capsys.readouterr()
-    assert "best " not in told.out.splitlines()[-1]
-    assert told.err == "blitz: job 0 (batch_size=24 seed=0) failed: why\n"
+    reported = capsys.readouterr()
+    assert "best " not in reported.out.splitlines()[-1]
+    assert reported.err == "blitz: job 0 (batch_size=24 seed=0) failed: why\n"
 
 
 def test_best_run_says_which_images_its_accuracy_is_of(capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,11 +159,11 @@ def test_sweeps_run_is_refused_by_verbs_that_need_a_trained_run(here: Path) -> N
     (parent,) = sweeps()
     tags = parent.data.tags
     sweep = tags["sweep"]
-    told = f"{parent.info.run_id}: a sweep, and no run that was trained; blitz compare --sweep {sweep} lists its runs"
+    error = f"{parent.info.run_id}: a sweep, and no run that was trained; blitz compare --sweep {sweep} lists its runs"
     for verb in ("reproduce", "evaluate", "resume"):
-        assert refused(verb, parent.info.run_id) == [told]
-    (told,) = refused("evaluate", jobs()[1].info.run_id)  # not the better one
-    assert "a sweep keeps those of its best jobs" in told
+        assert refused(verb, parent.info.run_id) == [error]
+    (reported,) = refused("evaluate", jobs()[1].info.run_id)  # not the better one
+    assert "a sweep keeps those of its best jobs" in reported
     assert "images, test" in command("evaluate", tags["sweep.best"]).output
 
 
@@ -187,8 +187,8 @@ def test_skip_finished_trains_only_what_no_run_has_finished(here: Path) -> None:
     assert command("compare", "--sweep", "last", "--format", "json").output.count('"status": "FINISHED"') == 3
     client().set_tag(first.pop(), "git.commit", "0" * 40)
     ended = command("-m", *SHORT, "seed=0,1", "sweep.skip_finished=true", "sweep.dry_run=true")
-    told = "1 of 2 jobs have finished already, with other code than there is now (the tags git.commit and git.diff)"
-    assert ended.told == [f"blitz: {told}"]
+    reported = "1 of 2 jobs have finished already, with other code than there is now (the tags git.commit and git.diff)"
+    assert ended.told == [f"blitz: {reported}"]
 
 
 @pytest.mark.slow
@@ -203,8 +203,8 @@ def test_skip_finished_counts_a_run_for_one_job_only(here: Path) -> None:
     assert command("-m", "sweep.resume=last").code == 0
     done = [run.data.tags["who"] for run in jobs() if run.info.status == "FINISHED"]
     assert sorted(done) == ["a", "b"]
-    told = refused("-m", "sweep.resume=last", "sweep.samples=3")
-    assert told[0].startswith("sweep.samples=3: cannot be changed on resume of sweep ")
+    reported = refused("-m", "sweep.resume=last", "sweep.samples=3")
+    assert reported[0].startswith("sweep.samples=3: cannot be changed on resume of sweep ")
     ended = command("-m", *sweep, "sweep.skip_finished=true")
     assert ended.output.count("skipped  job") == 2
 
@@ -275,8 +275,10 @@ def test_resume_refuses_another_config(here: Path) -> None:
     (sweep,) = sweeps()
     name = sweep.data.tags["sweep"]
     assert f"resume   blitz -m sweep.resume={name} --config-dir {here}/own" in ended.output
-    told = refused("-m", "sweep.resume=last", "epochs=2", *groups)
-    assert told[0].startswith(f"epochs=2: cannot be changed on resume of sweep {name} (allowed: tracking, checkpoint, ")
+    reported = refused("-m", "sweep.resume=last", "epochs=2", *groups)
+    assert reported[0].startswith(
+        f"epochs=2: cannot be changed on resume of sweep {name} (allowed: tracking, checkpoint, "
+    )
     recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.04\n")
     (changed,) = refused("-m", "sweep.resume=last", *groups)
     assert changed.startswith(f"sweep.resume={name}: job 0 (weight_decay=0) has another config now than when ")
@@ -317,7 +319,7 @@ def test_weights_of_the_best_jobs_alone_are_kept_and_sent(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reported"),
     [
         (["seed=range(0,0)"], "seed=range(0,0): holds no value, and the sweep no job"),
         (["optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): needs sweep.samples=N"),
@@ -363,12 +365,12 @@ def test_weights_of_the_best_jobs_alone_are_kept_and_sent(here: Path) -> None:
         (["seed=0,1", "hydra/lancher=joblib"], "hydra/lancher: no such group; did you mean hydra/launcher?"),
     ],
 )  # fmt: skip
-def test_mistake_in_a_sweep_starts_nothing(here: Path, wrong: list[str], told: str) -> None:
+def test_mistake_in_a_sweep_starts_nothing(here: Path, wrong: list[str], reported: str) -> None:
     (here / "chosen.csv").write_text("model\nmlp\nvit\n")
     (here / "wrong.csv").write_text("optimizer.lrr\n0.1\n")
     (here / "right.csv").write_text("optimizer.lr\n0.1\n")
     (line,) = refused("-m", *SHORT, *wrong)
-    assert line.startswith(told)
+    assert line.startswith(reported)
     assert not list(here.glob("runs*"))
     assert sweeps() == []
 
@@ -481,9 +483,9 @@ def test_figures_that_cannot_be_made_cost_one_warning(here: Path, monkeypatch: p
 
     monkeypatch.setattr(Results, "save_figures", failing)
     ended = command("-m", *SHORT, "tracking.figures=true", "seed=0")
-    (told,) = ended.told
+    (reported,) = ended.told
     assert ended.code == 0
-    assert told.endswith("not all tables, figures and weights could be saved: no store there")
+    assert reported.endswith("not all tables, figures and weights could be saved: no store there")
     assert [sweep.info.status for sweep in sweeps()] == ["FINISHED"]
 
 
@@ -720,9 +722,9 @@ def test_option_that_the_default_choice_lacks_is_taken_if_all_swept_choices_have
 
 def test_preflight_reports_which_jobs_have_a_mistake(here: Path) -> None:
     (here / "points.yaml").write_text("- {optimizer: null}\n- {model: null}\n")
-    told = refused("-m", *SHORT, "sweep.points=points.yaml")
-    assert [line.split(":")[1].strip() for line in told] == ["optimizer=null", "model=null"]
-    assert [line.split("(")[-1] for line in told] == [
+    reported = refused("-m", *SHORT, "sweep.points=points.yaml")
+    assert [line.split(":")[1].strip() for line in reported] == ["optimizer=null", "model=null"]
+    assert [line.split("(")[-1] for line in reported] == [
         "in 1 of 2 jobs, the first of them optimizer=null)",
         "in 1 of 2 jobs, the first of them model=null)",
     ]
@@ -733,10 +735,10 @@ def test_preflight_reports_which_jobs_have_a_mistake(here: Path) -> None:
 
 
 def test_preflight_reports_the_first_twenty_of_many_mistakes(here: Path) -> None:
-    told = refused("-m", *SHORT, "optimizer.lr=range(-50,0)")
-    assert len(told) == 21
-    assert told[0] == "optimizer.lr=-50: accepted: number > 0 (in 1 of 50 jobs, the first of them lr=-50)"
-    assert told[-1] == "and 30 more mistakes like these"
+    reported = refused("-m", *SHORT, "optimizer.lr=range(-50,0)")
+    assert len(reported) == 21
+    assert reported[0] == "optimizer.lr=-50: accepted: number > 0 (in 1 of 50 jobs, the first of them lr=-50)"
+    assert reported[-1] == "and 30 more mistakes like these"
 
 
 def test_dry_run_prints_a_value_of_two_lines_in_one(here: Path) -> None:
