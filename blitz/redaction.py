@@ -1,9 +1,9 @@
 """Credentials out of text: logins in URLs, the values of what is called password, token, secret, …, and known secrets.
 
-Known are the secrets in environment variables and what `remember` was told: those go wherever they stand. A value of
-fewer than 6 characters, a word that our own texts are full of and the path of a file that is there are not known: they
-would take ordinary text out, and still go where a URL or a name gives them away. Elsewhere, where it is in doubt, it
-takes out too much: a path with an @ after a port loses its host.
+Known secrets are those in environment variables and those given to `remember`; they are removed wherever they occur. Not
+known are values of fewer than 6 characters, ordinary words of our own texts, and paths of existing files: removing them
+everywhere would damage ordinary text. They are still removed where a URL or a name marks them as secret. In doubt too
+much is removed: a path with an @ after a port loses its host.
 """
 
 from __future__ import annotations
