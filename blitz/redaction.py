@@ -1,9 +1,9 @@
 """Credentials out of text: logins in URLs, the values of what is called password, token, secret, …, and known secrets.
 
-Known secrets are those in environment variables and those given to `remember`; they are removed wherever they occur. Not
-known are values of fewer than 6 characters, ordinary words of our own texts, and paths of existing files: removing them
-everywhere would damage ordinary text. They are still removed where a URL or a name marks them as secret. In doubt too
-much is removed: a path with an @ after a port loses its host.
+Known secrets are those in environment variables and those given to `remember`; they are removed wherever they occur.
+Not known are values of fewer than 6 characters, ordinary words of our own texts, and paths of existing files: removing
+them everywhere would damage ordinary text. They are still removed where a URL or a name marks them as secret. In doubt
+too much is removed: a path with an @ after a port loses its host.
 """
 
 from __future__ import annotations
