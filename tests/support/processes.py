@@ -101,14 +101,19 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def held(process: subprocess.Popen[Any], folder: Path, number: int) -> Iterator[dict[Path, psutil.Process]]:
+def held(
+    process: subprocess.Popen[Any], folder: Path, enough: int | Callable[[], object]
+) -> Iterator[dict[Path, psutil.Process]]:
     """The processes of so many runs of a sweep by their folders, each suspended as soon as it has a checkpoint.
 
-    However unevenly they get on, none has come to its end when the block begins; they continue when it ends.
+    However unevenly they get on, none has come to its end when the block begins; they continue when it ends. Where
+    `enough` is a condition, as many are suspended as have a checkpoint before it is true.
     """
     found: dict[Path, psutil.Process] = {}
 
     def hold() -> bool:
+        if callable(enough) and enough():
+            return True
         assert process.poll() is None, f"the sweep ended with {process.returncode}"
         for path in folder.glob(CHECKPOINTS):
             run = path.parents[1]
@@ -116,7 +121,7 @@ def held(process: subprocess.Popen[Any], folder: Path, number: int) -> Iterator[
                 trainer = psutil.Process(pid_of(run))
                 trainer.suspend()
                 found[run] = trainer
-        return len(found) >= number
+        return not callable(enough) and len(found) >= enough
 
     try:
         until(hold)
