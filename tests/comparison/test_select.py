@@ -355,7 +355,7 @@ def test_a_repetition_that_ended_early_is_no_further_seed(lab: Lab) -> None:
     lab.run("1", 0, metrics={"test/accuracy": 0.5}, tags={"reproduces": whole})
     found = lab.compare_as_json()
     assert {row["values"]["reproduces"]: len(row["runs"]) for row in found["rows"]} == {None: 1, whole[:8]: 1}
-    assert found["notes"][-1] == "1 run repeats another and counts once: their seeds are the same."
+    assert found["notes"][-1] == "1 run left out: same config and seed as another."
 
 
 def test_time_of_a_resumed_run_is_unknown(lab: Lab) -> None:
@@ -423,7 +423,7 @@ def test_infinity_as_a_store_keeps_it_is_no_result(lab: Lab) -> None:
     lab.run("1", 2, 0.5, metrics={"train/loss": 0.25})
     found = lab.compare_as_json()
     assert found["rows"][0]["metrics"]["train/loss"]["values"] == [0.25]
-    assert found["notes"] == ["2 train/loss values are no numbers and are left out."]
+    assert found["notes"] == ["2 train/loss values left out: not finite."]
 
 
 def test_all_shows_every_run_with_all_that_it_has(lab: Lab) -> None:
