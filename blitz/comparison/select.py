@@ -10,14 +10,15 @@ from blitz.comparison.packages import DIGEST, packages_that_differ
 from blitz.comparison.rows import ID_LENGTH, ComparedRun, Comparison, compare
 from blitz.errors import BadInput, did_you_mean
 from blitz.redaction import redact, redact_values
-from blitz.run_folder.journal import OBJECTIVE
+from blitz.run_folder.journal import OBJECTIVE, SYSTEM, TEST_ACCURACY, TRAIN_LOSS
+from blitz.run_folder.run_info import REPRODUCES, SWEEP
 from blitz.tracking import health, queries
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-METRICS = (OBJECTIVE, "test/accuracy", "train/loss")
+METRICS = (OBJECTIVE, TEST_ACCURACY, TRAIN_LOSS)
 NEWEST, NEWEST_OF_ONE = 20, 100  # runs of all experiments, and of one
 FINGERPRINT = "data.fingerprint"
 # Tags of what a run was made with besides its config, and how many characters of each are shown.
@@ -61,7 +62,7 @@ def compare_runs(
         raise BadInput(f"compare: no runs in {redact(str(client.tracking_uri))}{_of(experiment, sweep)}")
     chosen = _known(metrics, runs) or list(METRICS)
     if everything:
-        others = {name for run in runs for name in run.data.metrics if not name.startswith("system/")}
+        others = {name for run in runs for name in run.data.metrics if not name.startswith(SYSTEM)}
         chosen = list(dict.fromkeys([*chosen, *sorted(others)]))
     packages, notes = packages_that_differ(client, runs)
     entries = [_entry(run, packages) for run in sorted(runs, key=lambda run: run.info.start_time)]
@@ -78,7 +79,7 @@ def _of(experiment: str | None, sweep: str | None) -> str:
 def _of_sweep(client: MlflowClient, wanted: str) -> list[Run]:
     run = queries.find_sweep(client, wanted)
     if run is None:
-        known = [run.data.tags["sweep"] for run in queries.sweeps(client)]
+        known = [run.data.tags[SWEEP] for run in queries.sweeps(client)]
         newest = f" (the newest: {', '.join(known[:3])})" if known else ""
         where = redact(str(client.tracking_uri))
         raise BadInput(f"--sweep={wanted}: no such sweep in {where}{did_you_mean(wanted, known)}{newest}")
@@ -99,7 +100,7 @@ def _known(metrics: Sequence[str], runs: Sequence[Run]) -> list[str]:
     """The metrics as they were asked for. Raises BadInput for one that no run has."""
     known = {name for run in runs for name in run.data.metrics}
     if wrong := [name for name in metrics if name not in known]:
-        accepted = ", ".join(sorted(name for name in known if not name.startswith("system/")))
+        accepted = ", ".join(sorted(name for name in known if not name.startswith(SYSTEM)))
         raise BadInput(
             *(
                 f"--metric={name}: none of the runs has it{did_you_mean(name, known)} (accepted: {accepted})"
@@ -116,8 +117,8 @@ def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> ComparedRun:
         values["epochs"] = tags["epochs"]
     if "precision" in tags:
         values.pop("device.precision", None)  # is the same
-    if "reproduces" in tags and "test/accuracy" not in run.data.metrics:  # cut short: no seed as the others are
-        values["reproduces"] = tags["reproduces"][:ID_LENGTH]
+    if REPRODUCES in tags and TEST_ACCURACY not in run.data.metrics:  # cut short: no seed as the others are
+        values["reproduces"] = tags[REPRODUCES][:ID_LENGTH]
     values |= {key: tags[key][:length] for key, length in PROVENANCE.items() if key in tags}
     values = redact_values({**values, **packages.get(tags.get(DIGEST, ""), {})})
     # Without a seed it is unknown whether a run differs from others in that.

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from blitz.figures.canvas import BARS, GREY, TICKS, TRAIN, VAL, blank, labels
+from blitz.run_folder.journal import TRAIN_ACCURACY, TRAIN_LOSS, TRAIN_LR, VAL_ACCURACY, VAL_LOSS
 
 COUNTED = 20  # classes up to which each cell of a confusion matrix has its count written in
 SHOWN = 30  # most mistakes that are shown
@@ -28,11 +29,11 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """
     figure = blank(13.0, 4.2)
     loss, accuracy, rate = figure.subplots(1, 3)
-    _panel(loss, history, "Loss", [("train/loss", "train", TRAIN, "o"), ("val/loss", "validation", VAL, "s")])
-    parts = [("train/accuracy", "train", TRAIN, "o"), ("val/accuracy", "validation", VAL, "s")]
+    _panel(loss, history, "Loss", [(TRAIN_LOSS, "train", TRAIN, "o"), (VAL_LOSS, "validation", VAL, "s")])
+    parts = [(TRAIN_ACCURACY, "train", TRAIN, "o"), (VAL_ACCURACY, "validation", VAL, "s")]
     _panel(accuracy, history, "Accuracy (%)", parts, scale=100)
-    _panel(rate, history, "Learning rate", [("train/lr", "learning rate", GREY, "o")])
-    if _points(history, "train/lr")[1].size:
+    _panel(rate, history, "Learning rate", [(TRAIN_LR, "learning rate", GREY, "o")])
+    if _points(history, TRAIN_LR)[1].size:
         rate.set_ylim(bottom=0)
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
     _mark_best(loss, accuracy, history)
@@ -71,7 +72,7 @@ def _points(history: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarra
 
 
 def _mark_best(loss: Axes, accuracy: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    for candidate in ((accuracy, "val/accuracy", 100, 1), (loss, "val/loss", 1, -1)):
+    for candidate in ((accuracy, VAL_ACCURACY, 100, 1), (loss, VAL_LOSS, 1, -1)):
         if np.isfinite(_points(history, candidate[1])[1]).any():
             axes, key, scale, sign = candidate
             break

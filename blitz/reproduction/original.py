@@ -13,6 +13,7 @@ from blitz.config.settings import Settings, check
 from blitz.errors import BadInput
 from blitz.reproduction.verdict import Results
 from blitz.run_folder.files import read_overrides
+from blitz.run_folder.journal import TEST_ACCURACY, TRAIN_LOSS
 from blitz.run_folder.run_info import RUNNING
 from blitz.runner.find import is_path
 from blitz.tracking import health, queries
@@ -42,12 +43,12 @@ class Original:
     @property
     def epochs(self) -> int:
         """The epochs that were finished."""
-        return max(self.results.get("train/loss", {}), default=0)
+        return max(self.results.get(TRAIN_LOSS, {}), default=0)
 
     @property
     def was_tested(self) -> bool:
         """Whether it came to its end."""
-        return "test/accuracy" in self.results
+        return TEST_ACCURACY in self.results
 
     @property
     def weights(self) -> dict[str, str]:

@@ -17,8 +17,9 @@ from blitz.reproduction.report import Reproduction
 from blitz.reproduction.verdict import Tolerance, compare, from_images, from_seeds
 from blitz.run_folder import git, journal
 from blitz.run_folder.differences import Difference, differences
-from blitz.run_folder.journal import JOURNAL, OBJECTIVE
+from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TEST_ACCURACY, TRAIN_ACCURACY, VAL_ACCURACY
 from blitz.run_folder.provenance import PACKAGE
+from blitz.run_folder.run_info import REPRODUCES
 from blitz.runner import description
 from blitz.runner import run as runner
 from blitz.runner.build import device_of
@@ -58,9 +59,7 @@ def reproduce(
         changes = what_differs(original, settings)
     print_differences(original, changes)
     again = [text for text in original.overrides if not description.is_unnamed(text.lstrip("+~").partition("=")[0])]
-    record = runner.repeat(
-        settings, [*again, *overrides], original.provenance.device, {"reproduces": original.id}, until
-    )
+    record = runner.repeat(settings, [*again, *overrides], original.provenance.device, {REPRODUCES: original.id}, until)
     with Display():
         return _compared(original, settings, record, until, changes, overrides)
 
@@ -158,7 +157,7 @@ def _noise(original: Original, epoch: int | None) -> dict[str, Tolerance]:
     images = dict(original.provenance.data.images)
     others = queries.others_of_its_group(original.client, original.run)
     found = {}
-    for name, part in (("test/accuracy", "test"), ("val/accuracy", "validation"), ("train/accuracy", "train")):
+    for name, part in ((TEST_ACCURACY, "test"), (VAL_ACCURACY, "validation"), (TRAIN_ACCURACY, "train")):
         points = original.results.get(name, {})
         if not points or (epoch is not None and epoch not in points):
             continue

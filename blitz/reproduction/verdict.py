@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from blitz.intervals import CONFIDENCE, Estimate
-from blitz.run_folder.journal import OBJECTIVE
+from blitz.run_folder.journal import GRAD_NORM, OBJECTIVE, STEP_LOSS
 
 Results = Mapping[str, Mapping[int, float]]  # metric -> step -> value
 
 IDENTICAL, EQUAL, DIFFERENT = "identical", "equal within noise", "different"
-BY_STEP = ("train/step_loss", "train/grad_norm")  # all other metrics are counted in epochs
+BY_STEP = (STEP_LOSS, GRAD_NORM)  # all other metrics are counted in epochs
 LEAST_SEEDS = 3  # fewer say nothing of a standard deviation
 
 

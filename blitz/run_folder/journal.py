@@ -14,6 +14,13 @@ from typing import Any, NamedTuple
 logger = logging.getLogger("blitz")
 
 JOURNAL = "metrics.jsonl"
+# Names of metrics. What a step measures:
+STEP_LOSS, GRAD_NORM = "train/step_loss", "train/grad_norm"
+# What an epoch measures, and what the best weights make of the test images:
+TRAIN_LOSS, TRAIN_ACCURACY, TRAIN_LR = "train/loss", "train/accuracy", "train/lr"
+VAL_LOSS, VAL_ACCURACY, VAL_TOP5 = "val/loss", "val/accuracy", "val/top5"
+TEST_LOSS, TEST_ACCURACY, TEST_TOP5 = "test/loss", "test/accuracy", "test/top5"
+TIME, SYSTEM = "time/", "system/"  # prefixes of what is no result
 # What runs are ranked by: validation accuracy of the best epoch so far; without validation, training accuracy.
 OBJECTIVE = "objective"
 CHUNK = 1 << 20  # bytes that are read at once
@@ -31,11 +38,11 @@ class Point(NamedTuple):
 
 def is_result(name: str) -> bool:
     """Whether a metric is a result, which a repetition must have the same of; times and the machine's state are not."""
-    return not name.startswith("time/") and not _is_system(name)
+    return not name.startswith(TIME) and not _is_system(name)
 
 
 def _is_system(name: str) -> bool:
-    return name.startswith("system/")
+    return name.startswith(SYSTEM)
 
 
 def bits(value: float) -> str:
@@ -46,8 +53,8 @@ def bits(value: float) -> str:
 class Journal:
     """`metrics.jsonl` as it is written: whole lines only, whatever happens while one is written.
 
-    With `resumed_at`, the position of a checkpoint that the run goes on from: the points behind it will be measured
-    again. They are not written twice, but for one that comes out otherwise, which is told.
+    With `resumed_at`, the position of a checkpoint that the run resumes from: the points behind it will be measured
+    again. They are not written twice, but for one that comes out otherwise, which is a warning.
     """
 
     def __init__(self, path: Path, resumed_at: int | None = None) -> None:
@@ -83,7 +90,7 @@ class Journal:
 
     @property
     def position(self) -> int:
-        """The byte behind which a run that goes on from here would measure what is written, if anything is, again."""
+        """The byte behind which a run that resumes from here would measure what is written, if anything is, again."""
         if self._known:
             assert self._resumed_at is not None
             return self._resumed_at
@@ -96,7 +103,7 @@ class Journal:
             if before is not None and is_result(name) and bits(before) != bits(float(value)):
                 if not self._told_apart:
                     logger.warning(
-                        "%s at step %d was %r and is %r now: the run does not go on with the bits that it had",
+                        "%s at step %d was %r and is %r now: the resumed run does not have the bits that it had",
                         name, step, before, value,
                     )  # fmt: skip
                 self._told_apart = True
@@ -117,7 +124,7 @@ def read(path: Path, offset: int, most: int) -> tuple[list[Point], int]:
     """At most `most` points from whole lines after byte `offset`, and the offset behind them.
 
     A last line that is still being written, or never was to its end, is left for the next time. A line that cannot be
-    read, which only a damaged disk makes, is told and left out.
+    read, which only a damaged disk makes, is a warning and left out.
     """
     with path.open("rb") as file:
         file.seek(offset)
@@ -162,7 +169,7 @@ def every_point(path: Path, offset: int = 0) -> Iterator[Point]:
 def epochs(path: Path) -> list[dict[str, float]]:
     """The metrics of each finished epoch and its number as `epoch`, in their order."""
     found: dict[int, dict[str, float]] = {}
-    for row in _rows(path, "train/loss"):
+    for row in _rows(path, TRAIN_LOSS):
         epoch = row["step"]
         found[epoch] = {"epoch": epoch, **{name: row[name] for name in row if name not in ("step", "time")}}
     return [found[epoch] for epoch in sorted(found)]
@@ -170,7 +177,7 @@ def epochs(path: Path) -> list[dict[str, float]]:
 
 def next_sample(path: Path) -> int:
     """The number of the next sample of the machine's state."""
-    return max((row["step"] + 1 for row in _rows(path, "system/")), default=0)
+    return max((row["step"] + 1 for row in _rows(path, SYSTEM)), default=0)
 
 
 def _rows(path: Path, word: str) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What a rerun must match: the code, the packages, the hardware and the command line, as plain JSON values.
 
-Nothing here raises: a value that cannot be found out is `None`, and `unknown` tells why under the value's dotted path.
+Nothing here raises: a value that cannot be found out is `None`, and `unknown` says why under the value's dotted path.
 Credentials are taken out of the command line and the environment.
 """
 
@@ -24,7 +24,7 @@ from blitz.run_folder import git
 from blitz.version import __version__
 
 T = TypeVar("T")
-DIGEST_LENGTH = 12  # digits of a hash that a person tells code and packages apart by
+DIGEST_LENGTH = 12  # digits of a hash that distinguish code and packages
 PACKAGE = Path(__file__).resolve().parents[1]
 # What changes numbers or speed from outside the config.
 ENVIRONMENT = (
@@ -141,7 +141,7 @@ def _cpu_model() -> str:
     found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
     model = found[1].strip() if found else platform.processor()
     if not model:
-        raise LookupError("the system does not tell the processor's name")
+        raise LookupError("the system does not name the processor")
     return model
 
 

@@ -21,13 +21,17 @@ PARAM_LENGTH = 6000  # characters; MLflow cuts longer ones without a word
 TAG_LENGTH = 8000  # likewise
 NAME_LENGTH = 250  # of a run, that MLflow's column in a PostgreSQL database takes
 DIGEST_LENGTH = 12  # characters of a data set's fingerprint, of which MLflow takes 36 and its UI shows fewer
-RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"  # as MLflow has them
-ENDINGS = ("ended", "error", "traceback")  # tags that tell how a run ended
+RUNNING, FINISHED, KILLED, FAILED = "RUNNING", "FINISHED", "KILLED", "FAILED"  # as MLflow has them
+# Names of tags:
+SWEEP, SWEEP_JOB = "sweep", "sweep.job"  # the sweep that a run is a job of, and which one
+REPRODUCES = "reproduces"  # the id of the run that this one repeats
+RESUMED = "resumed"  # how many times
+ENDINGS = ("ended", "error", "traceback")  # tags about how a run ended
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Everything that MLflow is told of a run but its metrics and files."""
+    """Everything about a run that goes to MLflow, but its metrics and files."""
 
     record: str  # unique: finds the MLflow run again where its id never came back
     store: str | None  # where it is recorded, without credentials; None for a run that is kept in its folder alone
@@ -67,7 +71,7 @@ class RunInfo:
     @property
     def seconds(self) -> float | None:
         """Its wall time; None before its end, and for a run that was resumed, of which it would be mostly a pause."""
-        return None if self.ended_at is None or "resumed" in self.tags else (self.ended_at - self.started_at) / 1000
+        return None if self.ended_at is None or RESUMED in self.tags else (self.ended_at - self.started_at) / 1000
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -77,7 +81,7 @@ class RunInfo:
         now = time.time_ns() // 1_000_000
         return replace(self, status=status, ended_at=milliseconds or now, tags={**self.tags, **tags})
 
-    def going_on(self, tags: Mapping[str, str]) -> RunInfo:
+    def resume(self, tags: Mapping[str, str]) -> RunInfo:
         """The same run, trained by this process from now on."""
         kept = {tag: text for tag, text in self.tags.items() if tag not in ENDINGS}
         return replace(self, status=RUNNING, ended_at=None, tags={**kept, **tags})

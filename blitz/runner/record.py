@@ -12,8 +12,8 @@ from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.candidates import leave_to_sweep
 from blitz.run_folder.files import add_result, log_file
-from blitz.run_folder.journal import JOURNAL, OBJECTIVE
-from blitz.run_folder.run_info import TAG_LENGTH, shortened
+from blitz.run_folder.journal import GRAD_NORM, JOURNAL, OBJECTIVE, STEP_LOSS, TEST_ACCURACY, TEST_LOSS, TEST_TOP5
+from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, TAG_LENGTH, shortened
 from blitz.runner import description
 from blitz.runner.build import Setup
 from blitz.runner.failures import in_our_words
@@ -73,9 +73,9 @@ class Record:
         """Record the losses of a report's steps; returns them, read from the device."""
         losses: list[float] = report.losses.tolist()
         if self._windows is not None:
-            metrics = {"train/step_loss": losses}
+            metrics = {STEP_LOSS: losses}
             if report.grad_norms is not None:
-                metrics["train/grad_norm"] = report.grad_norms.tolist()
+                metrics[GRAD_NORM] = report.grad_norms.tolist()
             self.recorder.log_all(self._windows.add(report.step, metrics))
         return losses
 
@@ -116,7 +116,7 @@ class Record:
     def tested(self, test: Evaluation, best: Best) -> None:
         """Record what the best weights make of the test images, in figures and pictures, and the model if wanted."""
         settings = self.setup.settings
-        self._log({"test/loss": test.loss, "test/accuracy": test.accuracy, "test/top5": test.top5}, best.epoch)
+        self._log({TEST_LOSS: test.loss, TEST_ACCURACY: test.accuracy, TEST_TOP5: test.top5}, best.epoch)
         per_class = list(zip(self.setup.dataset.classes, test.per_class, strict=True))
         for line in lines_of_test(test.accuracy, test.top5, test.loss, per_class):
             logger.info("%s", line)
@@ -173,7 +173,7 @@ def recording(setup: Setup, start: RunStart) -> Iterator[Record]:
     Raises BadInput for errors that the user can do something about; RunFailed where the disk fails.
     """
     settings, folder, facts = setup.settings, start.folder, start.facts
-    status = "FAILED"
+    status = FAILED
     with log_file(folder, logger):
         recorder = Recorder(folder, start.uri, start.about, start.resumed_at)
         record = Record(setup, recorder)
@@ -186,9 +186,9 @@ def recording(setup: Setup, start: RunStart) -> Iterator[Record]:
             first = journal.next_sample(folder / JOURNAL) if start.resumed_at is not None else 0
             with Sampler(recorder.log, every, first) if every else nullcontext():
                 yield record
-            status = "FINISHED"
+            status = FINISHED
         except KeyboardInterrupt:
-            status = "KILLED"
+            status = KILLED
             logger.warning("stopped; 'blitz resume %s' goes on", folder)
             raise
         except Exception as error:
@@ -204,7 +204,7 @@ def recording(setup: Setup, start: RunStart) -> Iterator[Record]:
                 raise
             raise worded from None
         finally:
-            if status == "FINISHED":
+            if status == FINISHED:
                 _settle_checkpoints(record)
             outcome, run_id = record.outcome(status), record.run_id
             note = description.note(setup, start.overrides, facts["code"], folder, outcome, run_id)

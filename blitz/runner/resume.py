@@ -13,7 +13,7 @@ from blitz.errors import BadInput, did_you_mean
 from blitz.parts.schedules import SCHEDULES
 from blitz.redaction import redact
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import RunInfo
+from blitz.run_folder.run_info import FINISHED, RunInfo
 from blitz.runner.build import JobInfo, Setup, build
 from blitz.runner.find import BEST, LAST
 from blitz.tracking import store
@@ -100,7 +100,7 @@ class ResumePoint:
         return setup
 
     def _refuse_what_is_over(self) -> None:
-        done, state, epochs = self.about.status == "FINISHED", self.state, self.settings.epochs
+        done, state, epochs = self.about.status == FINISHED, self.state, self.settings.epochs
         if state is None:
             if done:
                 keep = self.recorded.checkpoint.keep or "null, in a sweep"

@@ -13,7 +13,7 @@ from blitz.config.recorded import RecordedDevice
 from blitz.config.settings import Settings
 from blitz.redaction import redact, remember
 from blitz.run_folder.files import sole_trainer
-from blitz.run_folder.run_info import RunInfo
+from blitz.run_folder.run_info import SWEEP, SWEEP_JOB, RunInfo
 from blitz.runner.build import JobInfo, Setup, build
 from blitz.runner.find import pinned
 from blitz.runner.record import Record, recording
@@ -99,7 +99,7 @@ def _begun(
     if uri is not None:
         Writer.prepare()
     setup = build(pinned(settings), before, job)
-    of_job = {"sweep": job.sweep, "sweep.job": str(job.number)} if job is not None else {}
+    of_job = {SWEEP: job.sweep, SWEEP_JOB: str(job.number)} if job is not None else {}
     start = start_run(setup, uri, overrides, {**of_job, **(tags or {})})
     with sole_trainer(start.folder):
         return _recorded(setup, start, display, until=until)

@@ -17,7 +17,7 @@ from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import git, provenance
 from blitz.run_folder.differences import differences
 from blitz.run_folder.files import new_folder, read_overrides, write_config, write_opening, write_whole
-from blitz.run_folder.run_info import DIGEST_LENGTH, TAG_LENGTH, RunInfo, shortened, texts
+from blitz.run_folder.run_info import DIGEST_LENGTH, RESUMED, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description
 from blitz.runner.build import Setup
 from blitz.runner.find import LAST
@@ -85,7 +85,7 @@ def continue_run(
     epoch, step = setup.learner.epoch, setup.learner.step
     facts = {key: value for key, value in facts.items() if key != "result"}
     facts["resumed"] = [*facts.get("resumed", []), {**facts_now, "epoch": epoch, "step": step}]
-    tags = {"resumed": str(len(facts["resumed"])), "folder": str(folder.absolute()), "host": facts_now["host"]}
+    tags = {RESUMED: str(len(facts["resumed"])), "folder": str(folder.absolute()), "host": facts_now["host"]}
     overrides = read_overrides(folder)
     epochs = str(setup.settings.epochs)
     if epochs != about.tags.get("epochs", about.params.get("epochs")):  # MLflow's parameters cannot change
@@ -100,7 +100,7 @@ def continue_run(
         write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
-    about = about.going_on(_tag_texts(tags))
+    about = about.resume(_tag_texts(tags))
     return RunStart(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0, changes)
 
 

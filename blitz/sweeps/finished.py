@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from blitz.parts.datasets import DATASETS
 from blitz.run_folder import provenance
 from blitz.run_folder.journal import OBJECTIVE
+from blitz.run_folder.run_info import SWEEP, SWEEP_JOB
 from blitz.runner.start import surroundings
 from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
 from blitz.sweeps.jobs import SweepJob
@@ -63,14 +64,12 @@ def _each_its_own(candidates: Mapping[int, Sequence[Run]], sweep: str | None) ->
     """
     runs: dict[int, Run] = {}
     for number, found in candidates.items():
-        own = [
-            run for run in found if (run.data.tags.get("sweep"), run.data.tags.get("sweep.job")) == (sweep, str(number))
-        ]
+        own = [run for run in found if (run.data.tags.get(SWEEP), run.data.tags.get(SWEEP_JOB)) == (sweep, str(number))]
         if own:
             runs[number] = own[0]
     taken = {run.info.run_id for run in runs.values()}
     for number, found in candidates.items():
-        others = (run for run in found if sweep is None or run.data.tags.get("sweep") != sweep)
+        others = (run for run in found if sweep is None or run.data.tags.get(SWEEP) != sweep)
         free = next((run for run in others if run.info.run_id not in taken), None)
         if number not in runs and free is not None:
             runs[number] = free

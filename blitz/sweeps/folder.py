@@ -19,7 +19,7 @@ from pathlib import Path
 
 from blitz.errors import BadInput
 from blitz.run_folder.files import is_locked, try_lock, write_whole
-from blitz.run_folder.run_info import ABOUT, RunInfo
+from blitz.run_folder.run_info import ABOUT, RUNNING, SWEEP, SWEEP_JOB, RunInfo
 
 FINISHED, FAILED, KILLED, NOT_STARTED = "FINISHED", "FAILED", "KILLED", "NOT STARTED"
 # Files: no more jobs are to start; those that run are to save a checkpoint and end as well.
@@ -128,9 +128,9 @@ def unfinished_runs(sweep: Path, numbers: Collection[int]) -> dict[int, Path]:
             about = RunInfo.load(path.parent)
         except BadInput:
             continue  # being written, or damaged: the job starts again
-        if about.tags.get("sweep") != sweep.name or about.status not in ("RUNNING", KILLED):
+        if about.tags.get(SWEEP) != sweep.name or about.status not in (RUNNING, KILLED):
             continue
-        number = int(about.tags["sweep.job"])
+        number = int(about.tags[SWEEP_JOB])
         if number in numbers and (number not in found or found[number].started_at < about.started_at):
             found[number], folders[number] = about, path.parent
     return folders

@@ -18,7 +18,7 @@ from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import provenance
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.run_folder.run_info import ABOUT, TAG_LENGTH, RunInfo, shortened, texts
+from blitz.run_folder.run_info import ABOUT, SWEEP, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description, start
 from blitz.sweeps.folder import Outcome
 from blitz.sweeps.jobs import SweepJob
@@ -48,7 +48,7 @@ class SweepRecord:
         try:
             if (folder / ABOUT).exists():
                 tags = {**skipped, "folder": str(folder.absolute()), "host": platform.node()}
-                about = RunInfo.load(folder).going_on(tags)
+                about = RunInfo.load(folder).resume(tags)
             else:
                 plan.save(folder)
                 about = _about(folder, plan, jobs, uri, command, skipped)
@@ -81,7 +81,7 @@ def _about(
     found = provenance.tags(facts)
     tags = {
         **found,
-        "sweep": plan.id,
+        SWEEP: plan.id,
         OF_A_SWEEP: str(len(jobs)),
         **skipped,
         "folder": str(folder.absolute()),

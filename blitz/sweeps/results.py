@@ -17,7 +17,7 @@ from blitz.config.settings import Settings
 from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.files import write_whole
-from blitz.run_folder.journal import JOURNAL, OBJECTIVE
+from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TRAIN_ACCURACY, VAL_ACCURACY
 from blitz.sweeps.folder import FAILED, FINISHED, NOT_STARTED, Outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.tracking import health
@@ -137,7 +137,7 @@ def _entry(job: SweepJob, outcome: Outcome) -> ComparedRun:
 
 def _curve(job: SweepJob, outcome: Outcome, uri: str | None) -> list[tuple[int, float]]:
     """Accuracy by epoch, from the run's folder; from the store for one that was trained elsewhere."""
-    name = "val/accuracy" if _validates(job) else "train/accuracy"
+    name = VAL_ACCURACY if _validates(job) else TRAIN_ACCURACY
     path = Path(outcome.folder or "") / JOURNAL
     if path.exists():
         return [(int(row["epoch"]), row[name]) for row in journal.epochs(path) if name in row]

@@ -17,6 +17,7 @@ from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.parts.registry import validate
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
+from blitz.run_folder.run_info import FAILED, FINISHED, KILLED
 from blitz.runner.run import tracking_store
 from blitz.sweeps.combinations import combinations
 from blitz.sweeps.finished import finished, print_skipped
@@ -132,12 +133,12 @@ def _run(
     try:
         outcomes, interrupt = launch(request.context, request.task, request.config, left, folder)
     except Exception:  # of a launcher that cannot be made, say: jobs that have ended are recorded all the same
-        record.end("FAILED", Results(jobs, {**done, **read_outcomes(folder)}))
+        record.end(FAILED, Results(jobs, {**done, **read_outcomes(folder)}))
         raise
     results = Results(jobs, {**done, **outcomes})
     results.print()
     _save(results, folder, uri)
-    status = "KILLED" if interrupt.requested else "FAILED" if results.failed else "FINISHED"
+    status = KILLED if interrupt.requested else FAILED if results.failed else FINISHED
     if missing := record.end(status, results):
         print(f"mlflow   {redact(uri or '')} lacks {missing} of the sweep's own run; 'blitz sync {folder}' sends it")
     if interrupt.requested or results.left or results.failed:

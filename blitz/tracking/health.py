@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,13 +41,12 @@ def check(uri: str, experiment: str | None = None) -> None:
         raise BadInput(f"tracking.experiment={experiment!r}: accepted: a name of 1 to {LONGEST_EXPERIMENT} characters")
     where = f"tracking.uri={redact(uri)}"
     try:
-        stage = _stage(uri, experiment)
-    except databases.OtherSchema as problem:
         try:
-            store.connect(uri)  # MLflow brings some old tables up to date by itself
-        except Exception:
-            raise BadInput(f"{where}: {problem}") from None
-        stage = _stage(uri, experiment)
+            stage = _stage(uri, experiment)
+        except databases.OtherSchema:
+            with suppress(Exception):
+                store.connect(uri)  # MLflow brings some old tables up to date by itself
+            stage = _stage(uri, experiment)
     except Unreachable as outage:
         raise Unreachable(
             f"{where}: no tracking store answers there ({outage}); start it, name another, or use "
@@ -54,7 +54,7 @@ def check(uri: str, experiment: str | None = None) -> None:
         ) from None
     except BadInput as problem:
         raise BadInput(f"{where}: {problem}") from None
-    if stage == "deleted":
+    if experiment is not None and stage == "deleted":
         raise BadInput(
             f"tracking.experiment={experiment}: this experiment was deleted, and takes no runs; name another, or "
             "restore it: mlflow experiments restore"

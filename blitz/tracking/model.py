@@ -151,7 +151,7 @@ def _logged_model(client: MlflowClient, run: Run) -> LoggedModel:
 
 
 def _log_origin(client: MlflowClient, model: LoggedModel, folder: Path) -> None:
-    """Tell the copy in MLflow which run and which logged model it is, as MLflow's own `log_model` does."""
+    """Write into the copy in MLflow which run and which logged model it is, as MLflow's own `log_model` does."""
     from mlflow.models import Model
 
     about = Model.load(str(folder / "MLmodel"))

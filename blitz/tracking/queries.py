@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.run_folder.journal import is_result
+from blitz.run_folder.run_info import REPRODUCES, RESUMED, SWEEP
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +61,7 @@ def find(client: MlflowClient, wanted: str) -> Run:
     if len(runs) > 1:
         raise BadInput(f"{wanted}: more than one run in {where} starts like this; give more of its id")
     if OF_A_SWEEP in runs[0].data.tags:
-        sweep = runs[0].data.tags["sweep"]
+        sweep = runs[0].data.tags[SWEEP]
         raise BadInput(f"{wanted}: a sweep, and no run that was trained; blitz compare --sweep {sweep} lists its runs")
     return runs[0]
 
@@ -149,7 +150,7 @@ def _mine() -> str:
 
 def seconds(run: Run) -> float | None:
     """As `About.seconds`."""
-    if not run.info.end_time or "resumed" in run.data.tags:
+    if not run.info.end_time or RESUMED in run.data.tags:
         return None
     return (run.info.end_time - run.info.start_time) / 1000
 
@@ -188,7 +189,7 @@ def others_of_its_group(client: MlflowClient, run: Run) -> list[Run]:
     )
     by_seed: dict[str, Run] = {}
     for other in found:
-        if "reproduces" not in other.data.tags:
+        if REPRODUCES not in other.data.tags:
             by_seed.setdefault(other.data.params.get("seed", ""), other)
     return list(by_seed.values())
 

@@ -1,4 +1,4 @@
-"""One run's record: the journal on disk first, then whatever an MLflow store can be told."""
+"""One run's record: the journal on disk first, then what a writer process sends to an MLflow store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Recorder:
             try:
                 self._writer = Writer.take(folder, uri, about)
             except OSError as error:  # no process can be had
-                logger.warning("MLflow is not told of this run: %s; 'blitz sync %s' does that later", error, folder)
+                logger.warning("MLflow gets nothing of this run (%s); 'blitz sync %s' sends it later", error, folder)
 
     @property
     def run_id(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Bring a store up to what a run's folder says: the one way into MLflow, while a run trains and afterwards.
+"""Bring a store up to what a run's folder says: the one way into MLflow, during training and afterwards.
 
 Every step may be repeated: MLflow drops a point whose name, step, value and time it has, a parameter that is set to
 what it is, and a data set that is there; a file is written over. So whatever breaks off can simply begin again.
@@ -20,7 +20,7 @@ from blitz.run_folder import journal
 from blitz.run_folder.candidates import BEST, is_candidate
 from blitz.run_folder.files import try_lock, write_whole
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import ENDINGS, NAME_LENGTH, RUNNING, RunInfo, shortened
+from blitz.run_folder.run_info import ENDINGS, NAME_LENGTH, RUNNING, SWEEP, RunInfo, shortened
 from blitz.tracking import model, queries, store
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def sole_sender(folder: Path, seconds: float = 0) -> Iterator[None]:
 class Delivery:
     """One run's way into one store.
 
-    `announce` is told before each step how many seconds it may take.
+    `announce` is called before each step with the seconds that it may take.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Delivery:
             known = client.get_run(self._run(client))
         run_id = str(known.info.run_id)
         self._announce(STEP_SECONDS)
-        if self.about.status == RUNNING and known.info.status != RUNNING:  # a run that had ended goes on
+        if self.about.status == RUNNING and known.info.status != RUNNING:  # a run that had ended was resumed
             client.update_run(run_id, RUNNING)
             self.sent.status = RUNNING
         for tag in ENDINGS:
@@ -118,18 +118,18 @@ class Delivery:
 
     def missing(self) -> str:
         """What the store lacks, such as `1,234 metrics and 6 files`; empty where it lacks nothing."""
-        told = []
+        parts = []
         path = self.folder / JOURNAL
         points = journal.count(path, self.sent.journal) if path.exists() else 0
         files = sum(1 for _ in self._changed())
         if self.sent.run_id is None:
-            told.append("the run itself")
-        told += [f"{points:,} metric{'s' * (points > 1)}"] if points else []
-        told += [f"{files} file{'s' * (files > 1)}"] if files else []
-        told += ["the model"] if self._model_waits() else []
-        if not told and self.about.status != self.sent.status:
-            told.append("its end")
-        return " and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]]))
+            parts.append("the run itself")
+        parts += [f"{points:,} metric{'s' * (points > 1)}"] if points else []
+        parts += [f"{files} file{'s' * (files > 1)}"] if files else []
+        parts += ["the model"] if self._model_waits() else []
+        if not parts and self.about.status != self.sent.status:
+            parts.append("its end")
+        return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
     def _run(self, client: MlflowClient) -> str:
         """The run's id; an earlier try may have made it without hearing so."""
@@ -169,7 +169,7 @@ class Delivery:
             for first in range(0, len(tags), AT_ONCE):
                 client.log_batch(run_id, tags=tags[first : first + AT_ONCE])
             self._was_sent("tags", about.tags)
-        sweep = about.tags.get("sweep")
+        sweep = about.tags.get(SWEEP)
         if sweep is not None and queries.OF_A_SWEEP not in about.tags and self._is_new("sweep", {"sweep": sweep}):
             # Filed under the sweep's own run, once the store has that.
             experiment = store.experiment_id(client, self.uri, about.experiment)
@@ -267,7 +267,7 @@ class Sent:
 
     @classmethod
     def load(cls, folder: Path, record: str, store: str) -> Sent:
-        """What this store has of this run: nothing, where the file tells of another one."""
+        """What this store has of this run: nothing, where the file is about another one."""
         try:
             found = cls(**json.loads((folder / SENT).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):

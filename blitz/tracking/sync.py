@@ -41,7 +41,7 @@ def sync(folders: Sequence[str], uri: str | None) -> int:
     if uri is not None:
         uri = store.resolve(uri)
         remember(uri)
-        with contextlib.suppress(health.Unreachable):  # told below, run by run
+        with contextlib.suppress(health.Unreachable):  # reported below, run by run
             health.check(uri)
     sent = complete = apart = waiting = failed = 0
     troubles: dict[str, str | None] = {}  # store -> why it cannot be used
@@ -74,14 +74,14 @@ def sync(folders: Sequence[str], uri: str | None) -> int:
             failed += 1
     counts = {"sent": sent, "complete already": complete, "recorded with tracking=none": apart}
     counts |= {"sent by others": waiting, "not sent": failed}
-    told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+    summary = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
     looked_in = ", ".join(folders) or str(RUNS.absolute())
-    print(f"{len(runs)} run{'s' * (len(runs) != 1)} in {looked_in}: {told or 'nothing to send'}")
+    print(f"{len(runs)} run{'s' * (len(runs) != 1)} in {looked_in}: {summary or 'nothing to send'}")
     return 1 if failed else 0
 
 
 def _loaded(folder: Path, named: bool) -> RunInfo | None:
-    """None for a folder in ./runs that cannot be read, which is told. Raises BadInput for one that was named."""
+    """None for a folder in ./runs that cannot be read, which is printed. Raises BadInput for one that was named."""
     try:
         return RunInfo.load(folder)
     except BadInput as problem:
@@ -99,7 +99,7 @@ def _recorded_in(about: RunInfo) -> str:
 
 
 def _is_gone(delivery: Delivery) -> bool:
-    """Whether a store has lost a run that it had. Where that cannot be asked, sending tells why."""
+    """Whether a store has lost a run that it had. Where that cannot be asked, sending says why."""
     try:
         return delivery.recorded() is None
     except Exception:
@@ -129,7 +129,7 @@ def _send(delivery: Delivery) -> str:
     try:
         with sole_sender(folder):
             if about.status == RUNNING and local:
-                known = delivery.recorded()  # a full disk may have kept the folder from being told of the end
+                known = delivery.recorded()  # a full disk may have kept the end from being written into the folder
                 if known is not None and known.info.status != RUNNING:
                     delivery.about = about.ended(known.info.status, known.data.tags, known.info.end_time)
                 else:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PORTS = range(5000, 5010)
 START_SECONDS = 180.0  # on a busy machine; on others it takes five
-LINKS = 5  # experiments whose links are told
+LINKS = 5  # experiments whose links are printed
 
 
 def serve(uri: str | None, port: int | None) -> int:
@@ -38,7 +38,7 @@ def serve(uri: str | None, port: int | None) -> int:
     mark_orphans(client)
     if where.startswith(("http://", "https://")):
         print(f"{redact(where)} has a UI of its own:")
-        _tell_links(client, redact(where).rstrip("/"))
+        _print_links(client, redact(where).rstrip("/"))
         return 0
     chosen = port or _free_port()
     # One worker and no job runners, which are for evaluating language models: up in a third of the time.
@@ -62,7 +62,7 @@ def serve(uri: str | None, port: int | None) -> int:
                 os.killpg(server.pid, signal.SIGKILL)  # its workers hold the pipe open as well
             raise BadInput(f"the MLflow UI did not start on port {chosen}:\n{server.stdout.read()[-2000:]}")
         print(f"MLflow UI on {redact(where)}: {page}  (Ctrl-C ends it)")
-        _tell_links(client, page)
+        _print_links(client, page)
         assert server.stdout is not None
         for _ in server.stdout:  # a full pipe would stop the server
             pass
@@ -73,7 +73,7 @@ def serve(uri: str | None, port: int | None) -> int:
         _end(server)
 
 
-def _tell_links(client: MlflowClient, page: str) -> None:
+def _print_links(client: MlflowClient, page: str) -> None:
     links = views.save(client, page)
     for name, link in links[:LINKS]:
         print(f"  {name}: {link}")

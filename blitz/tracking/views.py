@@ -1,4 +1,4 @@
-"""What the MLflow UI shows first: a saved view of each experiment's runs with the columns that tell them apart.
+"""What the MLflow UI shows first: a saved view of each experiment's runs with the columns that differ.
 
 By itself the UI's table shows no parameter and no metric, and opens on pages for other things than training.
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from blitz.run_folder.journal import TEST_ACCURACY, TRAIN_LOSS
 from blitz.tracking import queries
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ KEY = "blitz"  # of the view, in its link and in the experiment's tag
 NEWEST = 200  # runs that are looked at
 MOST_PARAMS = 8
 ALWAYS = ("model.name", "optimizer.lr")
-METRICS = ("objective", "test/accuracy", "train/loss")
+METRICS = ("objective", TEST_ACCURACY, TRAIN_LOSS)
 
 
 def save(client: MlflowClient, base: str) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ class Writer:
         self._discarded = False
         self._patience = OPEN_SECONDS  # how long it may be silent; before its first word it may be importing mlflow
         self._ending = False
-        self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()  # since a run's end was told
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()  # since the command to end
         self._thread = threading.Thread(target=self._listen, name="mlflow-writer", daemon=True)
         self._thread.start()
 
@@ -80,21 +80,21 @@ class Writer:
         writer.run_id, writer._patience = None, OPEN_SECONDS
         # With today's environment, which may hold other credentials than when the process was started.
         environment = {**REQUESTS, **os.environ}
-        writer._tell({"open": str(folder.absolute()), "uri": uri, "about": about.to_json(), "environment": environment})
+        writer._send({"open": str(folder.absolute()), "uri": uri, "about": about.to_json(), "environment": environment})
         return writer
 
     def flush(self) -> None:
         """Ask for what is in the journal to be sent now."""
-        self._tell({})
+        self._send({})
 
     def end(self, about: RunInfo) -> str:
-        """Tell the run's end, and wait while the store takes what is left. Returns what it lacks then, in words."""
+        """Send the run's end, and wait while the store takes what is left. Returns what it lacks then, in words."""
         self._ending = True
-        self._tell({"end": about.to_json()})
+        self._send({"end": about.to_json()})
         try:
             while True:
-                word = self._told.get(timeout=self._patience)
-                if word is None:  # it died, and its last words have been told
+                word = self._answers.get(timeout=self._patience)
+                if word is None:  # it died, and its last words were logged
                     return UNKNOWN
                 if "missing" in word:
                     self._ending = False
@@ -103,7 +103,7 @@ class Writer:
         except queue.Empty:
             self._discard()
             return UNKNOWN
-        except KeyboardInterrupt:  # the process goes on by itself until it has sent what it can
+        except KeyboardInterrupt:  # the process continues until it has sent what it can
             self._close()
             raise
 
@@ -121,13 +121,13 @@ class Writer:
         except OSError:  # it is gone already
             logger.debug("the writer was gone")
 
-    def _tell(self, command: dict[str, Any]) -> None:
+    def _send(self, command: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
-        except (OSError, ValueError):  # it died, which its listener has told
-            logger.debug("the writer is gone: %s was not told", sorted(command))
+        except (OSError, ValueError):  # it died, which its listener has logged
+            logger.debug("the writer is gone: %s was not sent", sorted(command))
 
     def _listen(self) -> None:
         """Pass on what the writer says: log lines, the run's id, and at the end what is missing."""
@@ -145,15 +145,15 @@ class Writer:
                     self.run_id = word.get("run_id", self.run_id)
                     self._patience = word.get("wait", STEP_SECONDS)
                     if self._ending:  # in this order: `end` reads the one after it has set the other
-                        self._told.put(word)
+                        self._answers.put(word)
                     if level is not None:
                         logger.log(level, "%s", text)
             code = self._process.wait()
             if code and not self._discarded:
                 words = redact(" ".join("".join(last_words).split()))[-500:]
-                logger.warning("the process that writes to MLflow ended with %d; the journal goes on. %s", code, words)
+                logger.warning("the process that writes to MLflow ended with %d: %s", code, words)
         finally:
-            self._told.put(None)  # whatever happened here: a run's end must not wait for it
+            self._answers.put(None)  # whatever happened here: a run's end must not wait for it
 
 
 @atexit.register
@@ -169,7 +169,7 @@ def main() -> None:
     """Serve commands from standard input, a line each; say what there is to say on standard output, a line each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system ends all: the end of the input is what counts
-    handler = _Telling()
+    handler = _PipeHandler()
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -214,7 +214,7 @@ def _say(word: dict[str, Any]) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-class _Telling(logging.Handler):
+class _PipeHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         _say({"log": [record.levelno, redact(record.getMessage())]})
 
@@ -222,7 +222,7 @@ class _Telling(logging.Handler):
 class _Sending:
     """One run on its way, through whatever happens to the store."""
 
-    settled: ClassVar[set[str]] = set()  # stores whose orphaned runs this process has looked after
+    looked_after: ClassVar[set[str]] = set()  # stores whose orphaned runs this process has looked after
 
     def __init__(self, folder: Path, uri: str, about: RunInfo) -> None:
         self.delivery = Delivery(folder, uri, about, lambda seconds: _say({"wait": seconds}))
@@ -231,7 +231,7 @@ class _Sending:
         self._pause, self._next_try, self._next_heartbeat = FIRST_PAUSE, 0.0, 0.0
 
     def attempt(self) -> bool:
-        """Send what there is; True if the store took it. Tells the first failure, and that it is over."""
+        """Send what there is; True if the store took it. Logs the first failure, and its end."""
         folder = self.delivery.folder
         try:
             if not self._locked:
@@ -240,9 +240,9 @@ class _Sending:
             self.delivery.send()
             self._beat()
         except Exception as error:
-            # Whatever the tracking side raises: training goes on.
+            # Whatever the tracking side raises, training continues.
             if not self._warned:
-                logger.warning("MLflow failed (%s); training goes on, and %s has the record", brief(error), folder)
+                logger.warning("MLflow failed (%s); training continues, and %s has the record", brief(error), folder)
             self._warned = self._failing = True
             self._next_try = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -282,6 +282,6 @@ class _Sending:
         if self.delivery.about.status == RUNNING and time.monotonic() >= self._next_heartbeat:
             client.set_tag(run_id, HEARTBEAT, now())
             self._next_heartbeat = time.monotonic() + HEARTBEAT_EVERY
-        if self.delivery.uri not in self.settled:
-            self.settled.add(self.delivery.uri)
+        if self.delivery.uri not in self.looked_after:
+            self.looked_after.add(self.delivery.uri)
             mark_orphans(client)

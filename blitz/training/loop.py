@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel
 
+from blitz.run_folder.journal import TRAIN_ACCURACY, TRAIN_LOSS, TRAIN_LR, VAL_ACCURACY, VAL_LOSS, VAL_TOP5
 from blitz.training.batches import Augment, Batches, Mix, stream
 from blitz.training.metrics import Evaluation, Sums
 
@@ -250,14 +251,14 @@ def fit(
         yield from train_epoch(learner, train, augment, mix, report_every, stop)
         sums = learner.sums
         learner.epoch, learner.epoch_step, learner.sums = learner.epoch + 1, 0, Sums(learner.device)
-        metrics = {"train/loss": sums.loss, "train/accuracy": sums.accuracy}
+        metrics = {TRAIN_LOSS: sums.loss, TRAIN_ACCURACY: sums.accuracy}
         trained = time.perf_counter()  # after reading the sums, which waits for the device
-        metrics |= {"train/lr": learner.optimizer.param_groups[0]["lr"], "time/train": trained - started}
+        metrics |= {TRAIN_LR: learner.optimizer.param_groups[0]["lr"], "time/train": trained - started}
         metrics["time/images_per_second"] = (sums.count - count) / metrics["time/train"]
         evaluation = None
         if validation is not None and (learner.epoch % eval_every == 0 or learner.epoch == epochs):
             evaluation = learner.evaluate(validation, eval_flip)
-            metrics |= {"val/loss": evaluation.loss, "val/accuracy": evaluation.accuracy, "val/top5": evaluation.top5}
+            metrics |= {VAL_LOSS: evaluation.loss, VAL_ACCURACY: evaluation.accuracy, VAL_TOP5: evaluation.top5}
             metrics["time/validation"] = time.perf_counter() - trained
         metrics["time/epoch"] = time.perf_counter() - started
         yield EpochResult(learner.epoch, learner.step, metrics, evaluation)

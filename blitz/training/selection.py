@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from blitz.run_folder.journal import TRAIN_ACCURACY, TRAIN_LOSS
 from blitz.training.loop import EpochResult
 
 
@@ -30,7 +31,7 @@ class Selection:
     def consider(self, report: EpochResult) -> bool:
         """Whether this epoch's weights are to be kept in place of an earlier one's."""
         if not self._validated:
-            self.best = Best(report.epoch, report.metrics["train/accuracy"], report.metrics["train/loss"])
+            self.best = Best(report.epoch, report.metrics[TRAIN_ACCURACY], report.metrics[TRAIN_LOSS])
             return True
         if report.validation is None:
             return False

@@ -1,4 +1,4 @@
-"""A real tracking server that goes away, hangs, or answers 500: training goes on, and nothing is lost or doubled."""
+"""A real tracking server that goes away, hangs, or answers 500: training continues, and nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import QUICK, Server, finished, start, wait_for
-from support.recorded import artifacts, assert_the_store_has_all_of, runs
+from support.recorded import artifacts, assert_the_store_has_all_of, client, runs
 
 pytestmark = pytest.mark.slow
 ENDLESS = [*QUICK, "epochs=100000", "tracking.step_loss=1", "report_every=5"]
@@ -28,7 +28,7 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything(tmp_path: Path, 
     wait_for(run, "epoch 2/")
     server.signal(signal.SIGKILL)
     wait_for(run, "MLflow failed (")
-    wait_for(run, "epoch ")  # training goes on
+    wait_for(run, "epoch ")  # training continues
     server.start()
     wait_for(run, "MLflow answers again and has everything so far")
     wait_for(run, "epoch ")
@@ -51,9 +51,9 @@ def test_what_a_server_missed_is_sent_by_sync(tmp_path: Path, server: Server) ->
     assert output.count("MLflow failed (") == 1
     assert "test     accuracy" in output
     folder = the_folder(tmp_path)
-    told = re.search(rf"mlflow   {server.uri} lacks [^;]*; 'blitz sync (\S+)' sends it", output)
-    assert told is not None
-    assert told[1] == str(folder.relative_to(tmp_path))
+    lacking = re.search(rf"mlflow   {server.uri} lacks [^;]*; 'blitz sync (\S+)' sends it", output)
+    assert lacking is not None
+    assert lacking[1] == str(folder.relative_to(tmp_path))
     code, output, errors = finished(tmp_path, "sync")
     assert code == 1
     assert f"not sent: {server.uri} does not answer" in output
@@ -94,6 +94,14 @@ def test_a_server_that_answers_500_for_a_while(tmp_path: Path, server: Server) -
         assert run.returncode == 130, errors
         assert front.refused > 0
     assert_the_store_has_all_of(the_folder(tmp_path), server.uri)
+
+
+def test_a_deleted_experiment_is_refused_before_training(tmp_path: Path, server: Server) -> None:
+    client(server.uri).delete_experiment(client(server.uri).create_experiment("old"))
+    code, output, errors = finished(tmp_path, *QUICK, f"tracking.uri={server.uri}", "tracking.experiment=old")
+    assert (code, output) == (2, "")
+    assert errors.startswith("blitz: tracking.experiment=old: this experiment was deleted, and takes no runs")
+    assert not (tmp_path / "runs").exists()
 
 
 class Faulty(ThreadingHTTPServer):

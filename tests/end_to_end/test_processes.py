@@ -261,6 +261,8 @@ def test_ui_serves_pages_and_the_tracking_api_until_ctrl_c(tmp_path: Path) -> No
         (url,) = re.findall(r"http://127\.0\.0\.1:\d+", wait_for(ui, "MLflow UI on "))
         with urllib.request.urlopen(url, timeout=30) as page:
             assert b"MLflow" in page.read()
+        for server in psutil.Process(ui.pid).children(recursive=True):  # every user can read arguments
+            assert "mlflow.db" not in " ".join(server.cmdline())
         run = start(tmp_path, *QUICK, "epochs=1", "data.limit=100", f"tracking.uri={url}")
         output, errors = run.communicate(timeout=300)
         assert run.returncode == 0, errors

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import time
+from contextlib import closing
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -287,7 +289,7 @@ def test_what_the_writer_says_during_a_run_is_not_kept(here: Path, monkeypatch: 
         while writer.run_id is None:
             assert time.monotonic() < until
             time.sleep(0.05)
-        kept.append(writer._told.qsize())
+        kept.append(writer._answers.qsize())
         return end(writer, about)
 
     monkeypatch.setattr(Writer, "end", noting)
@@ -331,7 +333,9 @@ def test_a_last_batch_of_one_image_that_batch_normalisation_cannot_take_is_told(
 
 
 def test_a_store_that_fails_costs_a_warning_and_nothing_else(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "mlflow.db").write_bytes(b"SQLite format 3\0 and nothing else of a database")
+    (here / "mlflow.db").unlink()
+    with closing(sqlite3.connect("mlflow.db")) as connection:
+        connection.execute("CREATE TABLE runs (x TEXT)")  # which MLflow makes no tables of its own beside
     result = run()
     assert result.run_id is None
     assert journal(result.folder)["test/accuracy"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -95,12 +97,15 @@ def test_another_store_gets_all_of_it(apart: Path, empty_store: Path) -> None:
 def test_a_store_that_fails_costs_exit_code_1_and_the_rest_goes_on(
     apart: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("broken.db").write_bytes(b"SQLite format 3\0 and nothing else of a database")
-    assert sync([str(apart)], "sqlite:///broken.db") == 1
+    with closing(sqlite3.connect("strange.db")) as connection:
+        connection.execute("CREATE TABLE runs (x TEXT)")  # which MLflow makes no tables of its own beside
+    assert sync([str(apart)], "sqlite:///strange.db") == 1
     output = capsys.readouterr()
-    assert f"{apart}: not sent: tracking.uri=" in output.out
-    assert "broken.db cannot be read (" in output.out
+    assert f"{apart}: not sent: " in output.out
     assert "Traceback" not in output.out + output.err
+    Path("broken.db").write_bytes(b"SQLite format 3\0 and nothing else of a database")
+    with pytest.raises(blitz.BadInput, match=r"broken\.db cannot be read \("):
+        sync([str(apart)], "sqlite:///broken.db")
     assert sync([str(apart)], "http://127.0.0.1:9") == 1
     output = capsys.readouterr()
     assert f"{apart}: not sent: http://127.0.0.1:9 does not answer" in output.out
