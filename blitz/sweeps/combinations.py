@@ -37,10 +37,10 @@ class Combination:
 
     def blamed_for(self, problem: str, file: str | None) -> str:
         """Where a mistake was made: in a file of points, or in what a value was drawn from."""
-        key, told = re.split("[:=]", problem)[0], problem.partition(": ")[2]
+        key, what = re.split("[:=]", problem)[0], problem.partition(": ")[2]
         if key in self.drawn:
-            whole = "; int(interval(A,B)) draws whole numbers" if told.startswith("accepted: integer") else ""
-            return f"{self.drawn[key]}: {told}{whole}"
+            whole = "; int(interval(A,B)) draws whole numbers" if what.startswith("accepted: integer") else ""
+            return f"{self.drawn[key]}: {what}{whole}"
         is_of_file = any(known == key or known.startswith(f"{key}.") for known in self.of_file)
         return f"{file}: {problem}" if is_of_file else problem
 
@@ -72,8 +72,8 @@ def combinations(context: HydraContext, arguments: Sequence[str], sweep: Sweep) 
 
 def _refuse_draws(intervals: Sequence[Override], others: Sequence[Override], samples: int | None) -> None:
     if intervals and samples is None:
-        told = "needs sweep.samples=N, the number of values to draw"
-        raise BadInput(*(f"{override.input_line}: {told}" for override in intervals))
+        what = "needs sweep.samples=N, the number of values to draw"
+        raise BadInput(*(f"{override.input_line}: {what}" for override in intervals))
     if samples is not None and not intervals:
         raise BadInput(
             f"sweep.samples={samples}: nothing to draw from; give an interval, such as "

@@ -50,17 +50,18 @@ def prune(sweep: Path) -> None:
                 print(f"blitz: {error.filename}: {error.strerror}", file=sys.stderr)
 
 
-def keep_best(sweep: Path, uri: str | None) -> list[Path]:
-    """Prune, keep the weights that are left, and send them to the store; returns the runs that it still lacks."""
+def keep_best(sweep: Path, uri: str | None) -> None:
+    """Prune, keep the weights that are left, and send them to the store."""
     prune(sweep)
-    unsent = []
     for outcome in read_outcomes(sweep).values():
-        if (folder := _candidate(sweep, outcome)) is not None:
-            keep_weights(folder)
-            about = RunInfo.load(folder)
-            if uri is not None and about.store == redact(uri) and Writer.take(folder, uri, about).end(about):
-                unsent.append(folder)
-    return unsent
+        if (folder := _candidate(sweep, outcome)) is None:
+            continue
+        keep_weights(folder)
+        about = RunInfo.load(folder)
+        if uri is None or about.store != redact(uri):
+            continue
+        if missing := Writer.take(folder, uri, about).end(about):
+            print(f"mlflow   {about.store} lacks {missing} of a job that is kept; 'blitz sync {folder}' sends it")
 
 
 def _candidate(sweep: Path, outcome: Outcome) -> Path | None:
