@@ -183,7 +183,7 @@ def run_hydra(arguments: list[str]) -> int:
         return objective
 
     try:
-        compose.offering_the_menu(hydra.main(config_path=str(compose.CONF), config_name="config", **VERSION_BASE)(job))
+        compose.with_menu(hydra.main(config_path=str(compose.CONF), config_name="config", **VERSION_BASE)(job))
     except JobFailed as failed:
         return int(failed.args[0])
     except Bug as bug:
@@ -191,9 +191,7 @@ def run_hydra(arguments: list[str]) -> int:
     except COMPOSING_ERRORS as error:
         if code:  # another sweeper found no job that did not fail; why has been printed
             return code
-        raise compose.explained(
-            compose.as_hydra_overrides(flags.overrides), error, flags.config_dir, multirun
-        ) from None
+        raise compose.explain(compose.as_hydra_overrides(flags.overrides), error, flags.config_dir, multirun) from None
     return code
 
 
@@ -210,7 +208,7 @@ def _run_job(config: DictConfig) -> tuple[float | None, int]:
         values, hydra = plain(config), HydraConfig.get()
         overrides = as_typed(hydra.overrides.task)
         is_job_of_ours = hydra.sweeper._target_.endswith(".BlitzSweeper") and not OmegaConf.is_missing(hydra.job, "num")
-        if values["tracking"]["name"] == "mlflow":
+        if values["tracking"].get("name") == "mlflow":
             Writer.prepare()  # its seconds pass while the check imports torch
         if is_job_of_ours:
             from blitz.sweeps.run_job import train

@@ -132,11 +132,18 @@ def compare(
     with _without_garbage_collection():
         from blitz.comparison import plot, report
         from blitz.comparison.select import compare_runs
+        from blitz.runner.find import id_in_store
 
         if picture is not None:
             plot.check_path(picture)
         found = compare_runs(
-            runs, sweep=sweep, experiment=experiment, metrics=metrics, everything=everything, limit=limit, uri=uri
+            [id_in_store(run, uri) for run in runs],
+            sweep=sweep,
+            experiment=experiment,
+            metrics=metrics,
+            everything=everything,
+            limit=limit,
+            uri=uri,
         )
         if picture is not None:
             plot.save(found, picture, uri)
@@ -167,9 +174,8 @@ def resume(run: str, overrides: tuple[str, ...], uri: str | None) -> None:
     RUN is a run id, a unique prefix of one, "last" or a run's folder.
     """
     from blitz.runner import run as runner
-    from blitz.runner.find import folder_of
 
-    runner.resume(folder_of(run, uri), overrides, uri)
+    runner.resume(run, overrides, uri)
 
 
 @VERBS.command()

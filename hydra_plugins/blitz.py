@@ -17,13 +17,13 @@ class BlitzSweeper(Sweeper):
         self._given = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from blitz.config.compose import as_typed  # Hydra imports this file at every start
+        from blitz.config.compose import as_hydra_overrides, as_typed  # Hydra imports this file at every start
         from blitz.config.hydra_internals import COMPOSING_ERRORS
         from blitz.errors import Bug
         from blitz.sweeps.sweeper import SweepRequest, sweep
 
         try:
-            return sweep(SweepRequest(*self._given, as_typed(arguments)))
+            return sweep(SweepRequest(*self._given, as_hydra_overrides(as_typed(arguments))))
         except COMPOSING_ERRORS as error:  # a user's mistake is a BadInput by now
             raise Bug(error) from error
 

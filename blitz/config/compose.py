@@ -1,7 +1,8 @@
-"""`conf/` and overrides to a composed config, with every mistake told at once and in our words."""
+"""`conf/` and overrides to a composed config; all mistakes are reported together, as blitz words them."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,8 +13,17 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from blitz.config.hydra_internals import COMPOSING_ERRORS, Override, ValueType, compose_config, parse_override, reword
-from blitz.config.settings import Settings, check
+from blitz.config.hydra_internals import (
+    COMPOSING_ERRORS,
+    Override,
+    Quote,
+    QuotedString,
+    ValueType,
+    compose_config,
+    parse_override,
+    reword,
+)
+from blitz.config.settings import Checkpoint, Choice, Settings, Tracking, check
 from blitz.errors import BadInput, did_you_mean, nearest
 
 # In a checkout `conf/` stands beside the package, in a wheel inside it.
@@ -29,6 +39,9 @@ for _name in SHORT_NAMES:
 
 OF_IDS = ("model.weights", "sweep.resume")  # keys that take the start of a run's id
 NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
+# Keys that every config has, with options of their own.
+PARTS = [name for name, field in Settings.model_fields.items() if field.annotation in (Choice, Tracking, Checkpoint)]
+PARTS.append("sweep")
 OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir")
 
 Outcome = TypeVar("Outcome")
@@ -37,14 +50,14 @@ Outcome = TypeVar("Outcome")
 def compose(overrides: Sequence[str] = ()) -> Settings:
     """The config that `blitz OVERRIDES…` would train with, checked.
 
-    Raises BadInput, which tells all mistakes together.
+    Raises BadInput with all mistakes.
     """
     refuse_without_effect(overrides)
     overrides = as_hydra_overrides(overrides)
     try:
-        return check(plain(offering_the_menu(lambda: _composed(overrides))))
+        return check(plain(with_menu(lambda: _compose(overrides))))
     except COMPOSING_ERRORS as error:
-        raise explained(overrides, error) from None
+        raise explain(overrides, error) from None
 
 
 def as_hydra_overrides(overrides: Iterable[str]) -> list[str]:
@@ -53,6 +66,35 @@ def as_hydra_overrides(overrides: Iterable[str]) -> list[str]:
         f"++{override}" if override.startswith(("tags.", "tags=")) else with_id_as_text(override)
         for override in overrides
     ]
+
+
+def overrides_of(settings: Settings) -> list[str]:
+    """Overrides that make these settings, for those that were made in Python; without notes."""
+    values = {key: value for key, value in settings.as_dict().items() if key != "notes"}
+    chosen = [f"{key}={value['name']}" for key, value in values.items() if isinstance(value, dict) and "name" in value]
+    base = plain(with_menu(lambda: _compose(chosen)))
+    usual = plain(_compose([]))
+    found = [text for text in chosen if usual[text.partition("=")[0]]["name"] != text.partition("=")[2]]
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            value, default = {key: value}, {key: base.get(key)}
+        else:
+            value, default = ({f"{key}.{name}": inner for name, inner in of.items()} for of in (value, base[key]))
+        found += [f"{name}={_typed(inner)}" for name, inner in value.items() if inner != default.get(name)]
+    return found
+
+
+def _typed(value: Any) -> str:
+    """A value as Hydra reads it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_typed(key)}: {_typed(inner)}' for key, inner in value.items())}}}"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if re.fullmatch(r"[A-Za-z/][\w/.-]*", value) and value.lower() not in ("null", "true", "false", "nan", "inf"):
+        return value
+    return QuotedString(value, Quote.single).with_quotes()
 
 
 def with_id_as_text(override: str) -> str:
@@ -78,8 +120,8 @@ def as_hydra_job_overrides(overrides: Iterable[str]) -> list[str]:
 
 
 def as_typed(overrides: Iterable[str]) -> list[str]:
-    """What `opened_for_jobs` was given."""
-    return [text if text.startswith(("++tags.", "++tags=")) else text.removeprefix("++") for text in overrides]
+    """Overrides as people type them: `++` is for Hydra alone, since the check after it refuses unknown keys."""
+    return [text.removeprefix("++") for text in overrides]
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -97,13 +139,13 @@ def plain(config: DictConfig) -> dict[str, Any]:
         raise BadInput(f"{error.full_key}: {str(error).splitlines()[0]}") from None
 
 
-def offering_the_menu(composing: Callable[[], Outcome]) -> Outcome:
+def with_menu(composing: Callable[[], Outcome]) -> Outcome:
     """Compose; where a choice has no YAML but stands on its group's menu, make its YAML from its signature."""
     while True:
         try:
             return composing()
         except MissingConfigException as error:
-            if not _offered(error.missing_cfg_file or ""):
+            if not _store_choice(error.missing_cfg_file or ""):
                 raise
 
 
@@ -118,6 +160,9 @@ def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> N
             problems.append(f"{text}: blitz makes a run's folder itself, in runs_dir")
         if key.split(".")[0] == "sweep" and not multirun:
             problems.append(f"{text}: needs -m, for a sweep")
+        if text.startswith("~") and key in PARTS:
+            chosen = f"{key}=NAME, " if (CONF / key).is_dir() else ""
+            problems.append(f"{text}: every config has one; accepted: {chosen}{key}.OPTION=VALUE")
     if problems:
         raise BadInput(*problems)
 
@@ -133,7 +178,7 @@ def refuse_shadowed(config_dir: str) -> None:
         raise BadInput(*(f"{file}: blitz has a file of that name, which goes first; rename yours" for file in shadowed))
 
 
-def explained(
+def explain(
     overrides: Sequence[str],
     error: Exception,
     config_dir: str | None = None,
@@ -147,14 +192,14 @@ def explained(
     problems: list[str] = []
     meant: list[str] = []
     if of_hydra := [text for text in overrides if text.lstrip("+~").startswith(("hydra.", "hydra/"))]:
-        problems += _refused_alone(of_hydra, config_dir)  # together: an option is one of the choice beside it
+        problems += _problems_of(of_hydra, config_dir)  # together: an option is one of the choice beside it
     for text in overrides:
-        told, likely = _read(text, config_dir, multirun)
-        problems.extend(told)
+        found, likely = _check_override(text, config_dir, multirun)
+        problems.extend(found)
         meant.extend(likely)
-    composing = composing or (lambda texts: _composed(texts, config_dir))
+    composing = composing or (lambda texts: _compose(texts, config_dir))
     try:
-        check(plain(offering_the_menu(lambda: composing(meant))))
+        check(plain(with_menu(lambda: composing(meant))))
     except BadInput as bad:
         problems.extend(bad.problems)
     except COMPOSING_ERRORS as still:
@@ -162,7 +207,7 @@ def explained(
     return BadInput(*(problems or [reword(error)]))
 
 
-def _composed(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
+def _compose(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
     extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     return compose_config(CONF, [*overrides, *extra])
 
@@ -181,7 +226,7 @@ def _choices(group: str, config_dir: str | None) -> set[str]:
     return with_yaml | set(registry.names() if registry else [])
 
 
-def _read(text: str, config_dir: str | None, multirun: bool) -> tuple[list[str], list[str]]:
+def _check_override(text: str, config_dir: str | None, multirun: bool) -> tuple[list[str], list[str]]:
     """What is wrong with an override by itself, and what to compose in its place so that other mistakes are found."""
     try:
         override = parse_override(text)
@@ -194,18 +239,18 @@ def _read(text: str, config_dir: str | None, multirun: bool) -> tuple[list[str],
     if override.is_hydra_override():
         return [], []
     if override.is_delete():
-        return _refused_alone([text], config_dir), []
+        return _problems_of([text], config_dir), []
     problems = []
     if swept and not multirun:
         problems.append(f"{text}: several values need -m, for a sweep; a list is written {key}=[A,B]")
     if key in _groups(config_dir) and not isinstance(override.value(), dict):
-        told, meant = _read_choice(override, config_dir)
-        return problems + told, meant
+        wrong, meant = _check_choice(override, config_dir)
+        return problems + wrong, meant
     # Hydra takes ++ even for a key that it does not know: our own check words it better.
-    return problems, [f"++{key}={value}" for value in _swept(override)[:1]] if swept else [f"++{text.lstrip('+')}"]
+    return problems, [f"++{key}={value}" for value in _values(override)[:1]] if swept else [f"++{text.lstrip('+')}"]
 
 
-def _read_choice(override: Override, config_dir: str | None) -> tuple[list[str], list[str]]:
+def _check_choice(override: Override, config_dir: str | None) -> tuple[list[str], list[str]]:
     """What is wrong with `group=name`, and the choice that was probably meant."""
     group, value = override.key_or_group, override.value()
     choices = _choices(group, config_dir)
@@ -214,7 +259,7 @@ def _read_choice(override: Override, config_dir: str | None) -> tuple[list[str],
         return [f"{group}=null: needs a name; leave it out for the default {menu}"], []
     if override.get_key_element().startswith("+") and (CONF / group).is_dir():
         return [f"{override.input_line}: write it without +, {group}=NAME"], []
-    several = value if isinstance(value, list) else _swept(override) if override.is_sweep_override() else [value]
+    several = value if isinstance(value, list) else _values(override) if override.is_sweep_override() else [value]
     names = [str(name) for name in several]
     wrong = [name for name in names if name not in choices]
     problems = [f"{group}={name}: no such {group}{did_you_mean(name, choices)} {menu}" for name in wrong]
@@ -223,23 +268,23 @@ def _read_choice(override: Override, config_dir: str | None) -> tuple[list[str],
     return problems, [f"{override.get_key_element()}={chosen}"] if chosen else []
 
 
-def _swept(override: Override) -> list[str]:
+def _values(override: Override) -> list[str]:
     """The values of a sweep, as far as they are listed."""
     if override.value_type in (ValueType.INTERVAL_SWEEP, ValueType.GLOB_CHOICE_SWEEP):
         return []
     return list(override.sweep_string_iterator())
 
 
-def _refused_alone(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+def _problems_of(overrides: Sequence[str], config_dir: str | None) -> list[str]:
     """What Hydra has against overrides that only it can judge."""
     try:
-        _composed(overrides, config_dir)
+        _compose(overrides, config_dir)
     except COMPOSING_ERRORS as error:
         return [reword(error)]
     return []
 
 
-def _offered(missing: str) -> bool:
+def _store_choice(missing: str) -> bool:
     """Whether `group/name` stands on a menu; if so, its YAML is in Hydra's ConfigStore now."""
     from inspect import Parameter
 

@@ -42,10 +42,20 @@ class _Data(_Facts):
     images: _Images
 
 
-class _Code(_Facts):
+class Code(_Facts):
+    """What brings the code of a run back."""
+
     commit: Annotated[str, StringConstraints(pattern="^[0-9a-f]{7,64}$")] | None
     version: Annotated[str, StringConstraints(pattern=r"^[\w.+!-]+$")]
     dirty: bool | None = None
+
+
+class _Resumed(_Facts):
+    """What a run was continued with."""
+
+    code: Code
+    step: int = 0
+    diff: Annotated[str, StringConstraints(pattern=r"^git\.resumed-\d+\.diff$")] | None = None
 
 
 class _Result(_Facts):
@@ -58,9 +68,9 @@ class Provenance(_Facts):
 
     device: RecordedDevice
     data: _Data
-    code: _Code
+    code: Code
     result: _Result = _Result()  # of a run that ended
-    resumed: list[dict[str, Any]] = []
+    resumed: list[_Resumed] = []
 
     def facts(self) -> dict[str, Any]:
         return self.model_dump()

@@ -136,17 +136,24 @@ class Settings(BaseModel):
                     found[name] = setting
         return found
 
-    def config_hash(self, data_fingerprint: str) -> str:
-        """16 hexadecimal digits that two runs share only if they must come out the same."""
-        return _digest(self._identity(), data_fingerprint)
+    def config_hash(self, data_fingerprint: str, weights_fingerprint: str | None = None) -> str:
+        """16 hexadecimal digits of all that a user chooses and that changes a result.
 
-    def group_hash(self, data_fingerprint: str) -> str:
+        `weights_fingerprint`: of what `model.weights` names, whose place does not matter. Left out are, besides the
+        keys of NOT_IN_HASH, what the machine decides: the kind of device that `auto` finds, its number of threads, the
+        code and the versions of the packages. They are in `provenance.json`, and are compared where it matters.
+        """
+        return _digest(self._identity(weights_fingerprint), data_fingerprint)
+
+    def group_hash(self, data_fingerprint: str, weights_fingerprint: str | None = None) -> str:
         """Like `config_hash`, but shared by runs that differ in their seed alone."""
-        return _digest({**self._identity(), "seed": None}, data_fingerprint)
+        return _digest({**self._identity(weights_fingerprint), "seed": None}, data_fingerprint)
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self, weights_fingerprint: str | None = None) -> dict[str, Any]:
         identity = {key: value for key, value in self.as_dict().items() if key not in NOT_IN_HASH}
         identity["data"] = {key: value for key, value in self.data.items() if key not in NOT_IN_DATA_HASH}
+        if weights_fingerprint is not None:
+            identity["model"] = {**self.model, "weights": weights_fingerprint}
         return identity
 
 
@@ -166,7 +173,7 @@ def menus() -> dict[str, Registry]:
 
 
 def check(config: Mapping[str, Any]) -> Settings:
-    """Raises BadInput that tells every mistake in a composed config (plain values, interpolations resolved)."""
+    """Raises BadInput with every mistake in a composed config (plain values, interpolations resolved)."""
     values = dict(config)
     problems: list[str] = []
 

@@ -14,8 +14,8 @@ from blitz.errors import BadInput
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.parts.losses import LOSSES
 from blitz.runner.failures import out_of_memory
-from blitz.runner.find import record_of
-from blitz.runner.load import Trained, trained
+from blitz.runner.find import find_run
+from blitz.runner.load import BestModel, load_best
 from blitz.training import loop
 from blitz.training.metrics import Evaluation
 
@@ -58,10 +58,10 @@ def evaluate(
     `overrides` are `data.OPTION=VALUE` and `eval_batch_size=N`; `part` is the split. Raises BadInput for what cannot be
     done as asked.
     """
-    with record_of(run, uri) as record:
-        recorded = check(without_places(read_config(record.file("config.yaml"))))
+    with find_run(run, uri) as found_run:
+        recorded = check(without_places(read_config(found_run.file("config.yaml"))))
         settings = _changed(recorded, overrides, data)
-        model = trained(record, settings)
+        model = load_best(found_run, settings)
     dataset: Dataset = DATASETS.build(settings.data)
     _refuse_misfit(dataset, model)
     chosen = vars(split(dataset, **DATASETS.shared(settings.data)))[part]
@@ -82,7 +82,7 @@ def evaluate(
         raise BadInput(out_of_memory(settings, model.device.torch, error)) from None
     before = model.provenance.data
     return Report(
-        record.name, dataset.name, part, dataset.classes, found, dataset.fingerprint, before.fingerprint,
+        found_run.name, dataset.name, part, dataset.classes, found, dataset.fingerprint, before.fingerprint,
         recorded=_recorded(model.provenance) if own and part == "test" else None,
         recorded_images=getattr(before.images, part) if own else None,
     )  # fmt: skip
@@ -107,7 +107,7 @@ def _changed(recorded: Settings, overrides: Sequence[str], data: str | None) -> 
     return settings
 
 
-def _refuse_misfit(dataset: Dataset, model: Trained) -> None:
+def _refuse_misfit(dataset: Dataset, model: BestModel) -> None:
     found, wanted = tuple(dataset.train.images.shape[1:]), model.input_shape
     classes = model.classifier.classes
     if found != wanted or len(dataset.classes) != len(classes):

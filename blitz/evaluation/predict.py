@@ -15,8 +15,8 @@ from blitz.config.recorded import read_config, without_places
 from blitz.config.settings import check
 from blitz.errors import BadInput, in_one_line
 from blitz.parts.datasets import pictures
-from blitz.runner.find import record_of
-from blitz.runner.load import Trained, trained
+from blitz.runner.find import find_run
+from blitz.runner.load import BestModel, load_best
 from blitz.terminal.text import print_table
 from blitz.training import loop
 
@@ -39,8 +39,8 @@ def predict(run: str, files: Sequence[str], *, top: int = 1, uri: str | None = N
     Computed as the run computes when it evaluates: same device, precision, threads and mirror images. Raises BadInput
     that lists all files that cannot be read.
     """
-    with record_of(run, uri) as record:
-        model = trained(record, check(without_places(read_config(record.file("config.yaml")))))
+    with find_run(run, uri) as found:
+        model = load_best(found, check(without_places(read_config(found.file("config.yaml")))))
     num_classes = len(model.classifier.classes)
     if top > num_classes:
         raise BadInput(f"--top={top}: accepted: at most {num_classes}, the number of classes")
@@ -59,7 +59,7 @@ def predict(run: str, files: Sequence[str], *, top: int = 1, uri: str | None = N
 
 
 @torch.no_grad()
-def _guesses(model: Trained, paths: list[Path], top: int, failed: dict[Path, str]) -> list[list[Guess]]:
+def _guesses(model: BestModel, paths: list[Path], top: int, failed: dict[Path, str]) -> list[list[Guess]]:
     """Of files that exist, a block of them in memory at a time; what cannot be read is added to `failed`."""
     channels, height, width = model.input_shape
     size, classes = (width, height), model.classifier.classes

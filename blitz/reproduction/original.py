@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blitz.config.recorded import Provenance, change, read_config, read_provenance, refuse_missing_place, without_places
@@ -15,8 +13,8 @@ from blitz.reproduction.verdict import Results
 from blitz.run_folder.files import read_overrides
 from blitz.run_folder.journal import TEST_ACCURACY, TRAIN_LOSS
 from blitz.run_folder.run_info import RUNNING
-from blitz.runner.find import is_path
-from blitz.tracking import health, queries
+from blitz.runner.find import find_run, is_path
+from blitz.tracking import queries
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,21 +56,19 @@ class Original:
     @classmethod
     def find(cls, wanted: str, uri: str | None) -> Original:
         """Raises BadInput for a run that is not there, is still training, or is none of blitz."""
-        client = health.connect(uri)
-        run = queries.find(client, wanted)
-        if run.info.status == RUNNING:
-            raise BadInput(f"{wanted}: run {run.info.run_id} has not ended yet")
-        with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
-            names = ("config.yaml", "provenance.json", "overrides.yaml", "git.diff")
-            files = {name: queries.fetch(client, run, name, Path(folder)) for name in names}
+        with find_run(wanted, uri) as found:
+            stored = found.stored
+            client, run = stored.client, stored.run
+            if run.info.status == RUNNING:
+                raise BadInput(f"{wanted}: run {run.info.run_id} has not ended yet")
             return cls(
                 client,
                 run,
                 str(client.get_experiment(run.info.experiment_id).name),
-                read_config(files["config.yaml"]),
-                read_overrides(Path(folder)),
-                read_provenance(files["provenance.json"]),
-                files["git.diff"].stat().st_size > 0,
+                read_config(stored.file("config.yaml")),
+                read_overrides(stored.file("overrides.yaml").parent),
+                read_provenance(stored.file("provenance.json")),
+                stored.file("git.diff").stat().st_size > 0,
                 queries.results(client, run),
             )
 

@@ -6,6 +6,7 @@ import logging
 import shlex
 from collections.abc import Sequence
 
+from blitz.config.recorded import Code
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.intervals import estimate
@@ -14,7 +15,7 @@ from blitz.redaction import redact
 from blitz.reproduction import report
 from blitz.reproduction.original import Original
 from blitz.reproduction.report import Reproduction
-from blitz.reproduction.verdict import Tolerance, compare, from_images, from_seeds
+from blitz.reproduction.verdict import BY_STEP, Results, Tolerance, compare, from_images, from_seeds
 from blitz.run_folder import git, journal
 from blitz.run_folder.differences import Difference, differences
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TEST_ACCURACY, TRAIN_ACCURACY, VAL_ACCURACY
@@ -42,7 +43,14 @@ def what_differs(original: Original, settings: Settings) -> list[Difference]:
         facts["data"] = description.about_data(dataset, split(dataset, **DATASETS.shared(settings.data)))
     except BadInput as problem:
         logger.warning("the data cannot be compared: %s", problem)
-    return differences(original.provenance.facts(), facts)
+    recorded = original.provenance.facts()
+    found = differences(recorded, facts)
+    for resumed in recorded["resumed"]:
+        changed = {difference.key for difference in differences(recorded, resumed)}
+        since = f"from step {resumed['step']} on"
+        others = (difference for difference in differences(resumed, facts) if difference.key in changed)
+        found += [difference._replace(key=f"{difference.key} ({since})") for difference in others]
+    return found
 
 
 def reproduce(
@@ -71,9 +79,15 @@ def check_provenance(wanted: str, overrides: Sequence[str] = (), *, uri: str | N
         changes = what_differs(original, original.settings(overrides))
     print_differences(original, changes)
     if any(change.key.startswith("code.") for change in changes):
+        provenance = original.provenance
         print("\nthe recorded code:")
-        for command in commands(original):
+        for command in commands(original, provenance.code, "git.diff" if original.has_diff else None):
             print(f"  {command}")
+        for resumed in provenance.resumed:
+            if resumed.code != provenance.code:
+                print(f"from step {resumed.step} on:")
+                for command in commands(original, resumed.code, resumed.diff, f"-step-{resumed.step}"):
+                    print(f"  {command}")
     return len(changes)
 
 
@@ -84,27 +98,23 @@ def print_differences(original: Original, changes: Sequence[Difference]) -> None
         print_table(report.HEADINGS, report.rows(changes), texts=(0, 1, 2))
     else:
         print("         nothing differs in code, packages, machine, device and data")
-    for resumed in original.provenance.resumed:
-        for key, _, then in differences(original.provenance.facts(), resumed):
-            print(printable(f"         from step {resumed.get('step')} on, trained with {key} {then}"))
 
 
-def commands(original: Original) -> list[str]:
-    """What brings the recorded code back, in a folder beside this repository."""
-    code = original.provenance.code
+def commands(original: Original, code: Code, diff: str | None, suffix: str = "") -> list[str]:
+    """What brings code of a run back, in a folder beside this repository; `diff` is an artifact of the run."""
     if code.commit is None:
         return [f"pip install blitz=={code.version}   # its commit is not known"]
     try:
         root = git.repository(PACKAGE)
     except git.GitError:
         return [f"git clone … && git checkout {code.commit}   # this is no clone of the repository"]
-    folder = root.parent / f"blitz-{code.commit[:12]}"
+    folder = root.parent / f"blitz-{code.commit[:12]}{suffix}"
     found = [shlex.join(["git", "-C", str(root), "worktree", "add", str(folder), code.commit])]
-    if original.has_diff:
+    if diff is not None:
         uri = shlex.quote(redact(str(original.client.tracking_uri)))
         found.append(shlex.join(["cd", str(folder)]))
-        found.append(f"MLFLOW_TRACKING_URI={uri} mlflow artifacts download -r {original.id} -a git.diff -d .")
-        found.append("git apply --allow-empty git.diff && rm git.diff")
+        found.append(f"MLFLOW_TRACKING_URI={uri} mlflow artifacts download -r {original.id} -a {diff} -d .")
+        found.append(f"git apply --allow-empty {diff} && rm {diff}")
     return found
 
 
@@ -134,9 +144,10 @@ def _compared(
             now.setdefault(point.name, {})[point.step] = point.value
     if OBJECTIVE not in original.results:  # recorded before there was this metric, which follows from the others
         now.pop(OBJECTIVE, None)
+    every = settings.tracking.step_loss
     verdict = compare(
-        original.results,
-        now,
+        _whole_windows(original.results, every),
+        _whole_windows(now, every),
         original.weights,
         record.weights,
         steps_per_epoch=-(-original.provenance.data.images.train // settings.batch_size),
@@ -150,6 +161,14 @@ def _compared(
     )  # fmt: skip
     _record(original, found)
     return found
+
+
+def _whole_windows(results: Results, every: int | None) -> Results:
+    """Without the means of fewer steps than a window has: a run that was extended ended more than once."""
+    return {
+        name: {step: value for step, value in points.items() if name not in BY_STEP or not step % (every or 1)}
+        for name, points in results.items()
+    }
 
 
 def _noise(original: Original, epoch: int | None) -> dict[str, Tolerance]:

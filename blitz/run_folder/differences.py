@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 # What two runs may differ in without any consequence: when, where and by whom.
 OF_NO_CONSEQUENCE = (
-    "started_at", "command", "host", "user", "process", "unknown", "result", "resumed", "epoch", "step", "code.root",
-    "code.branch", "code.dirty", "cpu.memory_bytes", "data.source", "torch.threads", "torch.version", "device.hardware",
+    "started_at", "command", "host", "user", "process", "unknown", "result", "resumed", "epoch", "step", "diff",
+    "code.root", "code.branch", "code.dirty", "cpu.memory_bytes", "data.source", "torch.threads", "torch.version",
+    "device.hardware",
 )  # fmt: skip
 ABSENT = "-"
 

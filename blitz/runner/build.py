@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +22,12 @@ from blitz.parts.datasets import DATASETS, Dataset, Split, Splits, split
 from blitz.parts.devices import DEVICES, Device, available, prepare
 from blitz.parts.losses import LOSSES, LossModule
 from blitz.parts.mixes import MIXES
-from blitz.parts.models import MODELS, starting_weights
+from blitz.parts.models import MODELS, recorded_weights_follow, starting_weights
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.parts.schedules import SCHEDULES
 from blitz.runner.find import weights_file
 from blitz.training.batches import Augment, Batches, Mix, stream
+from blitz.training.checkpoint import fingerprint
 from blitz.training.classifier import Classifier
 from blitz.training.loop import Learner
 
@@ -58,6 +59,7 @@ class Setup:
     test: Batches
     augment: Augment
     mix: Mix
+    starting_weights: str | None = None  # SHA-256 of those that `model.weights` names
     job: JobInfo | None = None  # of a sweep
 
 
@@ -82,6 +84,7 @@ def build(settings: Settings, before: RecordedDevice | None = None, job: JobInfo
     """
     parts = build_parts(settings, before, job)
     device, model, splits = parts.device, parts.model, parts.splits
+    starting = weights_fingerprint(settings.model, model)
     average = None
     if settings.ema is not None:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
@@ -111,6 +114,7 @@ def build(settings: Settings, before: RecordedDevice | None = None, job: JobInfo
         test=batches(splits.test, settings.eval_batch_size),
         augment=parts.augment,
         mix=parts.mix,
+        starting_weights=starting,
         job=job,
     )  # fmt: skip
 
@@ -158,7 +162,9 @@ def data_of(choice: Choice) -> tuple[Dataset, Splits]:
 
 def model_of(choice: Choice, num_classes: int, input_shape: tuple[int, ...], uri: str | None) -> nn.Module:
     """On the CPU, with the weights that it starts from, drawn from the default generator or another run's."""
-    model: nn.Module = MODELS.build(choice, num_classes, input_shape)
+    follow = recorded_weights_follow() if choice["weights"] is not None else nullcontext()
+    with follow:
+        model: nn.Module = MODELS.build(choice, num_classes, input_shape)
     with ExitStack() as fetched:
 
         def find(weights: str) -> Path:
@@ -166,6 +172,11 @@ def model_of(choice: Choice, num_classes: int, input_shape: tuple[int, ...], uri
 
         starting_weights(model, find, **MODELS.shared(choice))
     return model
+
+
+def weights_fingerprint(choice: Choice, model: nn.Module) -> str | None:
+    """Of the weights that `model.weights` names, which the model has by now; None for fresh ones."""
+    return fingerprint(model.state_dict()) if choice["weights"] is not None else None
 
 
 def optimizer_of(choice: Choice, model: nn.Module) -> torch.optim.Optimizer:
@@ -204,8 +215,8 @@ def device_of(
     """The device that a config asks for, and this process set up for it.
 
     What the config leaves to blitz is as `before`: the number of threads, and the device itself if it is here. Where
-    this machine lacks what was computed on, it is the best that there is, in fp32, and a warning is logged. `cores` and
-    `gpu` are what a job of a sweep has for itself.
+    this machine lacks the recorded device, it is the best that there is, in fp32, with a warning. `cores` and `gpu` are
+    what a job of a sweep has for itself.
     """
     choice = asked
 
@@ -221,12 +232,14 @@ def device_of(
         choice = {**choice, "threads": before.threads}
     if choice["name"] == "auto" and kind in available():
         choice = {**DEVICES.check({"name": kind}), **DEVICES.shared(choice)}
+    why = ""
     try:
         device = prepared(choice)
-    except BadInput:
+    except BadInput as problem:  # which may be about what was asked for today
+        why = f" ({problem})"
         device = prepared({**DEVICES.check({"name": "auto"}), **DEVICES.shared(choice), "precision": "fp32"})
     wanted = asked["precision"]
     if device.torch.type != before.name.partition(":")[0] or device.precision != wanted:
         now = f"this computes on {device.torch} in {device.precision}"
-        logger.warning("the run computed on %s in %s, %s; metrics may differ a little", before.name, wanted, now)
+        logger.warning("the run computed on %s in %s, %s; metrics may differ slightly%s", before.name, wanted, now, why)
     return device

@@ -1,4 +1,4 @@
-"""A run in words: what its log begins with, its name and its note in MLflow, and what its record says of its parts."""
+"""A run in words: the first lines of its log, its name, tags and note in MLflow, and the facts about its parts."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def name(setup: Setup, overrides: Sequence[str]) -> str:
         return own
     pairs = [override.lstrip("+~").partition("=") for override in overrides]
     recipes = [value for key, _, value in pairs if key in RECIPES]
-    told = briefly(f"{key}{sign}{value}" for key, sign, value in pairs if key not in RECIPES and not is_unnamed(key))
-    text = " ".join(filter(None, [told, *recipes])) or f"{setup.settings.model['name']} on {setup.dataset.name}"
+    changed = briefly(f"{key}{sign}{value}" for key, sign, value in pairs if key not in RECIPES and not is_unnamed(key))
+    text = " ".join(filter(None, [changed, *recipes])) or f"{setup.settings.model['name']} on {setup.dataset.name}"
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 2] + " …"
 
 
@@ -84,8 +84,8 @@ def source_tags(found: Mapping[str, str], command: str) -> dict[str, str]:
 
 
 def hashes(setup: Setup) -> dict[str, str]:
-    settings, fingerprint = setup.settings, setup.dataset.fingerprint
-    return {"config_hash": settings.config_hash(fingerprint), "group_hash": settings.group_hash(fingerprint)}
+    settings, fingerprints = setup.settings, (setup.dataset.fingerprint, setup.starting_weights)
+    return {"config_hash": settings.config_hash(*fingerprints), "group_hash": settings.group_hash(*fingerprints)}
 
 
 def command(overrides: Sequence[str]) -> str:

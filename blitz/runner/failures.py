@@ -1,4 +1,4 @@
-"""What a run fails with, in words that say what the user can do."""
+"""Errors that a run fails with, reworded so that they say what the user can do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from blitz.runner.find import LAST
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
-def in_our_words(error: Exception, setup: Setup, folder: Path, epochs: int) -> Exception | None:
+def reword(error: Exception, setup: Setup, folder: Path, epochs: int) -> Exception | None:
     """The same with what the user can do about it, for errors of which that is known.
 
     `epochs`: so many are finished.

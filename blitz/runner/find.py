@@ -1,134 +1,197 @@
-"""The one lookup of RUN: an id, the start of one, `last` or a folder."""
+"""The one lookup of RUN: an id, a unique prefix of one, `last` or a folder → a run's record, its folder, its files."""
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact
-from blitz.run_folder.run_info import ABOUT, RunInfo, newest
+from blitz.run_folder.candidates import BEST as BEST
+from blitz.run_folder.run_info import ABOUT, RunInfo
 from blitz.tracking import health, queries, store
 
-BEST, LAST = "checkpoints/best.pt", "checkpoints/last.pt"
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+LAST = "checkpoints/last.pt"
 
 
-class FoundRun(NamedTuple):
-    """A run whose record can be read."""
+@dataclass
+class StoredRun:
+    """A run as a store has it."""
 
-    name: str  # its whole id, or the folder as it was named
-    file: Callable[[str], Path]  # a file of the record, such as config.yaml; raises BadInput where there is none
+    client: MlflowClient
+    run: Run
+    scratch: Path  # for files that are fetched
 
+    @property
+    def name(self) -> str:
+        """Its whole id."""
+        return str(self.run.info.run_id)
 
-@contextmanager
-def record_of(run: str, uri: str | None = None) -> Iterator[FoundRun]:
-    """The record of a run, in its folder or in the store by its id; what was fetched is gone afterwards."""
-    if is_path(run):
-        if not Path(run).is_dir():
-            raise BadInput(f"{run}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
-        yield FoundRun(run, lambda name: _in_folder(run, name))
-        return
-    client = health.connect(uri)
-    found = queries.find(client, run)
-    run_id = str(found.info.run_id)
-    shown: dict[str, str] = {}  # path of a fetched file -> what it is to the reader
+    @property
+    def stored(self) -> StoredRun:
+        return self
 
-    with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
+    @cached_property
+    def in_folder(self) -> FolderRun:
+        """The run where its checkpoints are. Raises BadInput where that is not on this machine."""
+        tags = self.run.data.tags
+        folder = Path(tags.get("folder", ""))
+        if (folder / ABOUT).exists():
+            found = FolderRun(folder, None, self.scratch)
+            if found.info.record == tags.get("record"):
+                return found
+        raise BadInput(
+            f"{self.name}: the folder of this run with its checkpoints, {folder} on {tags.get('host')}, is not here; "
+            "name a copy of it: blitz resume DIR"
+        )
 
-        def fetched(name: str) -> Path:
-            try:
-                path = queries.fetch(client, found, name, Path(folder))
-            except BadInput as problem:
-                if name != BEST:
-                    raise
-                kept = "a run that was stopped has none, a sweep keeps those of its best jobs, and see checkpoint.keep"
-                raise BadInput(f"{problem} ({kept}); 'blitz reproduce {run_id}' trains it again") from None
-            shown[str(path)] = f"{run_id}/{name}"
-            return path
-
+    def file(self, name: str) -> Path:
+        """A file of its record, such as config.yaml, until the lookup ends. Raises BadInput where it has none."""
         try:
-            yield FoundRun(run_id, fetched)
-        except BadInput as error:
-            problems = error.problems
-            for path, name in shown.items():
-                problems = tuple(problem.replace(path, name) for problem in problems)
-            raise BadInput(*problems) from None
+            return queries.fetch(self.client, self.run, name, self.scratch)
+        except BadInput as problem:
+            if name != BEST:
+                raise
+            kept = "a run that was stopped has none, a sweep keeps those of its best jobs, and see checkpoint.keep"
+            raise BadInput(f"{problem} ({kept}); 'blitz reproduce {self.name}' trains it again") from None
+
+
+@dataclass
+class FolderRun:
+    """A run as its folder has it."""
+
+    folder: Path
+    uri: str | None  # the store that was asked for
+    scratch: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.folder)
+
+    @cached_property
+    def info(self) -> RunInfo:
+        """Raises BadInput for a folder that is no run's."""
+        return RunInfo.load(self.folder)
+
+    @property
+    def in_folder(self) -> FolderRun:
+        return self
+
+    @cached_property
+    def stored(self) -> StoredRun:
+        """The same run in its store. Raises BadInput where it is in none."""
+        where = self.uri or (store.recorded_in(self.info) if self.info.store else None)
+        if where is None:
+            raise BadInput(f"{self.name}: recorded with tracking=none; put it into a store: blitz sync --store URI DIR")
+        client = health.connect(where)
+        query = f"tags.record = '{self.info.record}'"
+        found = list(client.search_runs(queries.experiment_ids(client), query, max_results=1))
+        if not found:
+            raise BadInput(f"{self.name}: not in {redact(where)}; 'blitz sync {self.name}' sends it")
+        return StoredRun(client, found[0], self.scratch)
+
+    def file(self, name: str) -> Path:
+        """A file of its record, such as config.yaml. Raises BadInput where there is none of this name."""
+        path = self.folder / name
+        if not path.exists():
+            raise BadInput(f"{self.name}: this folder holds no {name}")
+        return path
+
+
+FoundRun = StoredRun | FolderRun
 
 
 @contextmanager
-def weights_file(source: str, uri: str | None = None) -> Iterator[Path]:
-    """The weights that a path, a run's folder or a run id stands for; a file that was fetched is gone afterwards."""
-    if is_path(source) and not (path := Path(source).expanduser()).is_dir():
-        yield path
-        return
-    with record_of(source, uri) as record:
-        yield record.file(BEST)
+def find_run(wanted: str | Path, uri: str | None = None) -> Iterator[FoundRun]:
+    """The run with this id, a unique prefix of one, in this folder, or the `last` one that was started here.
 
-
-def _in_folder(folder: str, name: str) -> Path:
-    path = Path(folder) / name
-    if not path.exists():
-        raise BadInput(f"{folder}: this folder holds no {name}")
-    return path
-
-
-def pinned(settings: Settings) -> Settings:
-    """The same with the whole id of a run whose weights it starts from: `last` is another one tomorrow."""
-    weights = settings.model["weights"]
-    if weights is None or is_path(weights):
-        return settings
-    client = health.connect(settings.tracking.uri)
-    return settings.model_copy(
-        update={"model": {**settings.model, "weights": queries.find(client, weights).info.run_id}}
-    )
-
-
-def folder_of(wanted: str, uri: str | None = None) -> Path:
-    """The folder of a run: a path to it, or where the run of this id (or prefix, or `last`) says.
-
-    `last` may be one that its store has not heard of: it was killed together with the process that tells the store.
-
-    Raises BadInput where that is not here.
+    `uri` is the store, by default the one that a run would use. Raises BadInput where there is no such run.
     """
-    if Path(wanted).is_dir():
-        RunInfo.load(Path(wanted))
-        return Path(wanted)
+    with tempfile.TemporaryDirectory(prefix="blitz-") as scratch:
+        found = _find(str(wanted), uri, Path(scratch))
+        try:
+            yield found
+        except BadInput as error:  # with the names of its files, not of copies that are gone
+            raise BadInput(*(problem.replace(scratch, found.name) for problem in error.problems)) from None
+
+
+def _find(wanted: str, uri: str | None, scratch: Path) -> FoundRun:
     if is_path(wanted):
-        raise BadInput(f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)")
-    newest = _newest_here(uri) if wanted == queries.LAST else None
+        folder = Path(wanted).expanduser()
+        if not folder.is_dir():
+            raise BadInput(
+                f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)"
+            )
+        return FolderRun(folder, uri, scratch)
+    newest = _newest_here(uri, scratch) if wanted == queries.LAST else None
     try:
-        run = queries.find(health.connect(uri), wanted)
+        client = health.connect(uri)
+        found = StoredRun(client, queries.find(client, wanted), scratch)
     except BadInput:
         if newest is None:
             raise
         return newest
-    if newest is not None and RunInfo.load(newest).started_at > run.info.start_time:
-        return newest
-    tags = run.data.tags
-    folder = Path(tags.get("folder", ""))
-    if not (folder / ABOUT).exists() or RunInfo.load(folder).record != tags.get("record"):
-        raise BadInput(
-            f"{wanted}: the folder of run {run.info.run_id} with its checkpoints, {folder} on {tags.get('host')}, is "
-            "not here; name a copy of it: blitz resume DIR"
-        )
-    return folder
+    if newest is not None:
+        if newest.info.record == found.run.data.tags.get("record"):
+            found.in_folder = newest
+        elif newest.info.started_at > found.run.info.start_time:  # its store may not have it yet, or never
+            return newest
+    return found
 
 
-def _newest_here(uri: str | None) -> Path | None:
-    """The folder in ./runs of the newest run that was started on this host, in the store `uri` where that is given."""
+def id_in_store(wanted: str, uri: str | None = None) -> str:
+    """What a store finds the run by: an id as it was given, of `last` and of a folder the whole id."""
+    if wanted != queries.LAST and not is_path(wanted):
+        return wanted
+    with find_run(wanted, uri) as found:
+        return found.stored.name
 
-    def is_mine(about: RunInfo) -> bool:
-        return about.host == platform.node() and (uri is None or about.store == redact(store.resolve(uri)))
 
-    return newest((path.parent for path in Path("runs").glob(f"*/{ABOUT}")), is_mine)
+@contextmanager
+def weights_file(source: str, uri: str | None = None) -> Iterator[Path]:
+    """The weights that a path or RUN stands for; a file that was fetched is gone afterwards."""
+    path = Path(source).expanduser()
+    if is_path(source) and not path.is_dir():
+        yield path
+        return
+    with find_run(source, uri) as found:
+        yield found.file(BEST)
 
 
-def is_path(weights: str) -> bool:
-    """Whether it names a file and no run: what looks like a path, so that a mistyped one is not told to be no run."""
-    path = Path(weights).expanduser()
+def fix_weights(settings: Settings) -> Settings:
+    """The same with the whole id of a run whose weights it starts from: `last` is another one tomorrow."""
+    weights = settings.model["weights"]
+    if weights is None or is_path(weights):
+        return settings
+    with find_run(weights, settings.tracking.uri) as found:
+        return settings.model_copy(update={"model": {**settings.model, "weights": found.name}})
+
+
+def is_path(text: str) -> bool:
+    """Whether it names a file or folder and no run: what looks like a path, so that a mistyped one is called that."""
+    path = Path(text).expanduser()
     return path.exists() or bool(path.suffix) or len(path.parts) > 1
+
+
+def _newest_here(uri: str | None, scratch: Path) -> FolderRun | None:
+    """The newest run in ./runs that was started on this host, in the store `uri` where that is given."""
+    where = redact(store.resolve(uri)) if uri is not None else None
+    found: list[FolderRun] = []
+    for path in Path("runs").glob(f"*/{ABOUT}"):
+        run = FolderRun(path.parent.absolute(), uri, scratch)
+        with contextlib.suppress(BadInput):  # a damaged record
+            if run.info.host == platform.node() and where in (None, run.info.store):
+                found.append(run)
+    return max(found, key=lambda run: run.info.started_at, default=None)

@@ -14,7 +14,7 @@ from blitz.config.recorded import Provenance, read_provenance
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts.devices import Device
-from blitz.parts.models import MODELS
+from blitz.parts.models import MODELS, recorded_weights_follow
 from blitz.runner.build import device_of
 from blitz.runner.find import BEST, FoundRun, weights_file
 from blitz.training import checkpoint
@@ -31,10 +31,10 @@ def load_model(run: str | Path, *, uri: str | None = None) -> Classifier:
     the record is run as code.
     """
     with weights_file(str(run), uri) as path:
-        return restored(path).classifier
+        return read_best(path).classifier
 
 
-class Restored(NamedTuple):
+class BestWeights(NamedTuple):
     classifier: Classifier
     input_shape: tuple[int, int, int]  # (C, H, W)
 
@@ -56,7 +56,7 @@ class _Best(BaseModel):
     model: dict[str, Any]
 
 
-def restored(path: Path) -> Restored:
+def read_best(path: Path) -> BestWeights:
     """What a `best.pt` holds, on the CPU, in evaluation mode. Raises BadInput for one that is anything else."""
     state = checkpoint.load(path)
     try:
@@ -64,15 +64,16 @@ def restored(path: Path) -> Restored:
     except ValidationError:
         raise BadInput(f"{path}: holds no model of a run (accepted: {BEST} of one)") from None
     choice = MODELS.check(about.model)
-    model = MODELS.build(choice, len(about.classes), about.input_shape)
-    if told := misfits(model.state_dict(), state["model"]):
-        raise BadInput(f"{path}: holds other weights than model={choice['name']} has: {told}")
+    with recorded_weights_follow():
+        model = MODELS.build(choice, len(about.classes), about.input_shape)
+    if reason := misfits(model.state_dict(), state["model"]):
+        raise BadInput(f"{path}: holds other weights than model={choice['name']} has: {reason}")
     model.load_state_dict(state["model"])
-    return Restored(Classifier(model, about.mean, about.std, about.classes).eval(), about.input_shape)
+    return BestWeights(Classifier(model, about.mean, about.std, about.classes).eval(), about.input_shape)
 
 
 @dataclass(frozen=True)
-class Trained:
+class BestModel:
     """A run's best weights on a device, and this process set up as the run's was."""
 
     settings: Settings
@@ -87,13 +88,13 @@ class Trained:
         return Batches(images, labels, size, device.torch, self.classifier.normalise, device.channels_last)
 
 
-def trained(record: FoundRun, settings: Settings) -> Trained:
+def load_best(run: FoundRun, settings: Settings) -> BestModel:
     """Raises BadInput where the record lacks something, or is damaged."""
-    provenance = read_provenance(record.file("provenance.json"))
-    classifier, input_shape = restored(record.file(BEST))
+    provenance = read_provenance(run.file("provenance.json"))
+    classifier, input_shape = read_best(run.file(BEST))
     device = device_of(settings.device, settings.images_at_once, provenance.device)
     memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
     classifier.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
     if device.compile and settings.ema is None:  # a run compiles its model, not the average of it
         classifier.model.compile()
-    return Trained(settings, provenance, classifier, input_shape, device)
+    return BestModel(settings, provenance, classifier, input_shape, device)

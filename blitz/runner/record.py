@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from blitz.run_folder.journal import GRAD_NORM, JOURNAL, OBJECTIVE, STEP_LOSS, T
 from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, TAG_LENGTH, shortened
 from blitz.runner import description
 from blitz.runner.build import Setup
-from blitz.runner.failures import in_our_words
+from blitz.runner.failures import reword
 from blitz.runner.find import BEST, LAST
 from blitz.runner.start import RunStart
 from blitz.runner.system_metrics import Sampler
@@ -40,13 +41,14 @@ class Record:
         self.history: list[dict[str, float]] = []  # the metrics of each epoch, and its number as `epoch`
         self.best, self.last = self.folder / BEST, self.folder / LAST
         self.weights: dict[str, str] = {}  # SHA-256 of the first, the best and the last
-        self.tags: dict[str, str] = {}  # to be told at the end
+        self.tags: dict[str, str] = {}  # for MLflow, at the end
         self.tested_epoch: Best | None = None  # whose weights were tested, and what came out
         self.test: Evaluation | None = None
         self.missing = ""  # what MLflow lacks at the end
         self._final: dict[str, float] = {}  # the last value of each metric
         every = setup.settings.tracking.step_loss
         self._windows = WindowMeans(every) if every else None
+        self._step = 0  # the last one that was reported
 
     @property
     def run_id(self) -> str | None:
@@ -56,22 +58,24 @@ class Record:
         """Record what training starts from."""
         self.weights["initial"] = checkpoint.fingerprint(self.setup.learner.model.state_dict())
 
-    def go_on(self, state: Mapping[str, Any], selection: Selection) -> None:
-        """Take up the record where the checkpoint `state` was saved."""
+    def resume(self, state: Mapping[str, Any], selection: Selection) -> None:
+        """Continue the record from where the checkpoint `state` was saved."""
         for row in journal.epochs(self.folder / JOURNAL):
             if row["epoch"] <= state["epoch"]:
                 self.history.append(row)
                 self._final |= {name: value for name, value in row.items() if name != "epoch"}
         if self._windows is not None:
             self._windows.load_state_dict(state["windows"])
+        self._step = state["step"]
         self.weights = dict(state["weights"])
         learner = self.setup.learner
         if selection.best is not None and selection.best.epoch == learner.epoch and not learner.epoch_step:
             self._save_best()  # the run was killed between its two checkpoints
 
-    def progress(self, report: Progress) -> list[float]:
+    def log_progress(self, report: Progress) -> list[float]:
         """Record the losses of a report's steps; returns them, read from the device."""
         losses: list[float] = report.losses.tolist()
+        self._step = report.step
         if self._windows is not None:
             metrics = {STEP_LOSS: losses}
             if report.grad_norms is not None:
@@ -79,10 +83,15 @@ class Record:
             self.recorder.log_all(self._windows.add(report.step, metrics))
         return losses
 
-    def epoch(self, result: EpochResult, selection: Selection, best: bool) -> None:
+    def close_window(self) -> None:
+        """Record the mean of the last steps, where they are fewer than a window."""
+        if self._windows is not None:
+            self.recorder.log_all(self._windows.flush(self._step))
+
+    def log_epoch(self, result: EpochResult, selection: Selection, best: bool) -> None:
         """Record an epoch's metrics and save where training stands; keep the weights where they are the best.
 
-        With what was evaluated comes the best of it so far, the one figure that runs are ranked by.
+        With what was evaluated comes the best of it so far, the metric that runs are ranked by.
         """
         metrics = dict(result.metrics)
         if selection.best is not None and (result.validation is not None or self.setup.validation is None):
@@ -96,7 +105,7 @@ class Record:
             self._save_best()
 
     def save_state(self, selection: Selection) -> None:
-        """Save everything that training needs to go on from here, be it within an epoch."""
+        """Save everything that training needs to be resumed from here, be it within an epoch."""
         self.recorder.flush()
         state = checkpoint.snapshot(self.setup.learner)
         self.weights["last"] = checkpoint.fingerprint({key: state[key] for key in ("model", "average")})
@@ -113,8 +122,8 @@ class Record:
         state = checkpoint.weights(self.setup.learner)
         checkpoint.save({**state, "about": description.about_model(self.setup)}, self.best)
 
-    def tested(self, test: Evaluation, best: Best) -> None:
-        """Record what the best weights make of the test images, in figures and pictures, and the model if wanted."""
+    def log_test(self, test: Evaluation, best: Best) -> None:
+        """Record what the best weights make of the test images, in metrics and figures, and the model if wanted."""
         settings = self.setup.settings
         self._log({TEST_LOSS: test.loss, TEST_ACCURACY: test.accuracy, TEST_TOP5: test.top5}, best.epoch)
         per_class = list(zip(self.setup.dataset.classes, test.per_class, strict=True))
@@ -167,7 +176,7 @@ class Record:
 
 
 @contextmanager
-def recording(setup: Setup, start: RunStart) -> Iterator[Record]:
+def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
     """Keep a run's record, and close it as FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED, its log complete.
 
     Raises BadInput for errors that the user can do something about; RunFailed where the disk fails.
@@ -189,16 +198,18 @@ def recording(setup: Setup, start: RunStart) -> Iterator[Record]:
             status = FINISHED
         except KeyboardInterrupt:
             status = KILLED
-            logger.warning("stopped; 'blitz resume %s' goes on", folder)
+            logger.warning("stopped; 'blitz resume %s' continues it", folder)
             raise
         except Exception as error:
             logger.error("the run failed: %s: %s", type(error).__name__, error, exc_info=True)
-            told = "".join(traceback.format_exception(error))
+            with contextlib.suppress(OSError):  # of a full disk, which may be why it failed
+                record.close_window()
+            lines = "".join(traceback.format_exception(error))
             record.tags |= {
                 "error": shortened(redact(f"{type(error).__name__}: {error}"), 500),
-                "traceback": redact(told)[-TAG_LENGTH:],
+                "traceback": redact(lines)[-TAG_LENGTH:],
             }
-            worded = in_our_words(error, setup, folder, len(record.history))
+            worded = reword(error, setup, folder, len(record.history))
             (worded or error).add_note(f"its log: {folder / 'run.log'}")
             if worded is None:
                 raise

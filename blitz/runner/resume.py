@@ -1,8 +1,9 @@
-"""A run that was begun, to be gone on with: what its folder holds, and whether that still fits together."""
+"""`blitz resume`: what a run's folder holds, and whether it can be resumed from that as the same run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 from blitz.config.recorded import Provenance, change, read_config, read_provenance
 from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, did_you_mean
+from blitz.parts.models import recorded_weights_follow
 from blitz.parts.schedules import SCHEDULES
 from blitz.redaction import redact
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import FINISHED, RunInfo
 from blitz.runner.build import JobInfo, Setup, build
 from blitz.runner.find import BEST, LAST
+from blitz.runner.start import tracking_store
 from blitz.tracking import store
 from blitz.tracking.sending import Busy, sole_sender
 from blitz.training import checkpoint
@@ -23,7 +26,7 @@ from blitz.training.selection import Selection
 
 # What may be changed on the way: how long it trains, and what changes no result.
 ACCEPTED = ("epochs", "checkpoint_every", "report_every", "data.root", "data.url", "tracking.offline")
-# What a checkpoint to go on from holds.
+# What a checkpoint holds that a run can be resumed from.
 NEEDED = (
     "model", "average", "optimizer", "scaler", "epoch", "step", "epoch_step", "sums", "record", "journal", "selection",
     "windows", "weights",
@@ -33,21 +36,21 @@ ORPHAN_SECONDS = 60.0  # that the writer of a killed run may take to end
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A run as its folder has it, and the settings that it goes on with."""
+    """A run as its folder has it, and the settings that it is resumed with."""
 
     folder: Path
-    about: RunInfo
+    info: RunInfo
     recorded: Settings
     settings: Settings
     provenance: Provenance
     state: Mapping[str, Any] | None  # last.pt; None for a run that was killed before it saved one
 
     @classmethod
-    def load(cls, folder: Path, overrides: Sequence[str] = ()) -> ResumePoint:
-        """Raises BadInput for a folder that holds no run, or none that can go on."""
+    def load(cls, folder: Path, info: RunInfo, overrides: Sequence[str] = ()) -> ResumePoint:
+        """Raises BadInput for a run that cannot be resumed."""
         try:
-            with sole_sender(folder, ORPHAN_SECONDS):  # a killed run's writer still sends what there is
-                about = RunInfo.load(folder)
+            with sole_sender(folder, ORPHAN_SECONDS):
+                pass  # by now the writer of a killed run has sent what there is
         except Busy:
             raise BadInput(f"{folder}: another process is still sending this run to MLflow; try again later") from None
         except OSError as error:
@@ -55,52 +58,58 @@ class ResumePoint:
         config = read_config(folder / "config.yaml")
         keys = {text: text.lstrip("+").partition("=")[0] for text in overrides}
         if wrong := {text: key for text, key in keys.items() if key not in ACCEPTED}:
-            told = f"would make another run of it (accepted: {', '.join(ACCEPTED)})"
-            raise BadInput(*(f"{text}: {told}{did_you_mean(key, ACCEPTED)}" for text, key in wrong.items()))
+            rule = f"cannot be changed on resume (allowed: {', '.join(ACCEPTED)})"
+            raise BadInput(*(f"{text}: {rule}{did_you_mean(key, ACCEPTED)}" for text, key in wrong.items()))
         state = _state(folder) if (folder / LAST).exists() else None
         provenance = read_provenance(folder / "provenance.json")
-        earlier = cls(folder, about, check(config), check(change(config, overrides)), provenance, state)
-        earlier._refuse_what_is_over()
-        return earlier
+        point = cls(folder, info, check(config), check(change(config, overrides)), provenance, state)
+        point._refuse_what_is_over()
+        return point
 
     def store(self, given: str | None) -> str | None:
         """Where it was recorded, None for nowhere. Its address may be given, for the credentials that no record holds.
 
-        Raises BadInput where another one is given, or where credentials are missing.
+        Raises BadInput where another one is given, where credentials are missing, and as `tracking_store`.
         """
-        if given is not None and redact(given := store.resolve(given)) != self.about.store:
-            raise BadInput(f"--store={redact(given)}: the run was recorded in {self.about.store or 'no store'}")
+        if given is not None and redact(given := store.resolve(given)) != self.info.store:
+            raise BadInput(f"--store={redact(given)}: the run was recorded in {self.info.store or 'no store'}")
+        if self.info.store is None:
+            return None
         try:
-            return given or (store.recorded_in(self.about) if self.about.store else None)
+            where = given or store.recorded_in(self.info)
         except BadInput as problem:
             raise BadInput(f"{self.folder}: {problem}") from None
+        return tracking_store(self.settings, where)
 
     def setup(self, job: JobInfo | None = None) -> Setup:
         """Everything built, and where it was when the checkpoint was saved. Raises BadInput where it does not fit."""
         settings = self.settings
         if self.state is not None:  # which holds all that came of them
             settings = settings.model_copy(update={"model": {**settings.model, "weights": None}})
-        setup = replace(build(settings, self.provenance.device, job), settings=self.settings)
+        with recorded_weights_follow() if self.state is not None else nullcontext():
+            setup = replace(build(settings, self.provenance.device, job), settings=self.settings)
         found, expected = setup.dataset.fingerprint, self.provenance.data.fingerprint
         if found != expected:
             raise BadInput(
-                f"data={settings.data['name']}: not the images that the run was begun with (fingerprint {found[:12]}, "
-                f"and {expected[:12]} then)"
+                f"data={settings.data['name']}: not the images that the run started with (fingerprint {found[:12]}, "
+                f"recorded {expected[:12]})"
             )
         if self.state is not None:
             try:
                 checkpoint.restore(setup.learner, self.state)
             except checkpoint.Misfit as reason:
                 raise BadInput(f"{self.folder / LAST}: {reason}") from None
-            if self.state["record"] != self.about.record:
+            if self.state["record"] != self.info.record:
                 raise BadInput(f"{self.folder / LAST}: the checkpoint of another run")
             self._refuse_another_best()
+            if self.settings.model["weights"] is not None:
+                setup = replace(setup, starting_weights=self.state["weights"]["initial"])
             if self.settings.epochs != self.recorded.epochs:
                 self._refuse_another_course(len(setup.train), self.state)
         return setup
 
     def _refuse_what_is_over(self) -> None:
-        done, state, epochs = self.about.status == FINISHED, self.state, self.settings.epochs
+        done, state, epochs = self.info.status == FINISHED, self.state, self.settings.epochs
         if state is None:
             if done:
                 keep = self.recorded.checkpoint.keep or "null, in a sweep"
@@ -119,10 +128,10 @@ class ResumePoint:
         if done and epochs == least:
             raise BadInput(f"{self.folder}: the run has finished; epochs=N with more than {epochs} extends it")
         if epochs < least:
-            raise BadInput(f"epochs={epochs}: accepted: at least {least}, which were begun already")
+            raise BadInput(f"epochs={epochs}: accepted: at least {least}, which have started already")
 
     def _refuse_another_best(self) -> None:
-        """The best weights must be those that the checkpoint tells of, unless it holds them itself."""
+        """The best weights must be those that the checkpoint names, unless it holds them itself."""
         state = self.state
         assert state is not None
         best = state["selection"]["best"]
@@ -155,11 +164,11 @@ class ResumePoint:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    """What `last.pt` holds. Raises BadInput for one that a run cannot go on from."""
+    """What `last.pt` holds. Raises BadInput for one that no run can be resumed from."""
     path = folder / LAST
     state = checkpoint.load(path)
     if (found := state.get("format", 0)) < checkpoint.FORMAT:
-        raise BadInput(f"{path}: written by an older blitz (format {found}), which it cannot go on from")
+        raise BadInput(f"{path}: written by an older blitz (format {found}), which cannot be resumed")
     if missing := [key for key in NEEDED if key not in state]:
         raise BadInput(f"{path}: holds no {', no '.join(missing)}; accepted: the {LAST} of a run")
     journal = folder / JOURNAL

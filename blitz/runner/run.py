@@ -11,17 +11,16 @@ from typing import Any
 
 from blitz.config.recorded import RecordedDevice
 from blitz.config.settings import Settings
-from blitz.redaction import redact, remember
+from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
-from blitz.run_folder.run_info import SWEEP, SWEEP_JOB, RunInfo
+from blitz.run_folder.run_info import SWEEP, SWEEP_JOB
 from blitz.runner.build import JobInfo, Setup, build
-from blitz.runner.find import pinned
-from blitz.runner.record import Record, recording
+from blitz.runner.find import find_run, fix_weights
+from blitz.runner.record import Record, record_run
 from blitz.runner.resume import ResumePoint
-from blitz.runner.start import RunStart, continue_run, start_run
+from blitz.runner.start import RunStart, continue_run, start_run, tracking_store
 from blitz.terminal.progress import Display, where_lines
 from blitz.terminal.signals import Interrupt, graceful
-from blitz.tracking import health, store
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress, fit
@@ -45,6 +44,14 @@ class Result:
     run_id: str | None  # None where there is no store or it failed
     seconds: float | None = None  # wall time; None for a run that was resumed
 
+    @classmethod
+    def of(cls, record: Record) -> Result:
+        best, test = record.tested_epoch, record.test
+        assert best is not None
+        assert test is not None
+        classes, seconds = record.setup.dataset.classes, record.recorder.about.seconds
+        return cls(best.accuracy, best.epoch, record.history, test, classes, record.folder, record.run_id, seconds)
+
 
 def run(settings: Settings, overrides: Sequence[str] = (), job: JobInfo | None = None) -> Result:
     """Train, validate and test what the settings say; `overrides` are recorded as what was asked for.
@@ -53,7 +60,7 @@ def run(settings: Settings, overrides: Sequence[str] = (), job: JobInfo | None =
     diverged.
     """
     with Display() as display:
-        return _result(_begun(settings, overrides, display, job=job))
+        return Result.of(_new_run(settings, overrides, display, job=job))
 
 
 def repeat(
@@ -64,29 +71,32 @@ def repeat(
     After `until` epochs it ends, with the course of a run of all of them, and tests nothing.
     """
     with Display() as display:
-        return _begun(settings, overrides, display, before, tags, until)
+        return _new_run(settings, overrides, display, before, tags, until)
 
 
-def resume(folder: Path, overrides: Sequence[str] = (), uri: str | None = None, job: JobInfo | None = None) -> Result:
-    """Go on with a run from its last checkpoint, in the same folder and the same MLflow run.
+def resume(
+    wanted: str | Path, overrides: Sequence[str] = (), uri: str | None = None, job: JobInfo | None = None
+) -> Result:
+    """Continue a run from its last checkpoint, in the same folder and the same MLflow run.
 
-    `overrides` change the values that `resuming.ACCEPTED` names; `uri` is the store it was recorded in, where its
-    address holds credentials; `job` is which job of a sweep it is. Raises BadInput where there is nothing to
-    go on with, or where it would not be the same run; nothing has changed then.
+    `wanted` is its id, a unique prefix of one, `last` or its folder; `overrides` change the values that
+    `resume.ACCEPTED` names; `uri` is its store, needed where the address holds credentials; `job` is which job of a
+    sweep it is. Raises BadInput where there is nothing to resume, or where it would be another run; nothing has changed
+    then.
     """
-    RunInfo.load(folder)  # before a lock is put into a folder that is no run's
+    with find_run(wanted, uri) as found:
+        folder, info = found.in_folder.folder, found.in_folder.info
     with Display() as display, sole_trainer(folder):
-        earlier = ResumePoint.load(folder, overrides)
-        where = earlier.store(uri)
-        uri = tracking_store(earlier.settings, where) if where is not None else None
+        point = ResumePoint.load(folder, info, overrides)
+        uri = point.store(uri)
         if uri is not None:
             Writer.prepare()
-        setup = earlier.setup(job)
-        start = continue_run(setup, uri, folder, earlier.about, earlier.provenance.facts(), earlier.state)
-        return _result(_recorded(setup, start, display, earlier.state))
+        setup = point.setup(job)
+        start = continue_run(setup, uri, folder, info, point.provenance.facts(), point.state)
+        return Result.of(_train_and_test(setup, start, display, point.state))
 
 
-def _begun(
+def _new_run(
     settings: Settings,
     overrides: Sequence[str],
     display: Display,
@@ -97,23 +107,23 @@ def _begun(
 ) -> Record:
     uri = tracking_store(settings)
     if uri is not None:
-        Writer.prepare()
-    setup = build(pinned(settings), before, job)
+        Writer.prepare()  # its seconds pass while data and model are built
+    setup = build(fix_weights(settings), before, job)
     of_job = {SWEEP: job.sweep, SWEEP_JOB: str(job.number)} if job is not None else {}
     start = start_run(setup, uri, overrides, {**of_job, **(tags or {})})
     with sole_trainer(start.folder):
-        return _recorded(setup, start, display, until=until)
+        return _train_and_test(setup, start, display, until=until)
 
 
-def _recorded(
+def _train_and_test(
     setup: Setup, start: RunStart, display: Display, state: Mapping[str, Any] | None = None, until: int | None = None
 ) -> Record:
     """Train, from a checkpoint's `state` on where there is one, and test."""
-    with recording(setup, start) as record:
+    with record_run(setup, start) as record:
         selection = Selection(setup.validation is not None, setup.settings.early_stopping)
         if state is not None:
             selection.load_state_dict(state["selection"])
-            record.go_on(state, selection)
+            record.resume(state, selection)
         else:
             record.begin()
         with graceful() as interrupt:
@@ -124,39 +134,11 @@ def _recorded(
             best = selection.best
             assert best is not None  # the last epoch is always evaluated
             setup.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])
-            record.tested(setup.learner.evaluate(setup.test, setup.settings.eval_flip), best)
+            record.log_test(setup.learner.evaluate(setup.test, setup.settings.eval_flip), best)
     where = redact(start.uri) if start.uri else None
     for line in where_lines(record.folder, where, record.run_id, record.missing):
         logger.info("%s", line)
     return record
-
-
-def _result(record: Record) -> Result:
-    best, test = record.tested_epoch, record.test
-    assert best is not None
-    assert test is not None
-    classes, seconds = record.setup.dataset.classes, RunInfo.load(record.folder).seconds
-    return Result(best.accuracy, best.epoch, record.history, test, classes, record.folder, record.run_id, seconds)
-
-
-def tracking_store(settings: Settings, uri: str | None = None) -> str | None:
-    """The store to record in, `uri` or the settings'; None for none.
-
-    Raises BadInput for one that cannot be, or does not answer now.
-    """
-    tracking = settings.tracking
-    if tracking.name == "none":
-        return None
-    uri = store.resolve(uri or tracking.uri)
-    remember(uri)
-    try:
-        health.check(uri, tracking.experiment)
-    except health.Unreachable as outage:
-        if tracking.offline == "fail":
-            raise
-        logger.warning("%s", outage)
-        logger.warning("tracking.offline=allow: training all the same; the record is sent when the store is back")
-    return uri
 
 
 def train(
@@ -193,14 +175,14 @@ def train(
     with closing(reports):
         for report in reports:
             if isinstance(report, Progress):
-                losses = record.progress(report)
+                losses = record.log_progress(report)
                 mean = sum(losses) / len(losses)
                 display.progress(report.epoch, report.epoch_step, len(losses), mean, report.accuracy)
                 if checkpoint_is_due() and report.step == learner.step:  # not before a divergence
                     record.save_state(selection)
             else:
                 best = selection.consider(report)
-                record.epoch(report, selection, best)
+                record.log_epoch(report, selection, best)
                 display.epoch(report.epoch, report.metrics, best)
             if interrupt.requested:
                 raise interrupt.error()

@@ -1,8 +1,9 @@
-"""How a run's record begins: its folder with what was asked for, and what MLflow is to be told of it."""
+"""The start of a run's record: its folder with config and provenance, and what MLflow gets of it."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 import time
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blitz.config.compose import overrides_of
+from blitz.config.settings import Settings
 from blitz.errors import BadInput
-from blitz.redaction import redact, redact_command, redact_values
+from blitz.redaction import redact, redact_command, redact_values, remember
 from blitz.run_folder import git, provenance
 from blitz.run_folder.differences import differences
 from blitz.run_folder.files import new_folder, read_overrides, write_config, write_opening, write_whole
@@ -21,6 +24,9 @@ from blitz.run_folder.run_info import DIGEST_LENGTH, RESUMED, TAG_LENGTH, RunInf
 from blitz.runner import description
 from blitz.runner.build import Setup
 from blitz.runner.find import LAST
+from blitz.tracking import health, store
+
+logger = logging.getLogger("blitz")
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class RunStart:
     uri: str | None  # the store, with credentials where it needs some
     facts: dict[str, Any]  # its provenance.json
     overrides: Sequence[str]
-    resumed_at: int | None = None  # position in the journal of the checkpoint that it goes on from
+    resumed_at: int | None = None  # position in the journal of the checkpoint that it is resumed from
     warnings: Sequence[str] = ()  # for its log
 
 
@@ -41,6 +47,7 @@ def start_run(
 ) -> RunStart:
     """A new run, in a folder of its own, or none at all. Raises BadInput where there can be none."""
     folder = new_folder(setup.settings.runs_dir)
+    name = redact(description.name(setup, overrides))
     try:
         facts, diff = facts_of(setup)
         write_opening(folder, redact_values(setup.settings.as_dict()), redact_command(overrides), facts, diff)
@@ -49,12 +56,13 @@ def start_run(
         raise BadInput(
             f"runs_dir={setup.settings.runs_dir}: cannot be written to ({error.strerror}); name another with runs_dir="
         ) from None
+    overrides = overrides or overrides_of(setup.settings)  # of a run that was started in Python
     all_tags = {**description.tags(setup, overrides, facts, folder), **(tags or {})}
     about = RunInfo(
         record=uuid.uuid4().hex,
         store=redact(uri) if uri else None,
         experiment=setup.settings.tracking.experiment,
-        name=redact(description.name(setup, overrides)),
+        name=name,
         started_at=time.time_ns() // 1_000_000,
         params=texts(redact_values({**setup.settings.notable(), "device.threads": setup.device.threads})),
         tags=_tag_texts(all_tags),
@@ -76,32 +84,55 @@ def continue_run(
     facts: Mapping[str, Any],
     state: Mapping[str, Any] | None,
 ) -> RunStart:
-    """A run that goes on from a checkpoint, or begins again where it has none; what it goes on with is written down.
+    """A run that continues from a checkpoint, or starts again where it has none; config and provenance are updated.
 
     Raises BadInput where the folder cannot be written to.
     """
-    facts_now, _ = facts_of(setup)
-    changes = [f"since the run was begun, {difference}" for difference in differences(facts, facts_now)]
+    facts_now, diff = facts_of(setup)
+    changes = [f"since the run started, {difference}" for difference in differences(facts, facts_now)]
     epoch, step = setup.learner.epoch, setup.learner.step
     facts = {key: value for key, value in facts.items() if key != "result"}
-    facts["resumed"] = [*facts.get("resumed", []), {**facts_now, "epoch": epoch, "step": step}]
+    earlier = facts.get("resumed", [])
+    diff_name = f"git.resumed-{len(earlier) + 1}.diff"
+    facts["resumed"] = [*earlier, {**facts_now, "epoch": epoch, "step": step, "diff": diff_name}]
     tags = {RESUMED: str(len(facts["resumed"])), "folder": str(folder.absolute()), "host": facts_now["host"]}
-    overrides = read_overrides(folder)
+    overrides = read_overrides(folder) or overrides_of(setup.settings)
     epochs = str(setup.settings.epochs)
     if epochs != about.tags.get("epochs", about.params.get("epochs")):  # MLflow's parameters cannot change
         tags |= {**description.hashes(setup), "epochs": epochs}
         overrides = [override for override in overrides if not override.startswith("epochs=")]
         overrides.append(f"epochs={epochs}")
     if state is None:
-        changes.append(f"{LAST} was never saved, or is gone: the run begins again")
+        changes.append(f"{LAST} was never saved, or is gone: the run starts again")
     try:
         (folder / "checkpoints").mkdir(exist_ok=True)
+        write_whole(folder / diff_name, diff)
         write_config(folder, redact_values(setup.settings.as_dict()))
         write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
     about = about.resume(_tag_texts(tags))
     return RunStart(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0, changes)
+
+
+def tracking_store(settings: Settings, uri: str | None = None) -> str | None:
+    """The store to record in, `uri` or the settings'; None for none.
+
+    Raises BadInput for one that cannot be, or does not answer now.
+    """
+    tracking = settings.tracking
+    if tracking.name == "none":
+        return None
+    uri = store.resolve(uri or tracking.uri)
+    remember(uri)
+    try:
+        health.check(uri, tracking.experiment)
+    except health.Unreachable as outage:
+        if tracking.offline == "fail":
+            raise
+        logger.warning("%s", outage)
+        logger.warning("tracking.offline=allow: training all the same; the record is sent when the store is back")
+    return uri
 
 
 def facts_of(setup: Setup) -> tuple[dict[str, Any], str]:

@@ -1,7 +1,7 @@
 """What the machine is doing while a run trains: `system/…` metrics, under the names that MLflow gives its own.
 
-For the whole machine as the system tells it, also inside a container; `system/process_…` is this process alone, without
-its children, and one that keeps two cores busy is at 200 %. GPUs are numbered as NVML does, whatever
+For the whole machine as the system reports it, in a container too; `system/process_…` is this process alone, without
+its children, and one that keeps two cores busy is at 200 %. GPUs have the numbers of NVML, whatever
 CUDA_VISIBLE_DEVICES says. Network traffic is counted from the start.
 """
 
@@ -23,7 +23,7 @@ import psutil
 logger = logging.getLogger("blitz")
 
 FIRST = 1.0  # seconds to the first sample, so that a short run has one as well
-APART = 0.1  # seconds; in less than that, a percentage of CPU time means nothing
+LEAST_APART = 0.1  # seconds; in less than that, a percentage of CPU time means nothing
 PATIENCE = 5.0  # seconds that a sample under way may delay the end of a run
 NVIDIA = Path("/proc/driver/nvidia")  # there where a driver is loaded
 
@@ -37,7 +37,7 @@ class SystemMetrics:
     """
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._readings: dict[str, Reading] = {
             "cpu_utilization": _cpu,
             "system_memory": _memory,
@@ -49,15 +49,15 @@ class SystemMetrics:
         self.sample()
 
     def sample(self) -> dict[str, float]:
-        """A value for each metric that can be read now; what cannot is left out, and told once."""
+        """A value for each metric that can be read now; what cannot is left out, and logged once."""
         values: dict[str, float] = {}
         for what, read in self._readings.items():
             try:
                 for name, value in read():
                     values[f"system/{name}"] = float(value)
             except Exception as error:
-                if what not in self._told:
-                    self._told.add(what)
+                if what not in self._logged:
+                    self._logged.add(what)
                     logger.info("system metrics: %s cannot be read (%s: %s)", what, type(error).__name__, error)
         return values
 
@@ -154,7 +154,7 @@ def _gpu_power(nvml: Any, handle: Any, gpu: str) -> Iterator[tuple[str, float]]:
 class Sampler:
     """A thread that passes a sample to `log` every so many seconds, and a last one at the end, counted from `first`.
 
-    `with Sampler(recorder.log, every=10):` around the training. When it fails, that is told once and it ends.
+    `with Sampler(recorder.log, every=10):` around the training. When it fails, it logs that once and ends.
     """
 
     def __init__(self, log: Callable[[Mapping[str, float], int], None], every: float = 10.0, first: int = 0) -> None:
@@ -168,7 +168,7 @@ class Sampler:
         try:
             self._thread.start()
         except RuntimeError as error:  # no more threads for this user
-            _tell_the_end(error)
+            _log_the_end(error)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -181,7 +181,7 @@ class Sampler:
         self._stop.set()
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
-            logger.warning("system metrics: a sample takes longer than %g s; the run goes on without it", PATIENCE)
+            logger.warning("system metrics: a sample takes longer than %g s; the run ends without it", PATIENCE)
 
     def _run(self) -> None:
         try:
@@ -190,11 +190,11 @@ class Sampler:
             while not self._stop.wait(wait):
                 self._log(metrics.sample(), step)
                 step, wait, taken = step + 1, self._every, time.monotonic()
-            if step == self._first or time.monotonic() - taken >= APART:
+            if step == self._first or time.monotonic() - taken >= LEAST_APART:
                 self._log(metrics.sample(), step)
         except Exception as error:
-            _tell_the_end(error)
+            _log_the_end(error)
 
 
-def _tell_the_end(error: Exception) -> None:
+def _log_the_end(error: Exception) -> None:
     logger.warning("no more system metrics (%s: %s)", type(error).__name__, error)

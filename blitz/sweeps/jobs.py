@@ -12,13 +12,13 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from blitz.config.compose import explained, plain, with_id_as_text
+from blitz.config.compose import explain, plain, with_id_as_text
 from blitz.config.hydra_internals import COMPOSING_ERRORS
 from blitz.config.settings import Settings, Sweep, check
 from blitz.errors import BadInput
 from blitz.parts.registry import validate
 from blitz.redaction import redact, redact_values
-from blitz.runner.find import is_path, pinned
+from blitz.runner.find import fix_weights, is_path
 from blitz.sweeps.combinations import Combination, parsed
 from blitz.sweeps.composer import Composer
 from blitz.terminal.names import title_of_job
@@ -127,7 +127,7 @@ def _composed(composer: Composer, combination: Combination, config_dir: str | No
     try:
         return composer.compose(overrides)
     except COMPOSING_ERRORS as error:
-        raise explained(overrides, error, config_dir, composing=composer.compose) from None
+        raise explain(overrides, error, config_dir, composing=composer.compose) from None
 
 
 def _differing(first: SweepJob, job: SweepJob) -> Iterator[str]:
@@ -159,7 +159,7 @@ class _Pin:
         if typed is None or is_path(typed):
             return job
         if (typed, uri) not in self._ids:
-            self._ids[typed, uri] = pinned(job.settings).model["weights"]
+            self._ids[typed, uri] = fix_weights(job.settings).model["weights"]
         if (run_id := self._ids[typed, uri]) == typed:
             return job
         with open_dict(job.config):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from blitz.config.compose import as_typed
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact, redact_command, redact_values
@@ -43,7 +44,7 @@ class SweepRecord:
         cls, folder: Path, plan: Plan, jobs: Sequence[SweepJob], done: Mapping[int, Outcome], uri: str | None
     ) -> SweepRecord:
         """Write down what is going to be trained. Raises BadInput where the folder cannot be written to."""
-        command = description.command(["-m", *plan.arguments])
+        command = description.command(["-m", *as_typed(plan.arguments)])
         skipped = skipped_tags([outcome.run_id for outcome in done.values() if outcome.run_id])
         try:
             if (folder / ABOUT).exists():
@@ -75,7 +76,9 @@ def _about(
 ) -> RunInfo:
     first = jobs[0].settings
     facts, diff = start.surroundings()
-    write_whole(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(redact_command(plan.arguments))))
+    write_whole(
+        folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(redact_command(as_typed(plan.arguments))))
+    )
     write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
     write_whole(folder / "git.diff", diff)
     found = provenance.tags(facts)

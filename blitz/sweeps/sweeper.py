@@ -18,7 +18,7 @@ from blitz.parts.registry import validate
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import FAILED, FINISHED, KILLED
-from blitz.runner.run import tracking_store
+from blitz.runner.start import tracking_store
 from blitz.sweeps.combinations import combinations
 from blitz.sweeps.finished import finished, print_skipped
 from blitz.sweeps.folder import (

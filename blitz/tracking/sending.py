@@ -31,7 +31,7 @@ logger = logging.getLogger("blitz")
 
 BATCH = 1000  # metrics that MLflow takes at once
 AT_ONCE = 100  # parameters, or tags
-OPENING = ("config.yaml", "sweep.json", "overrides.yaml", "provenance.json", "git.diff")
+OPENING = ("config.yaml", "sweep.json", "overrides.yaml", "provenance.json", "git.diff", "git.resumed-*.diff")
 FILES = (*OPENING, "reproduction.*", "results.*", "run.log", "trace.json", "figures/*.png", BEST)
 # How long a step may take, in seconds. Opening a store waits for its lock, behind processes that import mlflow.
 OPEN_SECONDS, STEP_SECONDS, BYTES_PER_SECOND = 180.0, 60.0, 500_000

@@ -16,7 +16,15 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import blitz
-from blitz.config.compose import CONF, compose, refuse_shadowed
+from blitz.config.compose import (
+    CONF,
+    as_hydra_job_overrides,
+    as_hydra_overrides,
+    as_typed,
+    compose,
+    overrides_of,
+    refuse_shadowed,
+)
 from blitz.config.hydra_internals import VERSION_BASE
 from blitz.config.recorded import change
 from blitz.config.settings import Settings, check, menus
@@ -54,7 +62,7 @@ def test_an_option_of_a_choice_may_be_a_list_or_null():
     assert settings.tracking.step_loss is None
 
 
-def test_a_recipe_gives_way_to_what_is_told_beside_it():
+def test_a_recipe_gives_way_to_what_is_given_beside_it():
     alone = compose(["experiment=quickstart"])
     changed = compose(["epochs=1", "experiment=quickstart", "schedule=constant"])
     assert (changed.epochs, changed.schedule["name"]) == (1, "constant")
@@ -119,9 +127,9 @@ def test_a_record_survives_its_yaml_file(tmp_path):
 # Mistakes
 
 
-def test_all_mistakes_are_told_together():
-    told = problems("model=resnt20", "optimizer.lrr=1", "epochs=abc", "seed=-1", "modle=net", "data=digits", "a.b=[1")
-    assert {problem.partition(" (")[0] for problem in told} == {
+def test_all_mistakes_are_reported_together():
+    found = problems("model=resnt20", "optimizer.lrr=1", "epochs=abc", "seed=-1", "modle=net", "data=digits", "a.b=[1")
+    assert {problem.partition(" (")[0] for problem in found} == {
         "a.b=[1: cannot be read as KEY=VALUE",
         "model=resnt20: no such model; did you mean resnet20?",
         "optimizer.lrr: no such option of sgd; did you mean optimizer.lr?",
@@ -138,8 +146,8 @@ def test_several_values_are_a_sweep():
 
 
 def test_options_are_judged_by_the_choice_that_was_probably_meant():
-    told = problems("model=resnt20", "model.shortcut=C", "experiment=quikstart", "schedule.div_factor=0")
-    assert [problem.partition(";")[0] for problem in told] == [
+    found = problems("model=resnt20", "model.shortcut=C", "experiment=quikstart", "schedule.div_factor=0")
+    assert [problem.partition(";")[0] for problem in found] == [
         "model=resnt20: no such model",
         "experiment=quikstart: no such experiment",
         "model.shortcut=C: accepted: A or B",
@@ -148,8 +156,8 @@ def test_options_are_judged_by_the_choice_that_was_probably_meant():
 
 
 def test_options_of_an_unknown_choice_are_not_judged_by_the_default_one():
-    (told,) = problems("model=zzzzzz", "model.zzzzzz=3")
-    assert told.startswith("model=zzzzzz: no such model (accepted: ")
+    (found,) = problems("model=zzzzzz", "model.zzzzzz=3")
+    assert found.startswith("model=zzzzzz: no such model (accepted: ")
 
 
 # A part without a YAML
@@ -229,7 +237,7 @@ def test_composing_leaves_hydra_as_it_was(hydra_at_work):
 # A folder of the user's own
 
 
-def test_files_that_hydra_would_pass_over_for_ours_are_told(tmp_path):
+def test_files_that_hydra_would_pass_over_for_ours_are_refused(tmp_path):
     for name in ("model/net.yaml", "experiment/quickstart.yaml", "config.yaml", "model/own.yaml", "own/net.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("name: net\n")
@@ -239,6 +247,45 @@ def test_files_that_hydra_would_pass_over_for_ours_are_told(tmp_path):
         f"{tmp_path / name}: blitz has a file of that name, which goes first; rename yours"
         for name in ("model/net.yaml", "experiment/quickstart.yaml", "config.yaml")
     }
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "device", "tracking", "checkpoint", "sweep"])
+def test_a_part_of_every_config_cannot_be_deleted(part: str) -> None:
+    with pytest.raises(BadInput, match=rf"~{part}: every config has one; accepted: "):
+        compose([f"~{part}"])
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["seed=1", "tags.author=me", "+tags.why=x", "optimizer.lr=0.1", "~eval_flip", "model=net"],
+        ["tags={a: b}", "model.dropout=0.1", "experiment=quickstart"],
+    ],
+)
+def test_overrides_are_recorded_as_they_were_typed(typed: list[str]) -> None:
+    assert as_typed(as_hydra_overrides(typed)) == typed
+    assert as_typed(as_hydra_job_overrides(typed)) == typed
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["data=digits", "model=resnet20", "epochs=5"],
+        ["experiment=quickstart", "tags.a='b c'", "name='it\\'s x, y'", "optimizer=adamw", "data.mean=[0.5]"],
+        [
+            "model.weights='123456'",
+            "early_stopping=3",
+            "ema=0.9",
+            "device=cpu",
+            "tracking=none",
+            "runs_dir=/some/where",
+        ],
+    ],
+)
+def test_overrides_of_settings_make_the_same_settings(overrides: list[str]) -> None:
+    settings = compose(overrides)
+    assert compose(overrides_of(settings)) == settings
 
 
 def test_a_folder_of_other_names_and_our_own_folder_are_fine(tmp_path):
@@ -251,6 +298,6 @@ def test_a_folder_of_other_names_and_our_own_folder_are_fine(tmp_path):
         refuse_shadowed(str(tmp_path))
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"^--config-dir=.*nope: no such folder$"):
         refuse_shadowed(str(tmp_path / "nope"))

@@ -62,7 +62,7 @@ def test_check_leaves_its_input_alone():
     assert json.dumps(values) == before
 
 
-def test_mistakes_everywhere_are_told_together():
+def test_mistakes_everywhere_are_reported_together():
     values = config(
         model={"name": "resnt20"},
         optimizer={"name": "sgd", "lrr": 1, "momentum": "0.9"},
@@ -74,8 +74,8 @@ def test_mistakes_everywhere_are_told_together():
         clip_norm=math.inf,
     )
     del values["loss"]
-    told = {problem.partition(" (accepted")[0] for problem in problems(values)}
-    assert told == {
+    found = {problem.partition(" (accepted")[0] for problem in problems(values)}
+    assert found == {
         "model=resnt20: no such model; did you mean resnet20?",
         "loss: no choice made",
         "optimizer.lrr: no such option of sgd; did you mean optimizer.lr?",
@@ -127,19 +127,19 @@ def _shown(value: Any) -> str:
 
 
 def test_early_stopping_needs_a_validation_split():
-    told = problems(option("data", validation=0) | {"early_stopping": 3})
-    assert told == {"early_stopping=3: needs a validation split; set data.validation above 0"}
+    found = problems(option("data", validation=0) | {"early_stopping": 3})
+    assert found == {"early_stopping=3: needs a validation split; set data.validation above 0"}
     assert check(option("data", validation=0.2) | {"early_stopping": 3}).early_stopping == 3
     assert check(option("data", validation=0)).early_stopping is None
 
 
 def test_a_micro_batch_is_part_of_a_batch():
-    told = problems(config(batch_size=8, micro_batch_size=9))
-    assert told == {"micro_batch_size=9: accepted: at most batch_size=8"}
+    found = problems(config(batch_size=8, micro_batch_size=9))
+    assert found == {"micro_batch_size=9: accepted: at most batch_size=8"}
     assert check(config(batch_size=8, micro_batch_size=8)).micro_batch_size == 8
 
 
-def test_contradictions_are_told_together():
+def test_contradictions_are_reported_together():
     values = option("data", validation=0) | {"early_stopping": 3, "batch_size": 8, "micro_batch_size": 9}
     assert len(problems(values)) == 2
 

@@ -65,13 +65,13 @@ def kill_at(touches):
         fsync(descriptor)
         touched("os.rename", ["killed"])
     os.fsync = synced
-    write = runner.Record.progress
+    write = runner.Record.log_progress
     def recorded(*arguments):
         try:
             return write(*arguments)
         finally:
             touched("os.rename", ["killed"])
-    runner.Record.progress = recorded
+    runner.Record.log_progress = recorded
 
 settings = blitz.compose(asked)
 

@@ -301,7 +301,8 @@ def test_where_the_runs_device_is_missing_another_one_computes(copied: Path, dig
     rewrite(copied / "provenance.json", ('"name": "cpu"', '"name": "cuda:1"'))
     ended = command("evaluate", str(copied), "--format", "json")
     assert ended.told == [
-        "the run computed on cuda:1 in tf32, this computes on cpu in fp32; metrics may differ a little"
+        "the run computed on cuda:1 in tf32, this computes on cpu in fp32; metrics may differ slightly "
+        "(device=cuda: this machine (or this build of PyTorch) has no CUDA device; use device=cpu)"
     ]
     assert json.loads(ended.output)["accuracy"] == digits.result.test.accuracy
 

@@ -25,7 +25,7 @@ from support.shell import refused
 import blitz
 from blitz.reproduction.verdict import DIFFERENT, EQUAL, IDENTICAL
 from blitz.runner import run as runner
-from blitz.runner.find import folder_of
+from blitz.runner.find import find_run
 from blitz.training import checkpoint
 
 LIVELY = [*TINY, "optimizer.lr=0.01"]
@@ -175,7 +175,7 @@ def test_a_run_of_a_device_that_is_not_here_is_trained_on_the_best_there_is(here
     ended = command("reproduce", "last")
     assert ended.code == 0
     assert (
-        "the run computed on cuda:0 in tf32, this computes on cpu in fp32; metrics may differ a little" in ended.output
+        "the run computed on cuda:0 in tf32, this computes on cpu in fp32; metrics may differ slightly" in ended.output
     )
     assert [line.split() for line in ended.output.splitlines() if line.startswith("device.name")] == [
         ["device.name", "cuda:0", "cpu"]
@@ -400,7 +400,8 @@ def test_the_weights_of_both_can_be_loaded(here: Path) -> None:
     command("reproduce", "last")
     states = [blitz.load_model(run.info.run_id).model.state_dict() for run in (original, latest())]
     assert checkpoint.fingerprint(states[0]) == checkpoint.fingerprint(states[1])
-    assert folder_of("last").exists()
+    with find_run("last") as found:
+        assert found.in_folder.folder.exists()
 
 
 @pytest.mark.slow

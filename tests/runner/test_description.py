@@ -101,7 +101,7 @@ def test_a_users_tags_have_other_names_than_ours(job: Setup) -> None:
     facts = provenance.collect([])
     ours = description.tags(job, [], facts, Path("runs/x")).keys() | {"record", "heartbeat"}
     for tag in ours:
-        with pytest.raises(blitz.BadInput) as told:
+        with pytest.raises(blitz.BadInput) as raised:
             check({**job.settings.as_dict(), "tags": {tag: "mine"}})
-        assert str(told.value) == f"tags.{tag}: blitz sets this tag itself; choose another name"
+        assert str(raised.value) == f"tags.{tag}: blitz sets this tag itself; choose another name"
     assert check({**job.settings.as_dict(), "tags": {"author": "me", "hosts": "two"}}).tags["hosts"] == "two"

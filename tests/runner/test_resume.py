@@ -1,4 +1,4 @@
-"""Runs that were stopped and go on: the same bits as if they had never been, and nothing twice in the record."""
+"""`blitz resume`: the same bits as a run that never stopped, and nothing twice in the record."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from support.recorded import assert_the_store_has_all_of, client, journal, runs
 import blitz
 from blitz.config.settings import menus
 from blitz.errors import BadInput
+from blitz.evaluation.evaluate import evaluate
+from blitz.reproduction.original import Original
+from blitz.reproduction.reproduce import check_provenance
 from blitz.run_folder.journal import is_result
+from blitz.run_folder.run_info import RunInfo
+from blitz.runner import find, start
 from blitz.runner import run as runner
-from blitz.runner.find import BEST, LAST, folder_of
+from blitz.runner.find import BEST, LAST, find_run
 from blitz.runner.record import Record
 from blitz.training import checkpoint
 from blitz.training.loop import Learner, fit
@@ -69,7 +74,7 @@ def choices() -> list[list[str]]:
     ],
     ids=" ".join,
 )
-def test_a_run_that_was_stopped_goes_on_with_the_same_bits(
+def test_resume_gives_the_bits_of_a_run_that_never_stopped(
     choice: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = [*UNTRACKED, "optimizer.lr=0.01", "report_every=2", *choice]
@@ -85,7 +90,7 @@ def test_mlflow_has_each_point_once_and_the_run_is_the_same(here: Path, monkeypa
     folder = stopped([*TINY, "tracking.step_loss=1", "clip_norm=0.5", "checkpoint_every=5"], 12, monkeypatch)
     (before,) = runs()
     assert before.info.status == "KILLED"
-    result = runner.resume(folder_of(before.info.run_id[:12]))
+    result = runner.resume(before.info.run_id[:12])
     assert result.run_id == before.info.run_id
     after = assert_the_store_has_all_of(folder)
     assert results(folder) == results(whole)
@@ -96,7 +101,7 @@ def test_mlflow_has_each_point_once_and_the_run_is_the_same(here: Path, monkeypa
     assert after.data.tags["weights.last"] == bits(whole)["weights"]["last"]
 
 
-def test_a_run_that_failed_forgets_how_when_it_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_of_a_failed_run_removes_its_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(record: Record, *_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -107,7 +112,7 @@ def test_a_run_that_failed_forgets_how_when_it_goes_on(here: Path, monkeypatch: 
     (failed,) = runs()
     assert failed.info.status == "FAILED"
     assert failed.data.tags["error"] == "OSError: [Errno 28] No space left on device"
-    result = runner.resume(folder_of("last"))  # there is nothing left to train, but the test
+    result = runner.resume("last")  # there is nothing left to train, but the test
     (mended,) = runs()
     assert mended.info.status == "FINISHED"
     assert mended.data.metrics["test/accuracy"] == result.test.accuracy
@@ -190,7 +195,7 @@ def test_more_epochs_make_the_run_that_had_as_many_from_the_start(here: Path) ->
     assert trained == {name: points for name, points in results(whole).items() if not name.startswith("test/")}
 
 
-def test_an_extension_that_was_killed_before_it_began_goes_on(here: Path) -> None:
+def test_resume_of_an_extension_that_was_killed_before_it_started(here: Path) -> None:
     folder = run([*UNTRACKED, "optimizer.lr=0.01", "runs_dir=short"])
     whole = run([*UNTRACKED, "optimizer.lr=0.01", "epochs=5", "runs_dir=whole"])
     change_config("epochs: 3", "epochs: 5")(folder)  # the first thing that an extension writes
@@ -288,12 +293,12 @@ def change_config(old: str, new: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("break_it", "told"),
+    ("break_it", "message"),
     [
         (truncate, r"last\.pt: is not a file that torch\.save wrote, or only a part of one"),
         (flip_a_bit, r"last\.pt: damaged: these are not the bits that were saved$"),
         (rewrite(format=99), r"last\.pt: written by a newer blitz \(format 99; this one reads up to 3\); update"),
-        (rewrite(format=2), r"last\.pt: written by an older blitz \(format 2\), which it cannot go on from$"),
+        (rewrite(format=2), r"last\.pt: written by an older blitz \(format 2\), which cannot be resumed$"),
         (plant_code, r"last\.pt: holds code \(\S+\), which is never run$"),
         (another_model, r"last\.pt: holds another model: conv1\.weight is missing, .* and \d+ more$"),
         (another_run, r"last\.pt: the checkpoint of another run$"),
@@ -302,26 +307,26 @@ def change_config(old: str, new: str) -> Callable[[Path], None]:
         (rewrite(average={}), r"last\.pt: holds averaged weights$"),
         (another_best, r"best\.pt: not the weights of epoch 1, the best one so far$"),
         (remove_best, r"best\.pt: no such file$"),
-        (change_config("size: 90", "size: 91"), r"data=synthetic: not the images that the run was begun with"),
+        (change_config("size: 90", "size: 91"), r"data=synthetic: not the images that the run started with"),
         (change_config("seed: 0", "seed: ${oc.env:HOME}"), r"seed=\$\{oc\.env:HOME\}: an interpolation"),
         (change_config("seed: 0", "_target_: os.system"), r"_target_=os\.system: names code"),
         (change_config("lr: 0.001", "lrr: 0.001"), r"optimizer\.lrr: no such option of sgd; did you mean"),
         (change_config("model:", "model: ]"), r"config\.yaml: cannot be read: "),
     ],
 )  # fmt: skip
-def test_what_cannot_go_on_is_told_in_one_message_and_left_as_it_is(
-    here: Path, monkeypatch: pytest.MonkeyPatch, break_it: Callable[[Path], None], told: str
+def test_resume_refuses_a_damaged_run_in_one_message_and_leaves_it_as_it_is(
+    here: Path, monkeypatch: pytest.MonkeyPatch, break_it: Callable[[Path], None], message: str
 ) -> None:
     folder = stopped([*UNTRACKED, "runs_dir=cut", "checkpoint_every=5"], 12, monkeypatch)
     break_it(folder)
     before = contents(folder)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         runner.resume(folder)
     assert contents(folder) == before
     assert not Path("made").exists()
 
 
-def test_a_journal_that_has_lost_its_end_is_told_and_left_as_it_is(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_refuses_a_journal_that_lost_its_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stopped([*UNTRACKED, "runs_dir=cut"], 12, monkeypatch)
     path = folder / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:300])
@@ -359,14 +364,14 @@ def test_a_run_that_was_recorded_elsewhere_is_not_split(here: Path) -> None:
         runner.resume(apart, ["epochs=4"], "sqlite:///mlflow.db")
 
 
-def test_a_run_whose_checkpoint_is_gone_says_that_it_begins_again(
+def test_resume_without_a_checkpoint_starts_again_and_warns(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = run([*UNTRACKED, "runs_dir=whole"])
     folder = stopped([*UNTRACKED, "runs_dir=cut"], 12, monkeypatch)
     shutil.rmtree(folder / "checkpoints")
     runner.resume(folder)
-    assert "checkpoints/last.pt was never saved, or is gone: the run begins again" in capsys.readouterr().out
+    assert "checkpoints/last.pt was never saved, or is gone: the run starts again" in capsys.readouterr().out
     assert bits(folder) == bits(whole)
 
 
@@ -384,22 +389,22 @@ def test_the_model_of_an_extended_run_is_the_last_one(here: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         ([], r"the run has finished; epochs=N with more than 3 extends it"),
-        (["epochs=2"], r"epochs=2: accepted: at least 3, which were begun already"),
+        (["epochs=2"], r"epochs=2: accepted: at least 3, which have started already"),
         (["epochs=many"], r"epochs=many: accepted: integer >= 1"),
-        (["seed=1"], r"seed=1: would make another run of it \(accepted: epochs, "),
-        (["optimizer=adam"], r"optimizer=adam: would make another run of it"),
-        (["epohcs=9"], r"epohcs=9: would make another run of it .*; did you mean epochs\?$"),
+        (["seed=1"], r"seed=1: cannot be changed on resume \(allowed: epochs, "),
+        (["optimizer=adam"], r"optimizer=adam: cannot be changed on resume"),
+        (["epohcs=9"], r"epohcs=9: cannot be changed on resume .*; did you mean epochs\?$"),
         (["epochs"], r"epochs: cannot be read as KEY=VALUE"),
         (["epochs=4,5"], r"epochs=4,5: accepted: KEY=VALUE"),
     ],
 )
-def test_what_a_finished_run_cannot_do(here: Path, overrides: list[str], told: str) -> None:
+def test_resume_refuses_what_a_finished_run_cannot_do(here: Path, overrides: list[str], message: str) -> None:
     folder = run(UNTRACKED)
     before = contents(folder)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         runner.resume(folder, overrides)
     assert contents(folder) == before
 
@@ -415,7 +420,7 @@ def test_an_epoch_that_was_validated_as_the_last_one_stays_the_last(here: Path) 
 def test_an_epoch_that_was_not_validated_does_not_become_the_last(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stopped([*UNTRACKED, "eval_every=5", "epochs=10"], 26, monkeypatch)
     assert checkpoint.load(folder / LAST)["epoch"] == 3
-    with pytest.raises(BadInput, match="epochs=3: accepted: at least 4, which were begun already"):
+    with pytest.raises(BadInput, match="epochs=3: accepted: at least 4, which have started already"):
         runner.resume(folder, ["epochs=3"])
     assert runner.resume(folder, ["epochs=4"]).best_epoch == 4
 
@@ -441,7 +446,14 @@ def test_a_stopped_run_keeps_what_it_needs_whatever_is_to_stay_in_the_end(
     assert list((folder / "checkpoints").iterdir()) == []
 
 
-def test_a_folder_that_holds_no_run_and_a_run_whose_folder_is_gone_are_told(here: Path) -> None:
+def folder_of(wanted: str, uri: str | None = None) -> Path:
+    """The folder of the run that RUN names."""
+    with find_run(wanted, uri) as found:
+        assert found.in_folder.info.record  # it is a run's
+        return found.in_folder.folder
+
+
+def test_find_refuses_a_folder_without_a_run_and_a_run_without_its_folder(here: Path) -> None:
     (here / "empty").mkdir()
     with pytest.raises(BadInput, match=r"empty: not the folder of a run; there is no mlflow\.json in it"):
         folder_of("empty")
@@ -450,13 +462,13 @@ def test_a_folder_that_holds_no_run_and_a_run_whose_folder_is_gone_are_told(here
     folder = run([*TINY, "epochs=1"])
     shutil.move(folder, here / "elsewhere")
     (recorded,) = runs()
-    with pytest.raises(BadInput, match=rf"last: the folder of run {recorded.info.run_id} .* blitz resume DIR"):
+    with pytest.raises(BadInput, match=rf"{recorded.info.run_id}: the folder of this run .* blitz resume DIR"):
         folder_of("last")
-    assert runner.resume(folder_of("elsewhere"), ["epochs=2"]).run_id == recorded.info.run_id
+    assert runner.resume("elsewhere", ["epochs=2"]).run_id == recorded.info.run_id
     assert folder_of("last") == here / "elsewhere"
 
 
-def test_the_last_run_may_be_one_that_no_store_has_heard_of(here: Path) -> None:
+def test_find_last_may_be_a_run_that_is_in_no_store(here: Path) -> None:
     with pytest.raises(BadInput, match="last: no such run in"):
         folder_of("last")
     killed = run([*UNTRACKED, "epochs=1"])  # as is one whose writer was killed with it
@@ -476,6 +488,52 @@ def test_the_last_run_may_be_one_that_no_store_has_heard_of(here: Path) -> None:
     about = json.loads((newest / "mlflow.json").read_text())
     (newest / "mlflow.json").write_text(json.dumps({**about, "tags": {**about["tags"], "host": "another"}}))
     assert folder_of("last") == recorded.absolute()
+
+
+def test_find_last_is_the_same_run_for_every_verb(here: Path) -> None:
+    recorded = run([*TINY, "epochs=1"])
+    run([*UNTRACKED, "epochs=1"])
+    assert find.id_in_store(str(recorded)) == runs()[0].info.run_id
+    for verb in (find.id_in_store, Original.find):
+        with pytest.raises(BadInput, match="recorded with tracking=none; put it into a store: blitz sync --store URI"):
+            verb("last", None)
+    assert evaluate("last").run == str(folder_of("last"))
+
+
+def test_resume_last_reads_mlflow_json_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run([*TINY, "epochs=1"])
+    read: list[Path] = []
+    real = RunInfo.load
+
+    def load(path: Path) -> RunInfo:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(RunInfo, "load", load)
+    runner.resume("last", ["epochs=2"])
+    assert read == [folder.absolute()]
+
+
+def test_resume_keeps_the_code_of_each_resumption(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run([*TINY, "epochs=1"])
+    facts, _ = start.surroundings()
+    code = {**facts["code"], "dirty": True, "diff_sha256": "c0ffee"}
+    with monkeypatch.context() as patch:
+        patch.setattr(start, "surroundings", lambda: ({**facts, "code": code}, "+ another line\n"))
+        runner.resume(folder, ["epochs=2"])
+    assert (folder / "git.resumed-1.diff").read_text() == "+ another line\n"
+    (resumed,) = json.loads((folder / "provenance.json").read_text())["resumed"]
+    assert (resumed["diff"], resumed["step"]) == ("git.resumed-1.diff", 8)
+    run_id = runs()[0].info.run_id
+    assert "git.resumed-1.diff" in [file.path for file in client().list_artifacts(run_id)]
+    capsys.readouterr()
+    assert check_provenance(run_id) == 1
+    printed = capsys.readouterr().out
+    assert "code.diff_sha256 (from step 8 on)" in printed
+    assert "nothing differs" not in printed
+    assert "from step 8 on:" in printed
 
 
 def test_only_one_process_trains_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

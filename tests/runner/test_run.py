@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sqlite3
 import time
 from contextlib import closing
@@ -17,8 +18,9 @@ from omegaconf import OmegaConf
 from support.recorded import artifacts, assert_the_store_has_all_of, client, journal, runs
 
 import blitz
-from blitz.config.settings import check
+from blitz.config.settings import Settings, check
 from blitz.run_folder.run_info import RunInfo
+from blitz.runner import description
 from blitz.runner.build import build
 from blitz.runner.run import Result
 from blitz.terminal.progress import Display
@@ -220,6 +222,35 @@ def test_training_starts_from_the_weights_of_a_run_or_a_file(here: Path) -> None
     assert run(*untrained).test.accuracy < result.test.accuracy
 
 
+def test_hashes_hold_what_the_starting_weights_are_and_not_where(here: Path) -> None:
+    run()
+    source = Path("runs").glob("*/checkpoints/best.pt")
+    weights = [here / "a.pt", here / "b.pt"]
+    state = checkpoint.load(next(source))["model"]
+    for path in weights:
+        torch.save(state, path)
+    hashes = [description.hashes(build(started(path))) for path in weights]
+    assert hashes[0] == hashes[1] == description.hashes(build(started("last")))
+    next(iter(state.values())).add_(1)
+    torch.save(state, weights[0])
+    changed = description.hashes(build(started(weights[0])))
+    assert not set(changed.values()) & set(hashes[0].values())
+
+
+def started(weights: Path | str) -> Settings:
+    return blitz.compose([*SMALL, f"model.weights={weights}"])
+
+
+def test_a_run_from_python_has_a_command_that_trains_the_same(here: Path) -> None:
+    settings = blitz.compose([*SMALL, "tracking=none", "tracking.figures=false"])
+    folder = blitz.run(settings).folder
+    note = RunInfo.load(folder).tags["mlflow.note.content"]
+    (command,) = re.findall(r"^blitz (.*)$", note, re.MULTILINE)
+    repeated = blitz.compose(shlex.split(command))
+    assert repeated == settings
+    assert OmegaConf.load(folder / "overrides.yaml") == []
+
+
 def test_a_diverging_run_is_recorded_as_failed(here: Path) -> None:
     with pytest.raises(NonFiniteLoss, match=r"the loss of step \d+ \(epoch 1\) is not finite"):
         run("optimizer.lr=1e30")
@@ -229,6 +260,8 @@ def test_a_diverging_run_is_recorded_as_failed(here: Path) -> None:
     assert recorded.data.tags["traceback"].startswith("Traceback (most recent call last):")
     (folder,) = (here / "runs").iterdir()
     assert "Traceback" in (folder / "run.log").read_text()
+    steps = [step for step, _ in journal(folder)["train/step_loss"]]
+    assert steps == [int(re.findall(r"step (\d+)", recorded.data.tags["error"])[0]) - 1]  # the last one before it
 
 
 def test_no_credential_of_an_error_is_recorded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +293,7 @@ def test_ctrl_c_is_recorded_as_killed(here: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (
             RuntimeError("adaptive_pool_backward does not have a deterministic implementation, but you set …. You can"),
@@ -270,7 +303,7 @@ def test_ctrl_c_is_recorded_as_killed(here: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_an_error_while_computing_names_the_remedy(
-    here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+    here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str
 ) -> None:
     def failing(*_: object) -> None:
         raise error
@@ -278,7 +311,7 @@ def test_an_error_while_computing_names_the_remedy(
     monkeypatch.setattr(blitz.MODELS.builder("net"), "forward", failing)
     with pytest.raises(blitz.BadInput) as caught:
         run("tracking=none")
-    assert str(caught.value) == told
+    assert str(caught.value) == expected
 
 
 def test_what_the_writer_says_during_a_run_is_not_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +332,7 @@ def test_what_the_writer_says_during_a_run_is_not_kept(here: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("evaluating", "override", "told"),
+    ("evaluating", "override", "expected"),
     [
         (False, "batch_size=32", "batch_size=32: out of memory on cpu; set micro_batch_size=16"),
         (False, "micro_batch_size=6", "batch_size=32: out of memory on cpu; set micro_batch_size=3"),
@@ -310,7 +343,7 @@ def test_what_the_writer_says_during_a_run_is_not_kept(here: Path, monkeypatch: 
     ],
 )
 def test_too_little_memory_names_the_size_that_can_be_halved(
-    here: Path, monkeypatch: pytest.MonkeyPatch, evaluating: bool, override: str, told: str
+    here: Path, monkeypatch: pytest.MonkeyPatch, evaluating: bool, override: str, expected: str
 ) -> None:
     net: Any = blitz.MODELS.builder("net")
     forward = net.forward
@@ -323,10 +356,10 @@ def test_too_little_memory_names_the_size_that_can_be_halved(
     monkeypatch.setattr(net, "forward", failing)
     with pytest.raises(blitz.BadInput) as caught:
         run("tracking=none", override)
-    assert str(caught.value) == told
+    assert str(caught.value) == expected
 
 
-def test_a_last_batch_of_one_image_that_batch_normalisation_cannot_take_is_told(here: Path) -> None:
+def test_a_last_batch_of_one_image_that_batch_normalisation_cannot_take_names_the_remedy(here: Path) -> None:
     overrides = ["model=torchvision", "model.arch=resnet18", "data.limit=33", "data.validation=0", "tracking=none"]
     with pytest.raises(blitz.BadInput, match="batch_size=32: leaves a batch of one image"):
         run(*overrides)
@@ -354,7 +387,7 @@ def test_a_store_that_fails_costs_a_warning_and_nothing_else(here: Path, capsys:
         ("device=cuda", "device=cuda: this machine (or this build of PyTorch) has no CUDA device"),
     ],
 )
-def test_what_cannot_be_done_is_told_before_a_folder_is_made(here: Path, override: str, message: str) -> None:
+def test_what_cannot_be_done_is_refused_before_a_folder_is_made(here: Path, override: str, message: str) -> None:
     if override == "device=cuda" and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(blitz.BadInput) as caught:

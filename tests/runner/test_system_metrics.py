@@ -78,7 +78,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.INFO, logger="blitz")
     return caplog
 
@@ -161,16 +161,16 @@ def test_network_traffic_is_counted_from_the_start(monkeypatch: pytest.MonkeyPat
         ("virtual_memory", RuntimeError("x"), "system_memory", "system_memory cannot be read (RuntimeError: x)"),
     ],
 )
-def test_what_cannot_be_read_is_left_out_and_told_once(
+def test_what_cannot_be_read_is_left_out_and_logged_once(
     function: str,
     answer: Exception | None,
     missing: str,
     line: str,
     monkeypatch: pytest.MonkeyPatch,
-    told: pytest.LogCaptureFixture,
+    logged: pytest.LogCaptureFixture,
 ) -> None:
     everything = set(SystemMetrics().sample())
-    assert not told.messages
+    assert not logged.messages
 
     def unreadable(*_: Any) -> None:
         if answer is not None:
@@ -183,7 +183,7 @@ def test_what_cannot_be_read_is_left_out_and_told_once(
             sample = metrics.sample()
             assert set(sample) == {name for name in everything if not name.startswith(f"system/{missing}")}
             assert len(sample) < len(everything)
-        assert told.messages == [f"system metrics: {line}"]
+        assert logged.messages == [f"system metrics: {line}"]
     assert set(metrics.sample()) == everything  # it may come back
 
 
@@ -209,31 +209,33 @@ ALL = ("memory_usage_percentage", "memory_usage_megabytes", "utilization_percent
     ],
 )
 def test_one_of_two_gpus_fails(
-    call: str, missing: tuple[str, ...], what: str, nvml: Nvml, told: pytest.LogCaptureFixture
+    call: str, missing: tuple[str, ...], what: str, nvml: Nvml, logged: pytest.LogCaptureFixture
 ) -> None:
     nvml.number = 2
     nvml.failing.add((call, 1))
     metrics = SystemMetrics()
     expected = {f"gpu_{gpu}_{name}" for gpu in (0, 1) for name in ALL} - {f"gpu_1_{name}" for name in missing}
     assert gpu_metrics(metrics) == gpu_metrics(metrics) == expected
-    assert told.messages == [f"system metrics: {what} cannot be read (NVMLError: Not Supported)"]
+    assert logged.messages == [f"system metrics: {what} cannot be read (NVMLError: Not Supported)"]
 
 
 @pytest.mark.parametrize("driver", [True, False])
-def test_nvml_without_an_answer(driver: bool, nvml: Nvml, tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
+def test_nvml_without_an_answer(driver: bool, nvml: Nvml, tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
     if driver:
         system_metrics.NVIDIA.mkdir()
     nvml.failing.add(("nvmlInit", None))
     assert gpu_metrics(SystemMetrics()) == set()
-    assert told.messages == ["system metrics: none of a GPU (NVMLError: Not Supported)"] * driver
+    assert logged.messages == ["system metrics: none of a GPU (NVMLError: Not Supported)"] * driver
 
 
 @pytest.mark.parametrize("driver", [True, False])
-def test_without_nvml(driver: bool, told: pytest.LogCaptureFixture) -> None:
+def test_without_nvml(driver: bool, logged: pytest.LogCaptureFixture) -> None:
     if driver:
         system_metrics.NVIDIA.mkdir()
     assert gpu_metrics(SystemMetrics()) == set()
-    assert told.messages == ["system metrics: none of a GPU (pip install 'blitz[gpu]' brings what reads them)"] * driver
+    assert (
+        logged.messages == ["system metrics: none of a GPU (pip install 'blitz[gpu]' brings what reads them)"] * driver
+    )
 
 
 # ---- the thread
@@ -277,7 +279,7 @@ def test_a_sample_every_so_often() -> None:
 
 def test_the_first_sample_comes_soon_and_the_last_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system_metrics, "FIRST", 0.05)
-    monkeypatch.setattr(system_metrics, "APART", 0.0)
+    monkeypatch.setattr(system_metrics, "LEAST_APART", 0.0)
     samples = Samples(1)
     with Sampler(samples, every=3600):
         assert samples.enough.wait(SOON)
@@ -297,7 +299,7 @@ def test_a_run_that_is_over_at_once_has_a_sample_and_waits_for_nothing() -> None
 
 def test_no_last_sample_right_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system_metrics, "FIRST", 0.01)
-    monkeypatch.setattr(system_metrics, "APART", SOON)
+    monkeypatch.setattr(system_metrics, "LEAST_APART", SOON)
     samples = Samples()
     with Sampler(samples, every=3600):
         assert samples.enough.wait(SOON)
@@ -323,19 +325,19 @@ def test_an_error_of_the_training_goes_through() -> None:
     assert not threads()
 
 
-def test_a_failure_is_told_once_and_ends_the_sampling(told: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_once_and_ends_the_sampling(logged: pytest.LogCaptureFixture) -> None:
     samples = Samples(2, error=OSError("No space left on device"))
     with Sampler(samples, every=0.01) as sampler:
         assert samples.enough.wait(SOON)
         sampler._thread.join(SOON)
         assert not threads()
     assert samples.steps == [0, 1]
-    assert [(record.levelname, record.message) for record in told.records] == [
+    assert [(record.levelname, record.message) for record in logged.records] == [
         ("WARNING", "no more system metrics (OSError: No space left on device)")
     ]
 
 
-def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture) -> None:
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture) -> None:
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -344,11 +346,11 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, told: pytest.LogCa
     with Sampler(samples):
         pass
     assert samples.steps == []
-    assert told.messages == ["no more system metrics (RuntimeError: can't start new thread)"]
+    assert logged.messages == ["no more system metrics (RuntimeError: can't start new thread)"]
 
 
 def test_a_sample_that_hangs_does_not_hold_up_the_end(
-    monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(system_metrics, "PATIENCE", 0.05)
     hanging, released = threading.Event(), threading.Event()
@@ -361,7 +363,7 @@ def test_a_sample_that_hangs_does_not_hold_up_the_end(
         assert sampler._thread.daemon
         assert hanging.wait(SOON)
     sampler.stop()
-    assert told.messages == ["system metrics: a sample takes longer than 0.05 s; the run goes on without it"]
+    assert logged.messages == ["system metrics: a sample takes longer than 0.05 s; the run ends without it"]
     released.set()
     sampler._thread.join(SOON)
     assert not threads()
