@@ -131,6 +131,7 @@ def _train_and_test(
         if interrupt.requested:  # after training's last look
             raise interrupt.error()
         if until is None:
+            record.close_window()
             best = selection.best
             assert best is not None  # the last epoch is always evaluated
             setup.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])

@@ -536,6 +536,13 @@ def test_resume_keeps_the_code_of_each_resumption(
     assert "from step 8 on:" in printed
 
 
+def test_a_last_partial_window_is_recorded(here: Path) -> None:
+    folder = run([*UNTRACKED, "tracking.step_loss=5", "epochs=1"])
+    assert [step for step, _ in journal(folder)["train/step_loss"]] == [5, 8]
+    runner.resume(folder, ["epochs=3"])
+    assert [step for step, _ in journal(folder)["train/step_loss"]] == [5, 8, 10, 15, 20, 24]
+
+
 def test_only_one_process_trains_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stopped(UNTRACKED, 12, monkeypatch)
     from blitz.run_folder.files import sole_trainer
