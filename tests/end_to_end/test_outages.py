@@ -33,7 +33,7 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything(tmp_path: Path, 
     wait_for(run, "MLflow answers again and has everything so far")
     wait_for(run, "epoch ")
     run.send_signal(signal.SIGTERM)
-    output, errors = run.communicate(timeout=120)
+    output, errors = run.communicate(timeout=300)
     assert run.returncode == 143, errors
     assert "MLflow failed" not in output  # one warning was enough
     assert "Traceback" not in errors
@@ -43,10 +43,10 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything(tmp_path: Path, 
 
 
 def test_what_a_server_missed_is_sent_by_sync(tmp_path: Path, server: Server) -> None:
-    run = start(tmp_path, *QUICK, "epochs=6", "tracking.step_loss=1", f"tracking.uri={server.uri}")
+    run = start(tmp_path, *QUICK, "epochs=60", "tracking.step_loss=1", f"tracking.uri={server.uri}")
     wait_for(run, "epoch 1/")
     server.signal(signal.SIGKILL)
-    output, errors = run.communicate(timeout=120)
+    output, errors = run.communicate(timeout=300)
     assert run.returncode == 0, errors
     assert output.count("MLflow failed (") == 1
     assert "test     accuracy" in output
@@ -68,10 +68,10 @@ def test_what_a_server_missed_is_sent_by_sync(tmp_path: Path, server: Server) ->
 
 
 def test_a_server_that_hangs_does_not_hold_training_up(tmp_path: Path, server: Server) -> None:
-    run = start(tmp_path, *QUICK, "epochs=6", f"tracking.uri={server.uri}", MLFLOW_HTTP_REQUEST_TIMEOUT="2")
+    run = start(tmp_path, *QUICK, "epochs=60", f"tracking.uri={server.uri}", MLFLOW_HTTP_REQUEST_TIMEOUT="2")
     wait_for(run, "epoch 1/")
     server.signal(signal.SIGSTOP)
-    output, errors = run.communicate(timeout=120)
+    output, errors = run.communicate(timeout=300)
     assert run.returncode == 0, errors
     assert "test     accuracy" in output
     assert "lacks" in output
@@ -90,7 +90,7 @@ def test_a_server_that_answers_500_for_a_while(tmp_path: Path, server: Server) -
         front.broken = False
         wait_for(run, "MLflow answers again")
         run.send_signal(signal.SIGINT)
-        _, errors = run.communicate(timeout=120)
+        _, errors = run.communicate(timeout=300)
         assert run.returncode == 130, errors
         assert front.refused > 0
     assert_the_store_has_all_of(the_folder(tmp_path), server.uri)
