@@ -96,7 +96,7 @@ def test_long_names_are_recorded_and_what_cannot_be_is_refused_before_training(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     label, experiment = "label " * 60, "e" * 256
-    asked = [*QUICK, f"tracking.uri={postgres.uri()}", f"name='{label}'", f"tracking.experiment={experiment}"]
+    asked = [*QUICK, f"tracking.uri='{postgres.uri()}'", f"name='{label}'", f"tracking.experiment={experiment}"]
     found = blitz.run(blitz.compose(asked), asked)
     client = store.connect(postgres.uri())
     run = client.get_run(str(found.run_id))
