@@ -59,8 +59,10 @@ class StoredRun:
 
     def file(self, name: str) -> Path:
         """A file of its record, such as config.yaml, until the lookup ends. Raises BadInput where it has none."""
+        folder = (self.scratch / name).parent  # a message has the name as it is in the record
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            return queries.fetch(self.client, self.run, name, self.scratch)
+            return queries.fetch(self.client, self.run, name, folder)
         except BadInput as problem:
             if name != BEST:
                 raise

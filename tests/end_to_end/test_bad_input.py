@@ -77,7 +77,9 @@ def without_menu(problems: list[str]) -> list[str]:
         # a key
         ("epohcs=3", ["epohcs: no such key of a config; did you mean epochs?"]),
         ("modle=net", ["modle: no such key of a config; did you mean model?"]),
-        ("~optimizer.name ~loss", ["optimizer: no choice made", "loss: no choice made"]),
+        ("~optimizer.name", ["optimizer: no choice made"]),
+        ("~loss ~tracking", ["~loss: every config has one; accepted: loss=NAME, loss.OPTION=VALUE",
+                             "~tracking: every config has one; accepted: tracking=NAME, tracking.OPTION=VALUE"]),
         ("~nope", ["~nope: no such key of a config"]),
         # a choice
         ("model=resnt20", ["model=resnt20: no such model; did you mean resnet20?"]),

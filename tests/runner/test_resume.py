@@ -106,7 +106,7 @@ def test_resume_of_a_failed_run_removes_its_error(here: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Record, "tested", full)
+        patch.setattr(Record, "log_test", full)
         with pytest.raises(blitz.errors.RunFailed, match=r"checkpoints/last\.pt holds epoch 3"):
             run(TINY)
     (failed,) = runs()
