@@ -53,5 +53,5 @@ class Composer:
         if key not in self._is_group:
             name, of_hydra = self._config.hydra.job.config_name, list(self._config.hydra.overrides.hydra)
             self._is_group[key] = bool(self._loader.get_group_options(key, config_name=name, overrides=of_hydra))
-        is_choice = self._is_group[key] and not isinstance(override.value(), dict)  # as Hydra tells them apart
+        is_choice = self._is_group[key] and not isinstance(override.value(), dict)  # as Hydra distinguishes them
         return not is_choice and not override.is_hydra_override()

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from support.processes import QUICK
 from support.shell import blitz as command
-from support.shell import refused
 
 from blitz.config.recorded import read_config
 from blitz.errors import BadInput
@@ -54,8 +53,10 @@ def test_resume_of_a_sweep_changes_the_runs_that_it_continues(tmp_path: Path, mo
     (outcome,) = tmp_path.glob("runs/sweeps/*/1.json")
     outcome.unlink()
     resume = ["-m", "sweep.resume=last", "tracking=none", "checkpoint_every=7"]
-    (line,) = refused(*resume, "notes=more")
-    assert line.startswith("notes=more: cannot be changed for job 1, which continues its run (allowed: ")
+    ended = command(*resume, "notes=more")
+    assert ended.code == 2
+    (line,) = ended.told
+    assert line.startswith("blitz: notes=more: cannot be changed for job 1, which continues its run (allowed: ")
     ended = command(*resume)
     assert (ended.code, ended.output.count("skipped  job")) == (0, 1), ended
     assert len(list(tmp_path.glob("runs/*/config.yaml"))) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 import signal
@@ -38,7 +37,7 @@ from blitz.runner import run as runner
 from blitz.runner.build import JobInfo
 from blitz.sweeps import sweeper
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, STOP, Outcome
+from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, STOP, Outcome, read_outcomes
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.results import Results
 
@@ -241,7 +240,7 @@ def test_resume_trains_the_jobs_that_failed(here: Path) -> None:
     assert (ended.code, ended.output.count("skipped  job")) == (1, 2)
     # a job has one line, however often it was begun; how often, the store knows
     assert sum(line.startswith("1e+30") for line in ended.output.splitlines()) == 1
-    assert "2 attempts that did not finish are left out." in command("compare", "--sweep", name).output.splitlines()
+    assert "2 attempts left out: not finished." in command("compare", "--sweep", name).output.splitlines()
 
 
 @pytest.mark.slow
@@ -549,8 +548,7 @@ def test_retry_of_a_parallel_job_that_was_killed(here: Path) -> None:
     done = [run.info.run_name for run in found if run.info.status == "FINISHED"]
     assert sorted(done) == ["seed=0", "seed=1", "seed=2"]
     (sweep_folder,) = (here / "runs" / "sweeps").iterdir()
-    outcomes = [json.loads(file.read_text())["status"] for file in sweep_folder.glob("[0-9]*.json")]
-    assert outcomes == ["FINISHED"] * 3
+    assert [outcome.status for outcome in read_outcomes(sweep_folder).values()] == ["FINISHED"] * 3
 
 
 @pytest.mark.slow
@@ -563,8 +561,7 @@ def test_terminal_that_is_closed_ends_the_sweep(here: Path) -> None:
     assert [run.info.status for run in sweeps()] == ["KILLED"]
     assert [run.info.status for run in jobs()] == ["KILLED"] * 2
     (sweep_folder,) = (here / "runs" / "sweeps").iterdir()
-    ended = [json.loads(file.read_text()) for file in sweep_folder.glob("[0-9]*.json")]
-    assert {outcome["status"] for outcome in ended} <= {"KILLED", "NOT STARTED"}
+    assert {outcome.status for outcome in read_outcomes(sweep_folder).values()} <= {"KILLED", "NOT STARTED"}
 
 
 @pytest.mark.slow
