@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import re
 import socket
 import sqlite3
 import sys
@@ -11,7 +12,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -131,11 +131,18 @@ def test_address_that_is_malformed_costs_every_verb_one_line(
     assert line.startswith("blitz: tracking.uri=http://127.0.0.1:99999: invalid address: Port out of range 0-65535")
 
 
-@pytest.mark.parametrize(("scheme", "package"), [("postgresql", "psycopg"), ("mysql", "MySQLdb"), ("mssql", "pyodbc")])
-def test_driver_that_is_missing(scheme: str, package: str) -> None:
-    if find_spec(package) is not None:
-        pytest.skip(f"{package} is installed: nothing is missing")
-    with pytest.raises(BadInput, match=f"needs the Python package {package}, which is not installed") as raised:
+@pytest.mark.parametrize(
+    ("scheme", "package", "remedy"),
+    [
+        ("postgresql", "psycopg", "; pip install 'blitz[postgres]'"),
+        ("mysql", "MySQLdb", ""),
+        ("mssql", "pyodbc", ""),
+    ],
+)
+def test_driver_that_is_missing(scheme: str, package: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # Python's own way to say that there is none
+    words = re.escape(f"needs the Python package {package}, which is not installed{remedy}")
+    with pytest.raises(BadInput, match=f"{words}$") as raised:
         check(f"{scheme}://me:hunter2@127.0.0.1/db")
     assert not isinstance(raised.value, Unreachable)
     assert "hunter2" not in str(raised.value)
