@@ -18,17 +18,13 @@ from blitz.parts import trivial_augment
 from blitz.parts.registry import Index, Probability, Registry
 from blitz.training.batches import Augment
 
-PadMode = Literal["zero", "reflect"]
-
 
 def none(mean: Sequence[float]) -> Augment:
     """The images as they are: the very same tensor, no draw from the generator."""
     return lambda images, generator: images
 
 
-def flip_crop(
-    mean: Sequence[float], *, flip: Probability = 0.5, pad: Index = 4, pad_mode: PadMode = "zero", cutout: Index = 0
-) -> Augment:
+class FlipCrop:
     """Pad and crop back at random, mirror left to right, and cut out a square (arXiv:1708.04552): in this order.
 
     `mean` is the colour of the training images, per channel in [0, 1]. Raises BadInput at the first batch if the images
@@ -40,30 +36,16 @@ def flip_crop(
         pad_mode: what is added, black or the reflected image
         cutout: side in pixels of a square of the mean colour, its centre anywhere in the image; 0 cuts nothing
     """
-    return FlipCrop(mean, flip, pad, pad_mode, cutout)
 
-
-def trivial(
-    mean: Sequence[float], *, flip: Probability = 0.5, pad: Index = 4, pad_mode: PadMode = "zero", cutout: Index = 0
-) -> Augment:
-    """TrivialAugment (Wide) (arXiv:2103.10158), then flip_crop. For images of 1 or 3 channels.
-
-    Each image gets one of 14 operations at one of 31 strengths, with the ranges of torchvision's TrivialAugmentWide.
-    The paper trains on CIFAR with flip=0.5 pad=4 cutout=16, and on SVHN with flip=0 pad=0 cutout=16. What an operation
-    moves into view is black.
-
-    Args:
-        flip: probability that an image is mirrored left to right
-        pad: pixels added on each side before the crop back to the image's size
-        pad_mode: what is added, black or the reflected image
-        cutout: side in pixels of a square of the mean colour, its centre anywhere in the image; 0 cuts nothing
-    """
-    finish = FlipCrop(mean, flip, pad, pad_mode, cutout)
-    return lambda images, generator: finish(trivial_augment.augment(images, generator), generator)
-
-
-class FlipCrop:
-    def __init__(self, mean: Sequence[float], flip: float, pad: int, pad_mode: PadMode, cutout: int) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float],
+        *,
+        flip: Probability = 0.5,
+        pad: Index = 4,
+        pad_mode: Literal["zero", "reflect"] = "zero",
+        cutout: Index = 0,
+    ) -> None:
         self.colour = torch.tensor([round(255 * level) for level in mean], dtype=torch.uint8).view(-1, 1, 1)
         self.flip = flip
         self.pad = pad
@@ -98,7 +80,19 @@ class FlipCrop:
             raise BadInput(*problems)
 
 
-def crop_back(images: Tensor, offsets: Tensor, mirrored: Tensor, pad: int, pad_mode: PadMode) -> Tensor:
+class Trivial(FlipCrop):
+    """TrivialAugment (Wide) (arXiv:2103.10158), then flip_crop. For images of 1 or 3 channels.
+
+    Each image gets one of 14 operations at one of 31 strengths, with the ranges of torchvision's TrivialAugmentWide.
+    The paper trains on CIFAR with flip=0.5 pad=4 cutout=16, and on SVHN with flip=0 pad=0 cutout=16. What an operation
+    moves into view is black.
+    """
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        return super().__call__(trivial_augment.augment(images, generator), generator)
+
+
+def crop_back(images: Tensor, offsets: Tensor, mirrored: Tensor, pad: int, pad_mode: str) -> Tensor:
     """Each image padded, cut to its old size at its offset, then mirrored.
 
     offsets: (2, B) rows and columns into the padded image, 0 to 2 * pad; mirrored: (B,) bool; both on the CPU.
@@ -144,4 +138,4 @@ def _take(images: Tensor, index: Tensor) -> Tensor:
     return images.flatten(2).gather(2, every_channel).view(batch, channels, *index.shape[1:])
 
 
-AUGMENTATIONS = Registry("augment", "blitz.augmentations", none=none, flip_crop=flip_crop, trivial=trivial)
+AUGMENTATIONS = Registry("augment", "blitz.augmentations", none=none, flip_crop=FlipCrop, trivial=Trivial)

@@ -11,6 +11,7 @@ Shapes: B batch, K classes. `targets` is (B,) int64 labels, or (B, K) soft label
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -109,35 +110,41 @@ class Focal(LossModule):
         return terms.sum() if hard else (terms * targets).sum()
 
 
-class MeanSquaredError(LossModule):
-    """Square loss between logits and one-hot targets (arXiv:2006.07322), a mean over classes and images.
+class PerClass(LossModule):
+    """What losses share that compare logits with targets class by class: a mean over classes and images.
 
     Args:
         label_smoothing: share of the target that is spread over all classes
     """
+
+    compare: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, num_classes: int, *, label_smoothing: Fraction = 0.0) -> None:
         super().__init__(num_classes)
         self.label_smoothing = label_smoothing
 
     def total(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.mse_loss(logits, _soft(logits, targets, self.label_smoothing), reduction="sum") / logits.shape[1]
+        num_classes, kept = logits.shape[1], 1 - self.label_smoothing
+        share = self.label_smoothing / num_classes
+        if targets.ndim == 1:
+            # Not F.one_hot: it reads the smallest and the largest label.
+            soft = logits.new_full(logits.shape, share).scatter_(1, targets[:, None], kept + share)
+        else:
+            soft = targets.to(logits.dtype)
+            soft = soft * kept + share if share else soft
+        return self.compare(logits, soft, reduction="sum") / num_classes
 
 
-class BinaryCrossEntropy(LossModule):
-    """One yes-or-no question a class (arXiv:2110.00476), a mean over classes and images.
+class MeanSquaredError(PerClass):
+    """Square loss between logits and one-hot targets (arXiv:2006.07322)."""
 
-    Args:
-        label_smoothing: share of the target that is spread over all classes
-    """
+    compare = staticmethod(F.mse_loss)
 
-    def __init__(self, num_classes: int, *, label_smoothing: Fraction = 0.0) -> None:
-        super().__init__(num_classes)
-        self.label_smoothing = label_smoothing
 
-    def total(self, logits: Tensor, targets: Tensor) -> Tensor:
-        soft = _soft(logits, targets, self.label_smoothing)
-        return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / logits.shape[1]
+class BinaryCrossEntropy(PerClass):
+    """One yes-or-no question a class (arXiv:2110.00476)."""
+
+    compare = staticmethod(F.binary_cross_entropy_with_logits)
 
 
 class MultiMargin(LossModule):
@@ -157,15 +164,6 @@ class MultiMargin(LossModule):
 
     def total(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.multi_margin_loss(logits, targets, self.p, self.margin, reduction="sum")
-
-
-def _soft(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Labels as (B, K) targets in the logits' type, smoothed."""
-    share = smoothing / logits.shape[1]
-    if targets.ndim == 1:
-        # Not F.one_hot: it reads the smallest and the largest label.
-        return logits.new_full(logits.shape, share).scatter_(1, targets[:, None], 1 - smoothing + share)
-    return targets.to(logits.dtype) * (1 - smoothing) + share if smoothing else targets.to(logits.dtype)
 
 
 def _checked(class_weights: list[float], num_classes: int) -> Tensor:

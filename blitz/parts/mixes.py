@@ -7,8 +7,6 @@ random numbers are drawn on the CPU, from `generator`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Generator, Tensor
@@ -21,31 +19,6 @@ def none(num_classes: int) -> Unmixed:
     return Unmixed()
 
 
-def mixup(num_classes: int, *, alpha: Positive = 1.0, probability: Probability = 1.0) -> SoftMix:
-    """mixup (arXiv:1710.09412): a weighted mean of each image and its neighbour in the batch, one weight a batch.
-
-    The paper takes alpha=1 for CIFAR and 0.1 to 0.4 for ImageNet.
-
-    Args:
-        alpha: the weight is drawn from Beta(alpha, alpha); small values mix little, 1 is uniform
-        probability: share of the batches that are mixed; the others get targets of 0 and 1
-    """
-    return SoftMix(num_classes, alpha, probability, _mean)
-
-
-def cutmix(num_classes: int, *, alpha: Positive = 1.0, probability: Probability = 1.0) -> SoftMix:
-    """CutMix (arXiv:1905.04899): a box of each image comes from its neighbour in the batch, the same box for all.
-
-    The labels are weighted by the area of the box inside of the image. The paper takes alpha=1, and mixes half of the
-    batches for CIFAR.
-
-    Args:
-        alpha: the box's share of the area, before the border clips it, is drawn from Beta(alpha, alpha)
-        probability: share of the batches that are mixed; the others get targets of 0 and 1
-    """
-    return SoftMix(num_classes, alpha, probability, _box)
-
-
 class Unmixed:
     makes_soft_targets = False
 
@@ -54,46 +27,69 @@ class Unmixed:
 
 
 class SoftMix:
+    """What mixes share. Each adds `blend`.
+
+    Args:
+        probability: share of the batches that are mixed; the others get targets of 0 and 1
+    """
+
     makes_soft_targets = True
 
-    def __init__(self, num_classes: int, alpha: float, probability: float, blend: Blend) -> None:
+    def __init__(self, num_classes: int, *, alpha: Positive = 1.0, probability: Probability = 1.0) -> None:
         self.num_classes = num_classes
         self.alpha = alpha
         self.probability = probability
-        self.blend = blend
 
     def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         # Not one_hot, which reads the labels back to the host on some devices.
         targets = (labels.unsqueeze(1) == torch.arange(self.num_classes, device=labels.device)).float()
         if torch.rand((), generator=generator) >= self.probability:
             return images, targets
-        images, kept = self.blend(images, self._draw_weight(generator), generator)
-        return images, _with_neighbours(targets, kept)
-
-    def _draw_weight(self, generator: Generator) -> float:
         # torch's Beta draws from the global generator alone; numpy's is seeded from ours.
         seed = int(torch.randint(2**63 - 1, (), generator=generator))
-        return float(np.random.default_rng(seed).beta(self.alpha, self.alpha))
+        weight = float(np.random.default_rng(seed).beta(self.alpha, self.alpha))
+        images, own_share = self.blend(images, weight, generator)
+        return images, _with_neighbours(targets, own_share)
+
+    def blend(self, images: Tensor, weight: float, generator: Generator) -> tuple[Tensor, float]:
+        """The mixed images, and an image's own share in what becomes of it."""
+        raise NotImplementedError
 
 
-Blend = Callable[[Tensor, float, Generator], tuple[Tensor, float]]  # images, weight -> mixed images, their own share
+class Mixup(SoftMix):
+    """mixup (arXiv:1710.09412): a weighted mean of each image and its neighbour in the batch, one weight a batch.
+
+    The paper takes alpha=1 for CIFAR and 0.1 to 0.4 for ImageNet.
+
+    Args:
+        alpha: the weight is drawn from Beta(alpha, alpha); small values mix little, 1 is uniform
+    """
+
+    def blend(self, images: Tensor, weight: float, generator: Generator) -> tuple[Tensor, float]:
+        return _with_neighbours(images, weight), weight
 
 
-def _mean(images: Tensor, weight: float, generator: Generator) -> tuple[Tensor, float]:
-    return _with_neighbours(images, weight), weight
+class CutMix(SoftMix):
+    """CutMix (arXiv:1905.04899): a box of each image comes from its neighbour in the batch, the same box for all.
 
+    The labels are weighted by the area of the box inside of the image. The paper takes alpha=1, and mixes half of the
+    batches for CIFAR.
 
-def _box(images: Tensor, weight: float, generator: Generator) -> tuple[Tensor, float]:
-    sides = []
-    for size in images.shape[2:]:
-        half = int(size * (1 - weight) ** 0.5 / 2)
-        centre = int(torch.randint(size, (), generator=generator))
-        sides.append(slice(max(centre - half, 0), min(centre + half, size)))
-    rows, columns = sides
-    mixed = images.clone()
-    mixed[:, :, rows, columns] = images[:, :, rows, columns].roll(1, 0)
-    area = (rows.stop - rows.start) * (columns.stop - columns.start)
-    return mixed, 1 - area / (images.shape[2] * images.shape[3])
+    Args:
+        alpha: the box's share of the area, before the border clips it, is drawn from Beta(alpha, alpha)
+    """
+
+    def blend(self, images: Tensor, weight: float, generator: Generator) -> tuple[Tensor, float]:
+        sides = []
+        for size in images.shape[2:]:
+            half = int(size * (1 - weight) ** 0.5 / 2)
+            centre = int(torch.randint(size, (), generator=generator))
+            sides.append(slice(max(centre - half, 0), min(centre + half, size)))
+        rows, columns = sides
+        mixed = images.clone()
+        mixed[:, :, rows, columns] = images[:, :, rows, columns].roll(1, 0)
+        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        return mixed, 1 - area / (images.shape[2] * images.shape[3])
 
 
 def _with_neighbours(values: Tensor, own_share: float) -> Tensor:
@@ -101,4 +97,4 @@ def _with_neighbours(values: Tensor, own_share: float) -> Tensor:
     return values.lerp(values.roll(1, 0), 1 - own_share)
 
 
-MIXES = Registry("mix", "blitz.mixes", none=none, mixup=mixup, cutmix=cutmix)
+MIXES = Registry("mix", "blitz.mixes", none=none, mixup=Mixup, cutmix=CutMix)

@@ -48,9 +48,9 @@ class Muon(torch.optim.Optimizer):
     # takes 0.35 s in float32.
     precision: ClassVar[dict[str, torch.dtype]] = {"cuda": torch.bfloat16}
 
-    def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
-        """Each group comes complete: `matrices: bool` says whose step it takes, the other keys are that step's."""
-        super().__init__(groups, {})
+    def __init__(self, groups: Iterable[dict[str, Any]], weight_decay: float = 0.0) -> None:
+        """In each group `matrices: bool` says whose step it takes; the other keys are that step's options."""
+        super().__init__(groups, {"weight_decay": weight_decay})
 
     @staticmethod
     def takes(parameter: nn.Parameter) -> bool:

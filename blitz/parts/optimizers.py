@@ -38,14 +38,7 @@ def sgd(
     """
     if nesterov and momentum == 0:
         raise BadInput("optimizer.nesterov=true: Nesterov's look-ahead needs optimizer.momentum > 0")
-    return optim.SGD(
-        _groups(params, weight_decay, decay_1d),
-        lr,
-        momentum,
-        weight_decay=weight_decay,
-        nesterov=nesterov,
-        fused=fused or None,
-    )
+    return optim.SGD(_groups(params, decay_1d), lr, momentum, 0, weight_decay, nesterov, fused=fused or None)
 
 
 def adam(
@@ -70,8 +63,7 @@ def adam(
         decay_1d: false: no weight decay for biases and norm scales
         fused: one kernel for the whole step; faster, other last bits
     """
-    groups = _groups(params, weight_decay, decay_1d)
-    return optim.Adam(groups, lr, (beta1, beta2), eps, weight_decay, fused=fused or None)
+    return optim.Adam(_groups(params, decay_1d), lr, (beta1, beta2), eps, weight_decay, fused=fused or None)
 
 
 def adamw(
@@ -96,8 +88,7 @@ def adamw(
         decay_1d: false: no weight decay for biases and norm scales
         fused: one kernel for the whole step; faster, other last bits
     """
-    groups = _groups(params, weight_decay, decay_1d)
-    return optim.AdamW(groups, lr, (beta1, beta2), eps, weight_decay, fused=fused or None)
+    return optim.AdamW(_groups(params, decay_1d), lr, (beta1, beta2), eps, weight_decay, fused=fused or None)
 
 
 def rmsprop(
@@ -120,7 +111,7 @@ def rmsprop(
         weight_decay: L2 penalty, added to the gradient
         decay_1d: false: no weight decay for biases and norm scales
     """
-    return optim.RMSprop(_groups(params, weight_decay, decay_1d), lr, alpha, eps, weight_decay, momentum)
+    return optim.RMSprop(_groups(params, decay_1d), lr, alpha, eps, weight_decay, momentum)
 
 
 def nadam(
@@ -145,8 +136,7 @@ def nadam(
         weight_decay: L2 penalty, added to the gradient
         decay_1d: false: no weight decay for biases and norm scales
     """
-    groups = _groups(params, weight_decay, decay_1d)
-    return optim.NAdam(groups, lr, (beta1, beta2), eps, weight_decay, momentum_decay)
+    return optim.NAdam(_groups(params, decay_1d), lr, (beta1, beta2), eps, weight_decay, momentum_decay)
 
 
 def muon(
@@ -182,19 +172,19 @@ def muon(
     """
     params = list(params)
     matrices: dict[str, Any] = {"matrices": True, "lr": lr, "momentum": momentum, "nesterov": nesterov}
-    matrices |= {"adjust_lr": adjust_lr, "weight_decay": weight_decay, "params": [p for p in params if Muon.takes(p)]}
-    others = {"matrices": False, "lr": adamw_lr, "betas": (adamw_beta1, adamw_beta2), "eps": adamw_eps}
-    rest = _groups([p for p in params if not Muon.takes(p)], weight_decay, decay_1d)
-    return Muon([group for group in (matrices, *({**others, **group} for group in rest)) if group["params"]])
+    matrices |= {"adjust_lr": adjust_lr, "params": [p for p in params if Muon.takes(p)]}
+    others: dict[str, Any] = {"matrices": False, "lr": adamw_lr, "betas": (adamw_beta1, adamw_beta2), "eps": adamw_eps}
+    rest = _groups([p for p in params if not Muon.takes(p)], decay_1d)
+    return Muon([group for group in (matrices, *(others | group for group in rest)) if group["params"]], weight_decay)
 
 
-def _groups(params: Parameters, weight_decay: float, decay_1d: bool) -> list[dict[str, Any]]:
+def _groups(params: Parameters, decay_1d: bool) -> list[dict[str, Any]]:
     """One group, or two: the second holds the parameters of fewer than two dimensions, which are left undecayed."""
     params = list(params)
     if decay_1d:
-        return [{"params": params, "weight_decay": weight_decay}]
+        return [{"params": params}]
     groups = [
-        {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.ndim >= 2]},
         {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

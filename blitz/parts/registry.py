@@ -9,10 +9,10 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, PydanticUndefinedAnnotation, ValidationError, create_model
 
 from blitz.errors import BadInput, did_you_mean, in_one_line
 
@@ -52,8 +52,7 @@ class Registry:
         self.plugins = plugins
         self.common = common
         self._builders = dict(builders)
-        self._plugins_loaded = False
-        self._broken_plugins: list[str] = []
+        self._broken_plugins: list[str] | None = None  # None before they were loaded
 
     def add(self, name: str, builder: Builder) -> None:
         """Add a choice; a name that exists already is an error."""
@@ -63,8 +62,8 @@ class Registry:
 
     def names(self) -> list[str]:
         """Raises BadInput for installed plug-ins that cannot be added."""
-        if not self._plugins_loaded:
-            self._plugins_loaded = True  # before loading: a plug-in may call add() while it is imported
+        if self._broken_plugins is None:
+            self._broken_plugins = []  # before loading: a plug-in may call add() while it is imported
             problems = [self._load(point) for point in entry_points(group=self.plugins)]
             self._broken_plugins = [problem for problem in problems if problem]
         if self._broken_plugins:
@@ -82,8 +81,11 @@ class Registry:
 
     def options(self, name: str) -> list[Option]:
         """The options of a choice, its own first, then those that the whole group shares."""
-        builders = [self.builder(name)] + ([self.common] if self.common else [])
-        return [option for builder in builders for option in _options(builder)]
+        empty = inspect.Parameter.empty
+        return [
+            Option(key, _accepted_by(field), empty if field.is_required() else field.default, field.description or "")
+            for key, field in _schema(self.builder(name), self.common).model_fields.items()
+        ]
 
     def check(self, choice: Mapping[str, Any]) -> dict[str, Any]:
         """The choice (`{"name": …, option: value, …}`) with every default filled in.
@@ -99,12 +101,12 @@ class Registry:
 
     def shared(self, choice: Mapping[str, Any]) -> dict[str, Any]:
         """Those options of a checked choice that the whole group shares."""
-        return {option.name: choice[option.name] for option in _options(self.common)} if self.common else {}
+        return {key: choice[key] for key in _own(self.common).model_fields} if self.common else {}
 
     def build(self, choice: Mapping[str, Any], /, *supplied: Any) -> Any:
         """Build the part that a checked choice names from what the run supplies."""
         builder = self.builder(choice["name"])
-        own = {option.name for option in _options(builder)}
+        own = _own(builder).model_fields
         return builder(*supplied, **{key: value for key, value in choice.items() if key in own})
 
     def _load(self, point: EntryPoint) -> str | None:
@@ -151,12 +153,9 @@ def accepted(annotation: Any) -> str:
     """What a type accepts, in words: `number > 0`, `A or B`, `integer >= 1 or null`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        signs = {Gt: "gt >", Ge: "ge >=", Lt: "lt <", Le: "le <="}
-        bounds = [
-            f"{sign.split()[1]} {getattr(mark, sign.split()[0])}"
-            for mark in arguments[1:]
-            if (sign := signs.get(type(mark)))
-        ]
+        signs = {Gt: ("gt", ">"), Ge: ("ge", ">="), Lt: ("lt", "<"), Le: ("le", "<=")}
+        marks = [(mark, *signs[type(mark)]) for mark in arguments[1:] if type(mark) in signs]
+        bounds = [f"{sign} {getattr(mark, attribute)}" for mark, attribute, sign in marks]
         return " ".join([accepted(arguments[0]), " and ".join(bounds)]).strip()
     if origin is Literal:
         return " or ".join(map(str, arguments))
@@ -172,70 +171,58 @@ def accepted(annotation: Any) -> str:
 
 
 def meanings(documented: Builder) -> dict[str, str]:
-    """Option -> meaning, from the `Args:` section of a docstring."""
-    section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", inspect.getdoc(documented) or "", re.MULTILINE)
-    if section is None:
-        return {}
-    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section.group(1), re.MULTILINE)
-    return {name: " ".join(meaning.split()) for name, meaning in entries}
+    """Option -> meaning, from the `Args:` section of a docstring; a class adds to what its bases say."""
+    found: dict[str, str] = {}
+    for source in reversed(inspect.getmro(documented)) if inspect.isclass(documented) else [documented]:
+        text = inspect.cleandoc(source.__doc__ or "")
+        if section := re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE):
+            found |= dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section.group(1), re.MULTILINE))
+    return {name: " ".join(meaning.split()) for name, meaning in found.items()}
 
 
 @cache
-def _options(builder: Builder) -> tuple[Option, ...]:
-    hints = _types(builder)
-    explained = meanings(builder)
-    return tuple(
-        Option(name, accepted(hints[name]), parameter.default, explained.get(name, ""))
-        for name, parameter in inspect.signature(builder).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    )
+def _own(builder: Builder) -> type[BaseModel]:
+    """The options of a builder alone. Raises BadInput for a type that does not exist at run time.
 
-
-@cache
-def _types(builder: Builder) -> dict[str, Any]:
-    """Option -> its type. Only options are looked at: what the run supplies may have its type under TYPE_CHECKING.
-
-    Raises BadInput for an option whose type does not exist at run time.
+    What the run supplies may have its type under TYPE_CHECKING: it is not looked at.
     """
-    function = inspect.unwrap(builder.__init__ if inspect.isclass(builder) else builder)
-    hints: dict[str, Any] = {}
+    explained = meanings(builder)
+    fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(builder).parameters.items():
-        if parameter.kind is not parameter.KEYWORD_ONLY:
-            continue
-        written = Any if parameter.annotation is parameter.empty else parameter.annotation
-        only = types.SimpleNamespace(__annotations__={name: written})
-        try:
-            hints |= get_type_hints(only, getattr(function, "__globals__", {}), include_extras=True)
-        except NameError as error:
-            where = f"{builder.__module__}.{builder.__qualname__}"
-            raise BadInput(
-                f"{where}: the type of its option {name} cannot be found ({error}); "
-                "import it where it is imported at run time, not under TYPE_CHECKING"
-            ) from None
-    return hints
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            written = Any if parameter.annotation is parameter.empty else parameter.annotation
+            fields[name] = (written, Field(default, description=explained.get(name, "")))
+    schema = create_model(builder.__name__, __config__=STRICT, **fields)
+    function = inspect.unwrap(builder.__init__ if inspect.isclass(builder) else builder)
+    try:
+        schema.model_rebuild(_types_namespace=getattr(function, "__globals__", {}))
+    except PydanticUndefinedAnnotation as error:
+        of = [name for name, (written, _) in fields.items() if str(error.name) in str(written)]
+        raise BadInput(
+            f"{builder.__module__}.{builder.__qualname__}: the type {error.name} of its option {', '.join(of)} "
+            "cannot be found; import it where it is imported at run time, not under TYPE_CHECKING"
+        ) from None
+    return schema
 
 
 @cache
 def _schema(builder: Builder, common: Builder | None) -> type[BaseModel]:
-    fields: dict[str, Any] = {}
-    for source in [builder] + ([common] if common else []):
-        for option in _options(source):
-            default = ... if option.default is inspect.Parameter.empty else option.default
-            fields[option.name] = (_types(source)[option.name], default)
-    return create_model(builder.__name__, __config__=STRICT, **fields)
+    fields = _own(builder).model_fields | (_own(common).model_fields if common else {})
+    with_types: dict[str, Any] = {name: (field.annotation, field) for name, field in fields.items()}
+    return create_model(builder.__name__, __config__=STRICT, **with_types)
 
 
 def _message(schema: type[BaseModel], detail: Any, prefix: str, key: str, value: Any, noun: str) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{prefix}{key}: no such {noun}{did_you_mean(key, schema.model_fields, prefix)}"
+    acceptable = _accepted_by(schema.model_fields[key])
     if detail["type"] == "missing" and len(detail["loc"]) == 1:  # not an item of a tuple
-        field = schema.model_fields[key]
-        return f"{prefix}{key}: a value is needed (accepted: {_accepted_by(field)})"
-    field = schema.model_fields[key]
+        return f"{prefix}{key}: a value is needed (accepted: {acceptable})"
     shown = value if isinstance(value, str) and not _is_quoted(value) else json.dumps(value)
     if detail["type"] == "value_error":  # a validator of ours, which words its own message
         return f"{prefix}{key}={shown}: {detail['ctx']['error']}"
-    return f"{prefix}{key}={shown}: accepted: {_accepted_by(field)}"
+    return f"{prefix}{key}={shown}: accepted: {acceptable}"
 
 
 def _is_unquoted(detail: Any) -> bool:

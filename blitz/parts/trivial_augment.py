@@ -26,10 +26,15 @@ def augment(images: Tensor, generator: Generator) -> Tensor:
     batch, channels = images.shape[:2]
     if channels not in (1, 3):
         raise BadInput(f"augment.name=trivial: made for images of 1 or 3 channels; these have {channels}")
+    return apply(images, *draw(batch, generator))
+
+
+def draw(batch: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """An operation, as its place among OPERATIONS, and a strength for each image: both (B,)."""
     operation = torch.randint(len(OPERATIONS), (batch,), generator=generator)
     strength = strengths()[operation, torch.randint(BINS, (batch,), generator=generator)]
     negative = torch.randint(2, (batch,), generator=generator).bool() & (operation <= LAST_SIGNED)
-    return apply(images, operation, torch.where(negative, -strength, strength))
+    return operation, torch.where(negative, -strength, strength)
 
 
 def strengths() -> Tensor:

@@ -86,7 +86,7 @@ class EpochResult:
     validation: Evaluation | None  # in an epoch that was evaluated
 
 
-def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) -> tuple[Tensor, Tensor, Tensor | None]:
+def train_step(learner: Learner, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """One step of the optimizer. Returns the batch's loss sum and its weight, and the gradient's norm where it clips.
 
     In micro-batches the gradients add up to the whole batch's, however its images and class weights divide. A batch
@@ -96,11 +96,11 @@ def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) ->
         group["lr"] = rate * learner.schedule(learner.step)
     size = learner.micro_batch_size
     if size is None or size >= len(images):
-        loss, weight = _backward(learner, images, targets, sums)
+        loss, weight = _backward(learner, images, targets)
     else:
         # The weight of the whole batch is known after its last part: until then, its number of images stands in.
         parts = zip(images.split(size), targets.split(size), strict=True)
-        outcomes = [_backward(learner, *part, sums, divisor=len(images)) for part in parts]
+        outcomes = [_backward(learner, *part, divisor=len(images)) for part in parts]
         loss, weight = (torch.stack(column).sum() for column in zip(*outcomes, strict=True))
         scale = (len(images) / weight).nan_to_num_(posinf=0.0)
         torch._foreach_mul_([p.grad for p in learner.model.parameters() if p.grad is not None], scale)
@@ -118,9 +118,7 @@ def train_step(learner: Learner, images: Tensor, targets: Tensor, sums: Sums) ->
     return loss, weight, norm
 
 
-def _backward(
-    learner: Learner, images: Tensor, targets: Tensor, sums: Sums, divisor: int | None = None
-) -> tuple[Tensor, Tensor]:
+def _backward(learner: Learner, images: Tensor, targets: Tensor, divisor: int | None = None) -> tuple[Tensor, Tensor]:
     """Add the gradients of the loss sum over `divisor`, or over its own weight. Returns sum and weight."""
     with learner.autocast():
         logits = learner.model(images)
@@ -129,7 +127,7 @@ def _backward(
     share = weight.reciprocal().nan_to_num_(posinf=0.0) if divisor is None else torch.full_like(weight, 1 / divisor)
     loss.backward(learner.scaler.scale(share))
     loss = loss.detach()
-    sums.add(loss, weight, logits.detach(), targets)
+    learner.sums.add(loss, weight, logits.detach(), targets)
     return loss, weight
 
 
@@ -141,10 +139,7 @@ def train_epoch(
     Resumed in the middle of an epoch, it has the bits of an epoch that was never left.
     """
     learner.model.train()
-    sums = learner.sums
-    losses: list[Tensor] = []
-    weights: list[Tensor] = []
-    norms: list[Tensor] = []
+    outcomes: list[tuple[Tensor, Tensor, Tensor | None]] = []
     first = batches.portion_start(learner.epoch_step)
     shuffled = batches.shuffled(learner.seed, learner.epoch, augment, mix, first)
     device, first_seed = learner.device, stream(learner.seed, "step", learner.epoch)
@@ -154,18 +149,15 @@ def train_epoch(
         images, targets = next(shuffled)
         if step <= learner.epoch_step:
             continue  # trained on before; made again for the numbers that are drawn on the way
-        loss, weight, norm = train_step(learner, images, targets, sums)
-        losses.append(loss)
-        weights.append(weight)
-        if norm is not None:
-            norms.append(norm)
+        outcomes.append(train_step(learner, images, targets))
         if stop() or step % report_every == 0 or step == len(batches):
-            yield from _report(learner, losses, weights, norms)
-            losses, weights, norms = [], [], []
+            yield from _report(learner, outcomes)
+            outcomes = []
 
 
-def _report(learner: Learner, losses: list[Tensor], weights: list[Tensor], norms: list[Tensor]) -> Iterator[Progress]:
-    """The steps since the last report, given by loss sum and weight. Raises NonFiniteLoss after those before it."""
+def _report(learner: Learner, outcomes: list[tuple[Tensor, Tensor, Tensor | None]]) -> Iterator[Progress]:
+    """The steps since the last report, each as `train_step` returned it. Raises NonFiniteLoss after those before it."""
+    losses, weights, norms = zip(*outcomes, strict=True)
     # A batch without any weight has a mean of 0; a sum that is not finite shows nevertheless.
     weight = torch.stack(weights)
     means = torch.stack(losses) / weight.masked_fill(weight == 0, math.inf)
@@ -174,7 +166,7 @@ def _report(learner: Learner, losses: list[Tensor], weights: list[Tensor], norms
     missing = len(finite) - count
     step, epoch = learner.step - missing, learner.epoch + 1
     if count:
-        grad_norms = torch.stack(norms)[:count] if norms else None
+        grad_norms = torch.stack(norms)[:count] if learner.clip_norm is not None else None
         yield Progress(epoch, step, learner.epoch_step - missing, means[:count], grad_norms, learner.sums.accuracy)
     if missing:
         raise NonFiniteLoss(
@@ -205,7 +197,18 @@ def evaluate(
         sums.add(*loss(logits, labels), logits, labels)
         logits_of.append(logits)
         labels_of.append(labels)
-    return _evaluation(sums, torch.cat(logits_of).cpu(), torch.cat(labels_of).cpu())
+    logits, labels = torch.cat(logits_of).cpu(), torch.cat(labels_of).cpu()
+    num_classes = logits.shape[1]
+    confidence, predicted = logits.softmax(1).max(1)
+    likeliest = logits.topk(min(5, num_classes)).indices
+    confusion = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return Evaluation(
+        loss=sums.loss if math.isfinite(sums.loss) else math.nan,
+        top5=int((likeliest == labels[:, None]).any(1).sum()) / len(labels),
+        confusion=confusion.view(num_classes, num_classes),
+        predicted=predicted,
+        confidence=confidence,
+    )
 
 
 def predict(
@@ -270,17 +273,3 @@ def _seed_default_generators(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
-
-
-def _evaluation(sums: Sums, logits: Tensor, labels: Tensor) -> Evaluation:
-    num_classes = logits.shape[1]
-    confidence, predicted = logits.softmax(1).max(1)
-    likeliest = logits.topk(min(5, num_classes)).indices
-    confusion = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2)
-    return Evaluation(
-        loss=sums.loss if math.isfinite(sums.loss) else math.nan,
-        top5=int((likeliest == labels[:, None]).any(1).sum()) / len(labels),
-        confusion=confusion.view(num_classes, num_classes),
-        predicted=predicted,
-        confidence=confidence,
-    )

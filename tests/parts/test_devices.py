@@ -15,7 +15,6 @@ from blitz.parts.devices import DEVICES, Device, auto, cpu, cuda, mps, prepare
 from blitz.parts.losses import LOSSES
 from blitz.parts.registry import meanings
 from blitz.training.loop import Learner, train_step
-from blitz.training.metrics import Sums
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
@@ -219,7 +218,7 @@ def test_training_in_bf16_learns_with_weights_and_loss_in_float32() -> None:
         device.autocast,
     )
     images, labels = torch.randn(12, 1, 6, 6), torch.arange(12) % 3
-    losses = [train_step(learner, images, labels, Sums(CPU))[0] for _ in range(20)]
+    losses = [train_step(learner, images, labels)[0] for _ in range(20)]
     assert set(computed) == {torch.bfloat16}
     assert {loss.dtype for loss in losses} == {torch.float32}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -279,7 +279,7 @@ def test_types_under_type_checking_are_no_obstacle_but_for_an_options_own(toys):
     toys.add("other", module["other"])
     assert toys.check({"name": "road"})["size"] == 3
     expected = (
-        "brass_band.other: the type of its option skin cannot be found (name 'Skin' is not defined); "
+        "brass_band.other: the type Skin of its option skin cannot be found; "
         "import it where it is imported at run time, not under TYPE_CHECKING",
     )
     assert problems(lambda: toys.check({"name": "other"})) == expected

@@ -20,7 +20,7 @@ from blitz.parts.models.net import Net
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.training.batches import Batches
 from blitz.training.loop import EpochResult, Learner, NonFiniteLoss, Progress, fit, train_epoch, train_step
-from blitz.training.metrics import Evaluation, Sums
+from blitz.training.metrics import Evaluation
 
 CPU = torch.device("cpu")
 K = 5
@@ -177,7 +177,7 @@ def test_gradients_are_clipped_after_unscaling_and_before_the_step(
         scaler=GradScaler("cpu", enabled=scaled), clip_norm=clip_norm, micro_batch_size=micro_batch_size
     )
     seen = gradients_at_each_step(learner)
-    *_, found_norm = train_step(learner, normalise(images), labels, Sums(CPU))
+    *_, found_norm = train_step(learner, normalise(images), labels)
     assert found_norm is not None
     assert float(found_norm) == pytest.approx(norm, rel=1e-5)  # before clipping
     for found, gradient in zip(seen[0], gradients, strict=True):
@@ -189,12 +189,12 @@ def test_a_step_whose_scaled_gradients_overflow_is_left_out_and_the_scale_halved
     learner.loss = lambda logits, targets: (100 * logits.square().sum(), torch.tensor(1.0))
     before = small_model()
     images, labels = pictures(4)
-    train_step(learner, normalise(images), labels, Sums(CPU))
+    train_step(learner, normalise(images), labels)
     assert same(learner.model, before)
     assert learner.scaler.get_scale() == 2.0**126
     assert learner.step == 1
     for _ in range(20):
-        train_step(learner, normalise(images), labels, Sums(CPU))
+        train_step(learner, normalise(images), labels)
     assert not same(learner.model, before)
 
 
@@ -214,8 +214,8 @@ def test_micro_batches_add_up_to_the_whole_batch(
         )
         assert isinstance(learner.loss, nn.Module)
         learner.loss.double()
-        seen, sums = gradients_at_each_step(learner), Sums(CPU)
-        loss, weight, norm = train_step(learner, normalise(images).double(), labels, sums)
+        seen, sums = gradients_at_each_step(learner), learner.sums
+        loss, weight, norm = train_step(learner, normalise(images).double(), labels)
         returned = torch.stack([loss, weight, loss if norm is None else norm])
         outcomes.append([*seen[0], returned, torch.tensor([sums.loss, sums.accuracy, sums.count])])
     for whole, added in zip(*outcomes, strict=True):

@@ -1,24 +1,30 @@
-"""A dataset decoded once: uint8 images in files that later starts map into memory, checked at every start."""
+"""The folder of decoded datasets and downloads, its locks, and the error when it cannot be written.
+
+A dataset is decoded once: uint8 images in files that later starts map into memory, checked at every start.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from blitz.parts.datasets.cache_home import LOG, home, locked, writing
+from blitz.errors import BadInput
 from blitz.parts.datasets.splits import Dataset, Split
 
+LOG = logging.getLogger("blitz")
 FORMAT = 1  # of the files; a new number leaves older caches aside
 KEPT = 8  # caches of a data set, such as of several image sizes: those that were used last
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -38,6 +44,42 @@ class Decoded(NamedTuple):
 
 class _Damaged(Exception):
     """A cache that is there and cannot be trusted."""
+
+
+def home() -> Path:
+    """`$BLITZ_CACHE`, else `$XDG_CACHE_HOME/blitz`, else `~/.cache/blitz`."""
+    chosen = os.environ.get("BLITZ_CACHE")
+    folder = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "blitz"
+    return folder.expanduser().absolute()
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Raise an OSError of this block as a BadInput about BLITZ_CACHE."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"BLITZ_CACHE={home()}: cannot be written ({error.strerror or error}); "
+            "set BLITZ_CACHE to a folder with room that you may write to"
+        ) from None
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock beside `path`. It goes with the process, so a kill leaves nothing behind to clear away."""
+    lock = FileLock(f"{path}.lock")
+    with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            LOG.info("waiting for another process: %s", what)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def cached(name: str, key: Mapping[str, Any], decode: Callable[[], Decoded]) -> Dataset:

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import requests
 import urllib3
 
-from blitz.parts.datasets.cache_home import LOG, locked, writing
+from blitz.parts.datasets.cache import LOG, locked, writing
 
 TIMEOUT = 10  # seconds without an answer, or without a byte
 ATTEMPTS = 5  # transfers of one file that may be cut off

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from blitz.errors import BadInput
 from blitz.parts.datasets import pictures
-from blitz.parts.datasets.cache import Decoded, Images, cached
-from blitz.parts.datasets.cache_home import LOG
+from blitz.parts.datasets.cache import LOG, Decoded, Images, cached
 from blitz.parts.datasets.splits import Dataset, some
 from blitz.parts.registry import Count
 

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 
 from blitz.errors import BadInput
 from blitz.parts.datasets import archives, downloads
-from blitz.parts.datasets.cache import Decoded, cached
-from blitz.parts.datasets.cache_home import LOG, home
+from blitz.parts.datasets.cache import LOG, Decoded, cached, home
 from blitz.parts.datasets.pictures import resize_blocks
 from blitz.parts.datasets.splits import Dataset
 from blitz.parts.registry import Count

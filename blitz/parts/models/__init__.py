@@ -1,9 +1,8 @@
 """The menu of models, and how any of them starts from weights that exist already."""
 
-from blitz.parts.models.cifar_resnet import CifarResNet, of_depth
+from blitz.parts.models.cifar_resnet import CifarResNet, ResNet18, of_depth
 from blitz.parts.models.mlp import MLP
 from blitz.parts.models.net import Net
-from blitz.parts.models.resnet18 import ResNet18
 from blitz.parts.models.vit import ViT
 from blitz.parts.models.weights import load_weights, recorded_weights_follow, starting_weights
 from blitz.parts.models.wide_resnet import WideResNet
