@@ -2,67 +2,46 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from blitz.figures.canvas import VAL, labels
+from blitz.figures.canvas import VAL, draw_course, epoch_axis, labels
 from blitz.figures.space import PlotRun, Space
-from blitz.figures.style import Style, counted, finish, legend, style
-
-NAMED = 10  # rows up to which each has a colour, ...
-LEADERS = 5  # ... and of more, those that have
+from blitz.figures.style import HEIGHT, STYLES, Style, counted, entries, finish, legend
 
 
-def curves(axes: Axes, space: Space, label: str) -> None:
-    """The runs of a row in one colour; of more than `NAMED` rows, all but the best in a grey that goes by rank."""
-    having = [row for row in space.rows if any(map(points, row.runs))]
-    named, others = (having, []) if len(having) <= NAMED else (having[:LEADERS], having[LEADERS:])
-    drawn = [run for row in having for run in row.runs if points(run)]
-    best = max((run for run in drawn if math.isfinite(run.score)), key=lambda run: run.score, default=None)
-    for rank, row in reversed(list(enumerate(others))):
-        for run in row.runs:
-            _draw(axes, run, {"color": str(0.4 + 0.45 * rank / len(others)), "linewidth": 0.8, "marker": ""})
-    for number, row in enumerate(named):
-        for run in row.runs:
-            _draw(
-                axes, run, {**style(number), "linewidth": 1.3, **({"linewidth": 3, "zorder": 4} if run is best else {})}
-            )
-    handles: list[Artist] = []
-    names: list[str] = []
-    if space.keys:  # else there is one row, which has no name
-        handles += [Line2D([], [], markersize=4, **style(number)) for number in range(len(named))]
-        names += labels([space.label(list(row.values.values()), space.keys) for row in named], 76, 40)
-    if others:
-        handles.append(Line2D([], [], color="0.6", linewidth=0.8))
-        names.append(f"{counted(len(others), 'other')}, the better the darker")
+def curves(axes: Axes, space: Space, label: str) -> float:
+    """The runs of a row in one colour; of more rows than colours, all but the best in a grey that goes by rank."""
+    rows = [(row, drawn) for row in space.rows if (drawn := [run for run in row.runs if run.points])]
+    best = space.best_run([run for _, drawn in rows for run in drawn])
+    num_others = len(rows) - len(STYLES)
+    names = entries(space, [list(row.values.values()) for row, _ in rows[: len(STYLES)]], space.keys)
+    for rank, (_, drawn) in enumerate(rows):
+        look: Style
+        if rank < len(STYLES):
+            look = {**STYLES[rank], "linewidth": 1.3, "markersize": 3, "label": names[rank] if space.keys else None}
+        else:
+            grey = str(0.4 + 0.45 * (rank - len(STYLES)) / num_others)
+            look = {"color": grey, "linewidth": 0.8, "marker": ".", "markersize": 1.5, "zorder": 2 - rank / len(rows)}
+            if rank == len(STYLES):
+                look["label"] = f"{counted(num_others, 'other')}, the better the darker"
+        for run in drawn:
+            boldly = {"linewidth": 3, "zorder": 4} if run is best else {}
+            draw_course(axes, run.curve, scale=100, **{**look, **boldly})
+            look["label"] = None  # once is enough
     if best is not None:
-        epoch, value = max(points(best), key=lambda point: point[1])
-        handles += axes.plot(epoch, 100 * value, "*", markersize=14, color=VAL, markeredgecolor="black", zorder=5)
-        names += labels([f"best with {100 * best.score:.2f} %: {best.name}"], 76, 40)
-    legend(axes, space, space.keys, handles, names)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(alpha=0.3)
-    axes.set(xlabel="Epoch", ylabel=f"{label} (%)")
-    missing = len(space.runs) - len(drawn)
-    count = f"n = {counted(len(drawn), 'run')} of {counted(len(having), 'combination')}"
+        _mark(axes, best)
+    legend(axes, space, space.keys)
+    epoch_axis(axes)
+    axes.set_ylabel(f"{label} (%)")
+    drawn = sum(len(runs) for _, runs in rows)
+    missing = len(space.runs) - drawn
+    count = f"n = {counted(drawn, 'run')} of {counted(len(rows), 'combination')}"
     finish(axes, f"{label} over the epochs", count, f"{missing} without a curve" if missing else "")
+    return HEIGHT
 
 
-def points(run: PlotRun) -> list[tuple[int, float]]:
-    """Those of its curve that can be drawn."""
-    return [(epoch, value) for epoch, value in run.curve if math.isfinite(value)]
-
-
-def _draw(axes: Axes, run: PlotRun, look: Style) -> None:
-    """Not-a-number leaves a gap, and so does infinity. A single point is seen by its marker alone."""
-    if num_points := len(points(run)):
-        marker = (look["marker"] or ".") if num_points == 1 else look["marker"] if num_points <= 30 else ""
-        epochs, values = np.array(run.curve, dtype=float).T
-        axes.plot(
-            epochs, np.where(np.isfinite(values), 100 * values, np.nan), **{**look, "marker": marker}, markersize=3
-        )
+def _mark(axes: Axes, best: PlotRun) -> None:
+    epoch, value = max(best.points, key=lambda point: point[1])
+    (text,) = labels([f"best with {100 * best.score:.2f} %: {best.name}"], 76, 40)
+    look = {"markersize": 14, "color": VAL, "markeredgecolor": "black", "zorder": 5}
+    axes.plot(epoch, 100 * value, "*", linestyle="none", label=text, **look)

@@ -11,26 +11,21 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, combinations, count
-from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from blitz.figures.canvas import blank
-from blitz.figures.curves import curves, points
-from blitz.figures.objective import HEIGHT, Pair, by_category, by_number, by_pair, category_height, pair_height
+from blitz.figures.canvas import blank, notice
+from blitz.figures.curves import curves
+from blitz.figures.objective import Pair, by_category, by_number, by_pair
 from blitz.figures.space import PlotRow, Space
-from blitz.figures.style import counted, short
+from blitz.figures.style import HEIGHT, counted, short
 
 WIDTH = 8.5  # inches of a panel
 PAIRS = 3  # of numbers that are drawn at most
 PANELS = 8  # of an overview at most
 
-
-class _Panel(NamedTuple):
-    stem: str
-    draw: Callable[[Axes], None]
-    height: float = HEIGHT
+Panel = tuple[str, Callable[[Axes], float]]  # its file's stem, and what draws it and returns its height in inches
 
 
 def figures(rows: Sequence[PlotRow], label: str) -> dict[str, Figure]:
@@ -40,11 +35,11 @@ def figures(rows: Sequence[PlotRow], label: str) -> dict[str, Figure]:
     `heat_map` for two numbers, `heat_map_KEY_KEY` for pairs of more.
     """
     found: dict[str, Figure] = {}
-    for panel in _panels(Space(rows), label):
-        figure = blank(WIDTH, panel.height)
-        panel.draw(figure.subplots())
-        numbered = (f"{panel.stem}_{number}" for number in count(2))
-        found[next(stem for stem in chain([panel.stem], numbered) if stem not in found)] = figure
+    for stem, draw in _panels(Space(rows), label):
+        figure = blank(WIDTH, HEIGHT)
+        figure.set_figheight(draw(figure.subplots()))
+        numbered = (f"{stem}_{number}" for number in count(2))
+        found[next(stem for stem in chain([stem], numbered) if stem not in found)] = figure
     return found
 
 
@@ -53,20 +48,19 @@ def overview(rows: Sequence[PlotRow], label: str) -> Figure:
     space = Space(rows)
     panels = list(_panels(space, label))
     if not panels:
-        figure = blank(6.0, 2.0)
-        figure.text(0.5, 0.5, "There is nothing to draw.", ha="center", va="center", fontsize=12)
-        return figure
+        return notice("There is nothing to draw.")
     left_out = len(panels) - PANELS
     panels = panels[:PANELS]
     num_columns = min(2, len(panels))
-    heights = [max(panel.height for panel in panels[n : n + num_columns]) for n in range(0, len(panels), num_columns)]
-    figure = blank(num_columns * WIDTH, sum(heights) + 0.4)
-    places = figure.subfigures(len(heights), num_columns, squeeze=False, height_ratios=heights)
-    for panel, place in zip(panels, places.flat, strict=False):
-        panel.draw(place.subplots())  # in a figure of its own: legends of one take no room from another
+    figure = blank(num_columns * WIDTH, HEIGHT)
+    grid = figure.add_gridspec(math.ceil(len(panels) / num_columns), num_columns)
+    # Each in a figure of its own: legends of one take no room from another.
+    heights = [draw(figure.add_subfigure(grid[n]).subplots()) for n, (_, draw) in enumerate(panels)]
+    heights = [max(heights[n : n + num_columns]) for n in range(0, len(heights), num_columns)]
+    grid.set_height_ratios(heights)
+    figure.set_figheight(sum(heights) + 0.4)
     title = f"{counted(len(space.runs), 'run')} of {counted(len(rows), 'combination')}"
-    best = max((run for run in space.runs if math.isfinite(run.score)), key=lambda run: run.score, default=None)
-    if best is not None:
+    if best := space.best_run(space.runs):
         title += f"; best with {100 * best.score:.2f} %: {short(best.name, 80)}"
     if left_out > 0:
         title += f"; {counted(left_out, 'figure')} more not drawn here"
@@ -74,23 +68,20 @@ def overview(rows: Sequence[PlotRow], label: str) -> Figure:
     return figure
 
 
-def _panels(space: Space, label: str) -> Iterator[_Panel]:
+def _panels(space: Space, label: str) -> Iterator[Panel]:
     label = short(label)
-    if any(map(points, space.runs)):
-        yield _Panel("learning_curves", partial(curves, space=space, label=label))
+    if any(run.points for run in space.runs):
+        yield "learning_curves", partial(curves, space=space, label=label)
     for key in space.numeric:
         if space.measured([key]):
-            yield _Panel(_stem("objective_by", key), partial(by_number, space=space, key=key, label=label))
+            yield _stem("objective_by", key), partial(by_number, space=space, key=key, label=label)
     for key in space.categories if not space.numeric and space.measured() else ():
-        draw = partial(by_category, space=space, key=key, label=label)
-        yield _Panel(_stem("objective_by", key), draw, category_height(space, key))
+        yield _stem("objective_by", key), partial(by_category, space=space, key=key, label=label)
     pairs, left_out = _pairs(space)
+    note = f"{counted(left_out, 'pair')} more not drawn" if left_out else ""
     for pair in pairs:
-        note = f"{counted(left_out, 'pair')} more not drawn" if left_out else ""
         stem = "heat_map" if len(space.numeric) == 2 else _stem("heat_map", *pair)
-        yield _Panel(
-            stem, partial(by_pair, space=space, pair=pair, label=label, left_out=note), pair_height(space, pair)
-        )
+        yield stem, partial(by_pair, space=space, pair=pair, label=label, left_out=note)
 
 
 def _pairs(space: Space) -> tuple[list[Pair], int]:

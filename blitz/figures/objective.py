@@ -10,23 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from blitz.figures.canvas import BARS, TICKS, VAL, labels
+from blitz.figures import style
+from blitz.figures.canvas import BARS, TICKS, VAL, labels, write_beside
 from blitz.figures.space import PlotRow, Space, brief
-from blitz.figures.style import (
-    ACROSS,
-    COLOURS,
-    SMALL,
-    draw_groups,
-    finish,
-    groups_legend,
-    number_axis,
-    run_counts,
-    seed_counts,
-    short,
-    styles,
-)  # fmt: skip
+from blitz.figures.style import HEIGHT, SMALL, STYLES, finish, legend, short
 
-HEIGHT = 4.6  # inches of most panels
 FEW = 6  # values of another number up to which each gets a line of its own
 JOINED = 12  # single runs up to which a line joins them
 ANNOTATED = 12  # rows and columns up to which each cell of a heat map has its number written in
@@ -35,19 +23,21 @@ Pair = tuple[str, str]
 Cells = Mapping[tuple[float, float], Sequence[float]]  # column, row -> scores
 
 
-def by_number(axes: Axes, space: Space, key: str, label: str) -> None:
+def by_number(axes: Axes, space: Space, key: str, label: str) -> float:
     """Mean, interval and single runs; a line for each combination of the other keys."""
     rows = space.measured([key])
     by, joined = _line_keys(space, key, rows)
     groups = space.grouped(rows, by)
-    found = list(styles(groups, joined))
-    lines = [sorted(members, key=lambda row: row.place(key)) for members in groups.values()]
-    draw_groups(axes, found, [[(row.place(key), row) for row in line] for line in lines])
-    number_axis(axes, "x", [row.place(key) for row in rows])
-    axes.grid(alpha=0.3)
-    axes.set(xlabel=short(space.names[key]), ylabel=f"{label} (%)")
-    finish(axes, f"{label} by {short(space.names[key])}", run_counts(space, [key]), seed_counts(rows))
-    groups_legend(axes, space, groups, found, by)
+    for look, name, members in style.styles(space, groups, by):
+        line = sorted(members, key=lambda row: row.place(key))
+        look = {**look, "linestyle": "-" if joined else "none"}
+        style.draw_rows(axes, [row.place(key) for row in line], line, look, name)
+    style.percent_axis(axes, "y", label)
+    style.number_axis(axes, "x", [row.place(key) for row in rows])
+    axes.set_xlabel(short(space.names[key]))
+    finish(axes, f"{label} by {short(space.names[key])}", style.run_counts(space, [key]), style.seed_counts(rows))
+    legend(axes, space, by)
+    return HEIGHT
 
 
 def _line_keys(space: Space, key: str, rows: Sequence[PlotRow]) -> tuple[list[str], bool]:
@@ -61,55 +51,37 @@ def _line_keys(space: Space, key: str, rows: Sequence[PlotRow]) -> tuple[list[st
     groups = space.grouped(rows, by)
     if set(by) - set(space.categories) and len(rows) < 2 * len(groups):
         return [other for other in by if other in space.categories], False
-    repeated = any(len(row.scores) > 1 for row in rows)
+    repeated = any(row.seeds > 1 for row in rows)
     return by, by == others and (repeated or max(map(len, groups.values())) <= JOINED)
 
 
-def by_category(axes: Axes, space: Space, key: str, label: str) -> None:
+def by_category(axes: Axes, space: Space, key: str, label: str) -> float:
     """A line for each value, the best one on top; a point in it for each combination of the other keys."""
     by = [other for other in space.keys if other != key]
     ranked = list(dict.fromkeys(row.values[key] for row in space.measured()))
     values = ranked[:BARS]
     rows = [row for row in space.measured() if row.values[key] in values]
     groups = space.grouped(rows, by)
-    found = list(styles(groups, joined=False))
-    lanes = _lanes(space, key)
-    offsets = [0.7 * ((min(number, lanes - 1) + 0.5) / lanes - 0.5) for number in range(len(groups))]
-    lines = zip(offsets, groups.values(), strict=True)
-    placed = [[(values.index(row.values[key]) + offset, row) for row in members] for offset, members in lines]
-    draw_groups(axes, found, placed, horizontal=True)
-    size = SMALL if len(values) <= 30 else 7
+    lanes = min(len(groups), len(STYLES) + 1)
+    for number, (look, name, members) in enumerate(style.styles(space, groups, by)):
+        offset = 0.7 * ((min(number, lanes - 1) + 0.5) / lanes - 0.5)
+        places = [values.index(row.values[key]) + offset for row in members]
+        style.draw_rows(axes, places, members, {**look, "linestyle": "none"}, name, horizontal=True)
+    style.percent_axis(axes, "x", label)
+    size, height, longest = (SMALL, 0.3, (72, 38)) if len(values) <= 30 else (7, 0.17, (44, None))
     if len(groups) == 1:
-        _write_means(axes, rows, size)
-    names = labels([brief(value) for value in values], *((72, 38) if len(values) <= 30 else (44,)))
-    axes.set_yticks(range(len(values)), names, fontsize=size)
-    axes.grid(alpha=0.3)
-    axes.set(xlabel=f"{label} (%)", ylabel=short(space.names[key]), ylim=(len(values) - 0.4, -0.6))
+        margins = [f" ± {row.margin:.2f}" if row.seeds > 1 else "" for row in rows]
+        texts = [f"{row.mean:.2f}{margin} %  (n = {row.seeds})" for row, margin in zip(rows, margins, strict=True)]
+        write_beside(axes, texts, size)
+    axes.set_yticks(range(len(values)), labels([brief(value) for value in values], *longest), fontsize=size)
+    axes.set(ylabel=short(space.names[key]), ylim=(len(values) - 0.4, -0.6))
     cut = f"the {BARS} best of {len(ranked)} are drawn" if len(ranked) > BARS else ""
-    finish(axes, f"{label} by {short(space.names[key])}", run_counts(space), seed_counts(rows), cut)
-    groups_legend(axes, space, groups, found, by)
+    finish(axes, f"{label} by {short(space.names[key])}", style.run_counts(space), style.seed_counts(rows), cut)
+    legend(axes, space, by)
+    return max(max(height, 0.15 * lanes) * len(values), 0.3 * lanes, 1.1) + 1.5
 
 
-def category_height(space: Space, key: str) -> float:
-    num_rows = len({row.values[key] for row in space.measured()})
-    row = max(0.3 if num_rows <= 30 else 0.17, 0.15 * _lanes(space, key))
-    return max(row * min(num_rows, BARS) + 1.5, 0.3 * _lanes(space, key) + 1.5, 2.6)
-
-
-def _lanes(space: Space, key: str) -> int:
-    groups = space.grouped(space.measured(), [other for other in space.keys if other != key])
-    return min(len(groups), len(COLOURS) + 1)
-
-
-def _write_means(axes: Axes, rows: Sequence[PlotRow], size: float) -> None:
-    margins = [f" ± {row.margin:.2f}" if len(row.scores) > 1 else "" for row in rows]
-    notes = [f"{row.mean:.2f}{margin} %  (n = {len(row.scores)})" for row, margin in zip(rows, margins, strict=True)]
-    for place, note in enumerate(notes):
-        text = axes.text(1.01, place, note, transform=axes.get_yaxis_transform(), va="center", fontsize=size)
-        text.set_in_layout(len(note) == max(map(len, notes)))  # the widest ones speak for all
-
-
-def by_pair(axes: Axes, space: Space, pair: Pair, label: str, left_out: str) -> None:
+def by_pair(axes: Axes, space: Space, pair: Pair, label: str, left_out: str) -> float:
     """A heat map of the cells' means where the runs lie on a grid, else a coloured point for each place."""
     cells = _cells(space, pair)
     means = np.array([np.mean(scores) for scores in cells.values()])
@@ -117,10 +89,11 @@ def by_pair(axes: Axes, space: Space, pair: Pair, label: str, left_out: str) -> 
     # From the lowest mean that is no outlier: a few runs that diverged leave the others their differences.
     norm = Normalize(max(means.min(), low - 1.5 * (high - low)) if high > low else means.min(), means.max())
     first, second = (short(space.names[key]) for key in pair)
-    notes = [run_counts(space, pair)]
+    notes = [style.run_counts(space, pair)]
+    grid = is_grid(cells)
     if max(map(len, cells.values())) > 1:
-        notes.append(f"mean of all runs of each {'cell' if is_grid(cells) else 'place'}")
-    if is_grid(cells):
+        notes.append(f"mean of all runs of each {'cell' if grid else 'place'}")
+    if grid:
         notes.append(_draw_cells(axes, cells, norm))
     else:
         place = _draw_places(axes, cells, means, norm)
@@ -129,11 +102,8 @@ def by_pair(axes: Axes, space: Space, pair: Pair, label: str, left_out: str) -> 
     axes.figure.colorbar(ScalarMappable(norm), ax=axes, label=f"{label} (%)", extend=extend)
     axes.set(xlabel=first, ylabel=second)
     finish(axes, f"{label} by {first} and {second}", *notes, left_out)
-
-
-def pair_height(space: Space, pair: Pair) -> float:
-    cells = _cells(space, pair)
-    return min(max(HEIGHT, 0.35 * len({row for _, row in cells}) + 1.5), 8.5) if is_grid(cells) else HEIGHT
+    axes.grid(alpha=0 if grid else 0.3)
+    return min(max(HEIGHT, 0.35 * len({row for _, row in cells}) + 1.5), 8.5) if grid else HEIGHT
 
 
 def is_grid(cells: Iterable[tuple[float, float]]) -> bool:
@@ -161,13 +131,12 @@ def _draw_cells(axes: Axes, cells: Cells, norm: Normalize) -> str:
     for axis, values in ((axes.xaxis, columns), (axes.yaxis, rows)):
         step = math.ceil(len(values) / TICKS)
         axis.set_ticks(range(0, len(values), step), [brief(value) for value in values[::step]], fontsize=9)
-    if sum(len(brief(value)) + 1 for value in columns) > ACROSS:
+    if sum(len(brief(value)) + 1 for value in columns) > style.ACROSS:
         axes.tick_params(axis="x", rotation=90)
     for (row, column), mean in np.ndenumerate(grid):
         if max(grid.shape) <= ANNOTATED and not np.isnan(mean):
             colour = "black" if norm(mean) > 0.6 else "white"
-            text = axes.text(column, row, f"{mean:.1f}", ha="center", va="center", color=colour, fontsize=9)
-            text.set_in_layout(False)  # it lies inside the axes
+            axes.text(column, row, f"{mean:.1f}", ha="center", va="center", color=colour, fontsize=9, in_layout=False)
     return "hatched: no result" if np.isnan(grid).any() else ""
 
 
@@ -177,7 +146,6 @@ def _draw_places(axes: Axes, cells: Cells, means: np.ndarray, norm: Normalize) -
     best = list(cells)[int(means.argmax())]
     axes.scatter(columns, rows, c=means, norm=norm, s=45, edgecolors="black", linewidths=0.5, zorder=3)
     axes.plot(*best, "*", markersize=16, color=VAL, markeredgecolor="black", zorder=4)
-    number_axis(axes, "x", columns)
-    number_axis(axes, "y", rows)
-    axes.grid(alpha=0.3)
+    style.number_axis(axes, "x", columns)
+    style.number_axis(axes, "y", rows)
     return best

@@ -7,14 +7,14 @@ one may touch. Colours are Okabe and Ito's, which colour-blind people can distin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from blitz.figures import canvas
 from blitz.figures.canvas import BARS, GREY, TICKS, TRAIN, VAL, blank, labels
 from blitz.run_folder.journal import TRAIN_ACCURACY, TRAIN_LOSS, TRAIN_LR, VAL_ACCURACY, VAL_LOSS
 
@@ -29,11 +29,11 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """
     figure = blank(13.0, 4.2)
     loss, accuracy, rate = figure.subplots(1, 3)
-    _panel(loss, history, "Loss", [(TRAIN_LOSS, "train", TRAIN, "o"), (VAL_LOSS, "validation", VAL, "s")])
-    parts = [(TRAIN_ACCURACY, "train", TRAIN, "o"), (VAL_ACCURACY, "validation", VAL, "s")]
-    _panel(accuracy, history, "Accuracy (%)", parts, scale=100)
-    _panel(rate, history, "Learning rate", [(TRAIN_LR, "learning rate", GREY, "o")])
-    if _points(history, TRAIN_LR)[1].size:
+    both = [("train", TRAIN, "o"), ("validation", VAL, "s")]
+    _panel(loss, history, "Loss", zip((TRAIN_LOSS, VAL_LOSS), both, strict=True))
+    _panel(accuracy, history, "Accuracy (%)", zip((TRAIN_ACCURACY, VAL_ACCURACY), both, strict=True), scale=100)
+    _panel(rate, history, "Learning rate", [(TRAIN_LR, ("learning rate", GREY, "o"))])
+    if rate.lines:
         rate.set_ylim(bottom=0)
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
     _mark_best(loss, accuracy, history)
@@ -47,44 +47,40 @@ def _panel(
     axes: Axes,
     history: Sequence[Mapping[str, float]],
     title: str,
-    lines: Sequence[tuple[str, str, str, str]],
+    lines: Iterable[tuple[str, tuple[str, str, str]]],
     scale: float = 1,
 ) -> None:
-    for key, label, colour, marker in lines:
-        epochs, values = _points(history, key)
-        if epochs.size:
-            # Many markers hide the line, and a single point is seen by its marker alone.
-            shape = marker if epochs.size <= 30 else ""
-            axes.plot(epochs, values * scale, color=colour, marker=shape, markersize=4, label=label)
+    for key, (label, colour, marker) in lines:
+        if course := _course(history, key):
+            canvas.draw_course(axes, course, marker, scale, color=colour, markersize=4, label=label)
     if not axes.lines:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=GREY)
-    axes.set(title=title, xlabel="Epoch", ylabel=title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(title=title, ylabel=title)
+    canvas.epoch_axis(axes)
+    canvas.dress(axes)
 
 
-def _points(history: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where `key` was measured; not-a-number leaves a gap, and so does infinity, which no axis can hold."""
-    rows = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
-    epochs, values = np.array(rows, dtype=float).reshape(-1, 2).T
-    return epochs, np.where(np.isfinite(values), values, np.nan)
+def _course(history: Sequence[Mapping[str, float]], key: str) -> list[tuple[float, float]]:
+    """Where `key` was measured."""
+    return [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
 
 
 def _mark_best(loss: Axes, accuracy: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    for candidate in ((accuracy, VAL_ACCURACY, 100, 1), (loss, VAL_LOSS, 1, -1)):
-        if np.isfinite(_points(history, candidate[1])[1]).any():
-            axes, key, scale, sign = candidate
-            break
+    finite = {
+        key: [(epoch, value) for epoch, value in _course(history, key) if math.isfinite(value)]
+        for key in (VAL_ACCURACY, VAL_LOSS)
+    }
+    if finite[VAL_ACCURACY]:
+        epoch, share = max(finite[VAL_ACCURACY], key=lambda point: point[1])
+        axes, value, text = accuracy, 100 * share, f"{100 * share:.2f} %"
+    elif finite[VAL_LOSS]:
+        epoch, value = min(finite[VAL_LOSS], key=lambda point: point[1])
+        axes, text = loss, f"{value:.4g}"
     else:
         return
-    epochs, values = _points(history, key)
-    best = int(np.nanargmax(sign * values))
-    epoch, value = epochs[best], values[best] * scale
     for panel in (loss, accuracy):
         panel.axvline(epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
-    best_value = f"{value:.2f} %" if axes is accuracy else f"{value:.4g}"
-    label = f"best: {best_value} (epoch {epoch:.0f})"
+    label = f"best: {text} (epoch {epoch:.0f})"
     axes.plot(epoch, value, "*", markersize=14, color=VAL, markeredgecolor="black", label=label, zorder=5)
 
 
@@ -109,8 +105,10 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
         for (true, predicted), count in np.ndenumerate(counts):
             colour = "white" if shares[true, predicted] > 0.35 else "black" if count else "#8c8c8c"
             size = 9 if num_classes <= 12 else 7
-            text = axes.text(predicted, true, _short(int(count)), ha="center", va="center", color=colour, fontsize=size)
-            text.set_in_layout(False)  # it lies inside the axes; asking all 400 would take a second
+            axes.text(
+                predicted, true, _short(int(count)), ha="center", va="center", color=colour, fontsize=size,
+                in_layout=False,  # it lies inside the axes; asking all 400 would take a second
+            )  # fmt: skip
     return figure
 
 
@@ -141,9 +139,7 @@ def per_class_accuracy(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.barh(places, accuracy[order], color=TRAIN, height=0.75)
     size = 7.5 if len(order) > 30 else 9
     texts = [f"{accuracy[n]:.1f} %  (n = {totals[n]:,})" if totals[n] else "no images  (n = 0)" for n in order]
-    for place, text in enumerate(texts):
-        label = axes.text(101.5, place, text, va="center", fontsize=size)
-        label.set_in_layout(len(text) == max(map(len, texts)))  # the widest ones speak for all
+    canvas.write_beside(axes, texts, size)
     names = labels(classes, 34)
     axes.set_yticks(places, [names[number] for number in order], fontsize=size)
     axes.set(xlabel="Accuracy (%)", ylabel="True class", xlim=(0, 100), ylim=(len(order) - 0.4, -0.6))
@@ -169,9 +165,7 @@ def worst_mistakes(
     wrong = np.flatnonzero(true != predicted)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
     if not order.size:
-        figure = blank(6.0, 2.0)
-        figure.text(0.5, 0.5, "There were no mistakes.", ha="center", va="center", fontsize=12)
-        return figure
+        return canvas.notice("There were no mistakes.")
     names = labels(classes, 20)
     captions = [f"{names[true[n]]} → {names[predicted[n]]}, {100 * confidence[n]:.0f} %" for n in order]
     return image_grid(images[order], captions, "The most confident mistakes: true → predicted, confidence")

@@ -7,8 +7,6 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from blitz.intervals import Estimate
 from blitz.terminal.names import short_names
 
@@ -26,6 +24,11 @@ class PlotRun:
     score: float  # the objective: a fraction 0 … 1; nan: there is none
     curve: Sequence[tuple[int, float]]  # the objective's metric by epoch
 
+    @property
+    def points(self) -> list[tuple[int, float]]:
+        """Those of its curve that can be drawn."""
+        return [(epoch, value) for epoch, value in self.curve if math.isfinite(value)]
+
 
 @dataclass(frozen=True)
 class PlotRow:
@@ -36,9 +39,13 @@ class PlotRow:
     estimate: Estimate | None  # None where no run has a score
 
     @property
-    def scores(self) -> np.ndarray:
+    def scores(self) -> list[float]:
         """In percent, of the runs that have one."""
-        return 100 * np.array(self.estimate.values if self.estimate else ())
+        return [100 * score for score in self.estimate.values] if self.estimate else []
+
+    @property
+    def seeds(self) -> int:
+        return len(self.scores)
 
     @property
     def mean(self) -> float:
@@ -70,11 +77,16 @@ class Space:
         columns = {key: _parse([row.values.get(key) for row in rows]) for key in keys}
         self.keys = [key for key in keys if len(set(columns[key])) > 1]
         self.names = short_names(self.keys)
-        self.numeric = [key for key in self.keys if len({value for value in columns[key] if _is_float(value)}) > 1]
+        self.numeric = [
+            key for key in self.keys if len({value for value in columns[key] if isinstance(value, float)}) > 1
+        ]
         self.categories = [key for key in self.keys if key not in self.numeric]
         self.num_values = {key: len(set(columns[key])) for key in self.keys}
         self.rows = [replace(row, values={key: columns[key][n] for key in self.keys}) for n, row in enumerate(rows)]
         self.runs = [run for row in rows for run in row.runs]
+
+    def best_run(self, runs: Iterable[PlotRun]) -> PlotRun | None:
+        return max((run for run in runs if math.isfinite(run.score)), key=lambda run: run.score, default=None)
 
     def measured(self, keys: Iterable[str] = ()) -> list[PlotRow]:
         """Those that have a result, and all these keys."""
@@ -126,7 +138,3 @@ def _parse(column: Sequence[Value]) -> list[Value]:
         return list(column)
     placed = all(number is None or number == 0 or 1 / HUGE < abs(number) < HUGE for number in numbers)
     return list(numbers if placed else column)
-
-
-def _is_float(value: Value) -> bool:
-    return isinstance(value, float)
