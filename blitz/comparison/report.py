@@ -78,7 +78,8 @@ def as_csv(comparison: Comparison) -> str:
     """Numbers in full."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    metrics = [f"{metric}{suffix}" for metric in comparison.metrics for suffix in _suffixes(comparison)]
+    suffixes = ("", " ±", " n") if comparison.folded else ("",)
+    metrics = [f"{metric}{suffix}" for metric in comparison.metrics for suffix in suffixes]
     writer.writerow([*comparison.keys, *metrics, "n", "seconds", "status", "runs"])
     for row in comparison.rows:
         numbers: list[Any] = []
@@ -170,10 +171,6 @@ def _as_plain(estimate: Estimate | None) -> dict[str, Any] | None:
     if estimate is None:
         return None
     return {"mean": estimate.mean, "margin": estimate.margin, "n": estimate.n, "values": list(estimate.values)}
-
-
-def _suffixes(comparison: Comparison) -> Sequence[str]:
-    return ("", " ±", " n") if comparison.folded else ("",)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from blitz.config.hydra_internals import (
     COMPOSING_ERRORS,
     Override,
-    Quote,
-    QuotedString,
     ValueType,
+    as_text,
     compose_config,
     parse_override,
     reword,
 )
-from blitz.config.settings import Checkpoint, Choice, Settings, Tracking, check
+from blitz.config.settings import Checkpoint, Choice, Settings, Tracking, check, menus
 from blitz.errors import BadInput, did_you_mean, nearest
 
 # In a checkout `conf/` stands beside the package, in a wheel inside it.
@@ -37,6 +36,7 @@ del _ANY_DEPTH["depth"]
 for _name in SHORT_NAMES:
     ConfigStore.instance().store(name=_name, group="model", node={**_ANY_DEPTH, "name": _name})
 
+UNREADABLE = "cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"
 OF_IDS = ("model.weights", "sweep.resume")  # keys that take the start of a run's id
 NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
 # Keys that every config has, with options of their own.
@@ -76,25 +76,11 @@ def overrides_of(settings: Settings) -> list[str]:
     usual = plain(_compose([]))
     found = [text for text in chosen if usual[text.partition("=")[0]]["name"] != text.partition("=")[2]]
     for key, value in values.items():
-        if not isinstance(value, dict):
-            value, default = {key: value}, {key: base.get(key)}
-        else:
-            value, default = ({f"{key}.{name}": inner for name, inner in of.items()} for of in (value, base[key]))
-        found += [f"{name}={_typed(inner)}" for name, inner in value.items() if inner != default.get(name)]
+        if isinstance(value, dict):
+            found += [f"{key}.{name}={as_text(inner)}" for name, inner in value.items() if inner != base[key].get(name)]
+        elif value != base.get(key):
+            found.append(f"{key}={as_text(value)}")
     return found
-
-
-def _typed(value: Any) -> str:
-    """A value as Hydra reads it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{_typed(key)}: {_typed(inner)}' for key, inner in value.items())}}}"
-    if not isinstance(value, str):
-        return json.dumps(value)
-    if re.fullmatch(r"[A-Za-z/][\w/.-]*", value) and value.lower() not in ("null", "true", "false", "nan", "inf"):
-        return value
-    return QuotedString(value, Quote.single).with_quotes()
 
 
 def with_id_as_text(override: str) -> str:
@@ -109,12 +95,8 @@ def as_hydra_job_overrides(overrides: Iterable[str]) -> list[str]:
     """
 
     def is_an_option(text: str) -> bool:
-        if not re.match(r"(?!hydra\.)\w+\.", text):
-            return False
-        try:
-            return not parse_override(text).is_sweep_override()
-        except HydraException:
-            return False
+        override = parse_override(text) if re.match(r"(?!hydra\.)\w+\.", text) else None
+        return override is not None and not override.is_sweep_override()
 
     return [f"++{text}" if is_an_option(text) else text for text in as_hydra_overrides(overrides)]
 
@@ -212,14 +194,8 @@ def _compose(overrides: Sequence[str], config_dir: str | None = None) -> DictCon
     return compose_config(CONF, [*overrides, *extra])
 
 
-def _groups(config_dir: str | None) -> set[str]:
-    folders = [CONF] + ([Path(config_dir)] if config_dir else [])
-    return {folder.name for parent in folders for folder in parent.iterdir() if folder.is_dir()}
-
-
 def _choices(group: str, config_dir: str | None) -> set[str]:
-    from blitz.config.settings import menus
-
+    """Nothing for what is no group."""
     folders = [CONF] + ([Path(config_dir)] if config_dir else [])
     with_yaml = {file.stem for parent in folders for file in (parent / group).glob("*.yaml")}
     registry = menus().get(group)
@@ -228,13 +204,10 @@ def _choices(group: str, config_dir: str | None) -> set[str]:
 
 def _check_override(text: str, config_dir: str | None, multirun: bool) -> tuple[list[str], list[str]]:
     """What is wrong with an override by itself, and what to compose in its place so that other mistakes are found."""
-    try:
-        override = parse_override(text)
-    except HydraException:
-        override = None
+    override = parse_override(text)
     if override is None or not override.key_or_group:
         typed = text.removeprefix("++") if text.startswith("++tags") else text
-        return [f"{typed}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"], []
+        return [f"{typed}: {UNREADABLE}"], []
     key, swept = override.key_or_group, override.is_sweep_override()
     if override.is_hydra_override():
         return [], []
@@ -243,17 +216,17 @@ def _check_override(text: str, config_dir: str | None, multirun: bool) -> tuple[
     problems = []
     if swept and not multirun:
         problems.append(f"{text}: several values need -m, for a sweep; a list is written {key}=[A,B]")
-    if key in _groups(config_dir) and not isinstance(override.value(), dict):
-        wrong, meant = _check_choice(override, config_dir)
+    choices = _choices(key, config_dir)
+    if choices and not isinstance(override.value(), dict):
+        wrong, meant = _check_choice(override, choices)
         return problems + wrong, meant
     # Hydra takes ++ even for a key that it does not know: our own check words it better.
     return problems, [f"++{key}={value}" for value in _values(override)[:1]] if swept else [f"++{text.lstrip('+')}"]
 
 
-def _check_choice(override: Override, config_dir: str | None) -> tuple[list[str], list[str]]:
+def _check_choice(override: Override, choices: Collection[str]) -> tuple[list[str], list[str]]:
     """What is wrong with `group=name`, and the choice that was probably meant."""
     group, value = override.key_or_group, override.value()
-    choices = _choices(group, config_dir)
     menu = f"(accepted: {', '.join(sorted(choices))})"
     if value is None:
         return [f"{group}=null: needs a name; leave it out for the default {menu}"], []
@@ -286,10 +259,6 @@ def _problems_of(overrides: Sequence[str], config_dir: str | None) -> list[str]:
 
 def _store_choice(missing: str) -> bool:
     """Whether `group/name` stands on a menu; if so, its YAML is in Hydra's ConfigStore now."""
-    from inspect import Parameter
-
-    from blitz.config.settings import menus
-
     group, _, name = missing.removesuffix(".yaml").rpartition("/")
     registry = menus().get(group)
     if registry is None or name not in registry.names():

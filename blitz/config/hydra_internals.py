@@ -5,6 +5,7 @@ Tested on hydra-core 1.3.8 with omegaconf 2.3.1, and on hydra-core 1.4.0rc3 with
 
 from __future__ import annotations
 
+import json
 import re
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from yaml import YAMLError
 
 from blitz.errors import did_you_mean, in_one_line
 
-__all__ = ["IntervalSweep", "Override", "Quote", "QuotedString", "ValueType"]
+__all__ = ["IntervalSweep", "Override", "ValueType"]
 
 # What is raised for overrides and YAML files that cannot be composed.
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
@@ -54,10 +55,28 @@ def compose_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().hydra = running
 
 
-def parse_override(text: str) -> Override:
-    """Raises HydraException."""
-    (override,) = parse_overrides([text])
-    return override
+def parse_override(text: str) -> Override | None:
+    """None for what cannot be read."""
+    try:
+        return parse_overrides([text])[0]
+    except HydraException:
+        return None
+
+
+def as_text(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(as_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{as_text(key)}: {as_text(inner)}' for key, inner in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        return repr(value)
+    unquoted = parse_override(f"x={value}")
+    if unquoted is not None and not unquoted.is_sweep_override() and unquoted.value() == value:
+        return value
+    return QuotedString(value, Quote.single).with_quotes()
 
 
 def parse_overrides(texts: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:

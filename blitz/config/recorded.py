@@ -72,9 +72,6 @@ class Provenance(_Facts):
     result: _Result = _Result()  # of a run that ended
     resumed: list[_Resumed] = []
 
-    def facts(self) -> dict[str, Any]:
-        return self.model_dump()
-
 
 def read_provenance(path: Path) -> Provenance:
     """Raises BadInput for a file that is anything else."""
@@ -139,15 +136,12 @@ def refuse_missing_place(settings: Settings) -> None:
 
 
 def _replace(config: dict[str, Any], text: str) -> None:
-    from hydra.errors import HydraException
-
-    from blitz.config.compose import with_id_as_text
+    from blitz.config.compose import UNREADABLE, with_id_as_text
     from blitz.config.hydra_internals import parse_override
 
-    try:
-        override = parse_override(with_id_as_text(text))
-    except HydraException:
-        raise BadInput(f"{text}: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)") from None
+    override = parse_override(with_id_as_text(text))
+    if override is None:
+        raise BadInput(f"{text}: {UNREADABLE}")
     key = override.key_or_group
     if override.is_delete() or override.is_add() or override.is_hydra_override() or override.is_sweep_override():
         raise BadInput(f"{text}: accepted: KEY=VALUE for a value of the recorded config")

@@ -33,9 +33,9 @@ def curves(axes: Axes, space: Space, label: str) -> float:
     legend(axes, space, space.keys)
     epoch_axis(axes)
     axes.set_ylabel(f"{label} (%)")
-    drawn = sum(len(runs) for _, runs in rows)
-    missing = len(space.runs) - drawn
-    count = f"n = {counted(drawn, 'run')} of {counted(len(rows), 'combination')}"
+    num_drawn = sum(len(drawn) for _, drawn in rows)
+    missing = len(space.runs) - num_drawn
+    count = f"n = {counted(num_drawn, 'run')} of {counted(len(rows), 'combination')}"
     finish(axes, f"{label} over the epochs", count, f"{missing} without a curve" if missing else "")
     return HEIGHT
 
@@ -43,5 +43,4 @@ def curves(axes: Axes, space: Space, label: str) -> float:
 def _mark(axes: Axes, best: PlotRun) -> None:
     epoch, value = max(best.points, key=lambda point: point[1])
     (text,) = labels([f"best with {100 * best.score:.2f} %: {best.name}"], 76, 40)
-    look = {"markersize": 14, "color": VAL, "markeredgecolor": "black", "zorder": 5}
-    axes.plot(epoch, 100 * value, "*", linestyle="none", label=text, **look)
+    axes.plot(epoch, 100 * value, "*", markersize=14, color=VAL, markeredgecolor="black", label=text, zorder=5)

@@ -64,14 +64,14 @@ def draw_rows(
     horizontal: bool = False,
 ) -> None:
     """Means with their intervals; the runs beside them, which means would hide."""
-    means: tuple[Any, Any] = (places, [row.mean for row in rows])
+    x, y = places, [row.mean for row in rows]
     runs = [(place, score) for place, row in zip(places, rows, strict=True) if row.seeds > 1 for score in row.scores]
     dots = np.array(runs).reshape(-1, 2).T
     beside = (1.0, 0.0)  # of a marker's size
     if horizontal:
-        means, dots, beside = means[::-1], dots[::-1], (0.0, -0.8)
-    margins = {"xerr" if horizontal else "yerr": [row.margin for row in rows]}
-    bars = axes.errorbar(*means, **margins, markersize=5, linewidth=1.4, elinewidth=1, capsize=3, **look)
+        x, y, dots, beside = y, x, dots[::-1], (0.0, -0.8)
+    margins: Style = {"xerr" if horizontal else "yerr": [row.margin for row in rows]}
+    bars = axes.errorbar(x, y, **margins, markersize=5, linewidth=1.4, elinewidth=1, capsize=3, **look)
     bars.lines[0].set_label(label)  # that of the bars would show an interval in the legend
     marker = MarkerStyle(".").transformed(Affine2D().translate(*beside))
     axes.plot(

@@ -43,7 +43,7 @@ def what_differs(original: Original, settings: Settings) -> list[Difference]:
         facts["data"] = description.about_data(dataset, split(dataset, **DATASETS.shared(settings.data)))
     except BadInput as problem:
         logger.warning("the data cannot be compared: %s", problem)
-    recorded = original.provenance.facts()
+    recorded = original.provenance.model_dump()
     found = differences(recorded, facts)
     for resumed in recorded["resumed"]:
         changed = {difference.key for difference in differences(recorded, resumed)}

@@ -92,7 +92,7 @@ def resume(
         if uri is not None:
             Writer.prepare()
         setup = point.setup(job)
-        start = continue_run(setup, uri, folder, info, point.provenance.facts(), point.state)
+        start = continue_run(setup, uri, folder, info, point.provenance.model_dump(), point.state)
         return Result.of(_train_and_test(setup, start, display, point.state))
 
 

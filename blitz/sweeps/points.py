@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from blitz.config.hydra_internals import IntervalSweep, Override, Quote, QuotedString, parse_override
+from blitz.config.hydra_internals import IntervalSweep, Override, as_text, parse_override
 from blitz.errors import BadInput, in_one_line
 
 Point = dict[str, str]  # dotted key -> value, as the command line takes it
@@ -81,7 +80,7 @@ def _of_csv(file: Path) -> Iterator[Point]:
 
 
 def _one_value(file: Path, line: int, key: str, cell: str) -> str:
-    override = _parsed(f"x={cell}")
+    override = parse_override(f"x={cell}")
     if override is None or override.is_sweep_override():
         raise BadInput(f"{file}: line {line}: {key}={cell}: accepted: one value a cell, quoted as on the command line")
     return cell
@@ -95,7 +94,7 @@ def _of_yaml(file: Path) -> Iterator[Point]:
         pairs = list(_flat(point))
         if twice := [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]:
             raise BadInput(f"{file}: {twice[0]} stands twice in a point")
-        yield {key: _as_typed(value) for key, value in pairs}
+        yield {key: as_text(value) for key, value in pairs}
 
 
 def _flat(values: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,27 +103,6 @@ def _flat(values: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
-
-
-def _as_typed(value: Any) -> str:
-    """A value as the command line takes it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(_as_typed, value))}]"
-    if not isinstance(value, str):
-        return repr(value)
-    plain = _parsed(f"x={value}")
-    if plain is not None and not plain.is_sweep_override() and plain.value() == value:
-        return value
-    return QuotedString(value, Quote.single).with_quotes()
-
-
-def _parsed(text: str) -> Override | None:
-    try:
-        return parse_override(text)
-    except HydraException:
-        return None
 
 
 def _drawn(override: Override, number: int, seed: int) -> Iterator[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,6 +19,7 @@ from blitz.config.hydra_internals import (
     VERSION_BASE,
     ValueType,
     arguments_parser,
+    as_text,
     compose_config,
     parse_override,
     parse_overrides,
@@ -61,8 +61,18 @@ def test_an_override_has_a_key_a_value_and_a_type():
     assert list(listed.sweep_string_iterator()) == ["0.1", "0.2"]
     assert interval.value_type == ValueType.INTERVAL_SWEEP
     assert deleted.is_delete()
-    with pytest.raises(HydraException):
-        parse_override("seed=[1")
+    assert parse_override("seed=[1") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a b", "a,b", "it's", "123", "1e5", "true", "null", "", "a:b", "/some/where", "[x", " x", "sqlite:///a.db",
+     "{a: b}", 1e-05, 3, None, True, float("inf"), [1, "2", "c d"], {"a": "b, c", "d": None}],
+)  # fmt: skip
+def test_a_value_as_text_is_read_back_as_it_was(value: object) -> None:
+    override = parse_override(f"x={as_text(value)}")
+    assert override is not None
+    assert (override.value(), override.is_sweep_override()) == (value, False)
 
 
 def test_lists_make_a_product():

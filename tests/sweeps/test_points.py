@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blitz.config.hydra_internals import parse_override
+from blitz.config.hydra_internals import parse_overrides
 from blitz.errors import BadInput
 from blitz.sweeps.points import Point, draw, read
 
@@ -20,11 +20,11 @@ def written(folder: Path, name: str, text: str) -> str:
 
 def value(text: str) -> object:
     """As Hydra reads what stands behind `KEY=`."""
-    return parse_override(f"x={text}").value()
+    return parse_overrides([f"x={text}"])[0].value()
 
 
 def drawn(*overrides: str, number: int = 200, seed: int = 0) -> list[Point]:
-    return draw([parse_override(text) for text in overrides], number, seed)
+    return draw(parse_overrides(overrides), number, seed)
 
 
 def test_a_csv_file_has_a_key_a_column_and_an_empty_cell_leaves_it_out(tmp_path: Path) -> None:
