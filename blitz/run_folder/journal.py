@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,12 +25,9 @@ TIME, SYSTEM = "time/", "system/"  # prefixes of what is no result
 # What runs are ranked by: validation accuracy of the best epoch so far; without validation, training accuracy.
 OBJECTIVE = "objective"
 CHUNK = 1 << 20  # bytes that are read at once
-ALL_OF_A_CHUNK = CHUNK  # points, of which each takes more than a byte
 
 
 class Point(NamedTuple):
-    """One value of one metric."""
-
     name: str
     value: float
     step: int
@@ -38,16 +36,7 @@ class Point(NamedTuple):
 
 def is_result(name: str) -> bool:
     """Whether a metric is a result, which a repetition must have the same of; times and the machine's state are not."""
-    return not name.startswith(TIME) and not _is_system(name)
-
-
-def _is_system(name: str) -> bool:
-    return name.startswith(SYSTEM)
-
-
-def bits(value: float) -> str:
-    """A text that two values share only if they are the same to the last bit, or both not a number."""
-    return value.hex()
+    return not name.startswith((TIME, SYSTEM))
 
 
 class Journal:
@@ -61,11 +50,11 @@ class Journal:
         self.path = path
         self._known: dict[tuple[str, int], float] = {}  # behind the checkpoint, and not measured again so far
         self._resumed_at = resumed_at
-        self._told_apart = False
+        self._warned = False
         if resumed_at is not None:
             mend(path)
-            points = every_point(path, resumed_at)
-            self._known = {(point.name, point.step): point.value for point in points if not _is_system(point.name)}
+            points = (point for point in every_point(path, resumed_at) if not point.name.startswith(SYSTEM))
+            self._known = {(point.name, point.step): point.value for point in points}
         # Unbuffered: what was measured is with the operating system before the next step begins.
         self._file = path.open("ab", buffering=0)
         self._lock = threading.Lock()  # system metrics come from a thread of their own
@@ -100,13 +89,14 @@ class Journal:
         new = {}
         for name, value in metrics.items():
             before = self._known.pop((name, step), None)
-            if before is not None and is_result(name) and bits(before) != bits(float(value)):
-                if not self._told_apart:
+            # In hexadecimal: the same to the last bit, or both not a number.
+            if before is not None and is_result(name) and before.hex() != float(value).hex():
+                if not self._warned:
                     logger.warning(
                         "%s at step %d was %r and is %r now: the resumed run does not have the bits that it had",
                         name, step, before, value,
                     )  # fmt: skip
-                self._told_apart = True
+                self._warned = True
                 before = None
             if before is None:
                 new[name] = value
@@ -120,8 +110,10 @@ class Journal:
         self._file.close()
 
 
-def read(path: Path, offset: int, most: int) -> tuple[list[Point], int]:
+def read(path: Path, offset: int, most: int = CHUNK) -> tuple[list[Point], int]:
     """At most `most` points from whole lines after byte `offset`, and the offset behind them.
+
+    The default is no limit but a chunk's bytes, of which each point takes more than one.
 
     A last line that is still being written, or never was to its end, is left for the next time. A line that cannot be
     read, which only a damaged disk makes, is a warning and left out.
@@ -145,21 +137,17 @@ def read(path: Path, offset: int, most: int) -> tuple[list[Point], int]:
 def mend(path: Path) -> None:
     """Cut off a last line that was never written to its end; no file is an empty one."""
     with path.open("a+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        while True:
-            start = max(0, end - CHUNK)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0 or start == 0:
-                file.truncate(start + found + 1)
-                return
-            end = start
+        if not os.fstat(file.fileno()).st_size:  # which cannot be mapped
+            return
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            whole = data.rfind(b"\n") + 1
+        file.truncate(whole)
 
 
 def every_point(path: Path, offset: int = 0) -> Iterator[Point]:
     """All points after byte `offset`, in the order they were measured."""
     while True:
-        points, behind = read(path, offset, ALL_OF_A_CHUNK)
+        points, behind = read(path, offset)
         yield from points
         if behind == offset:
             return
@@ -196,8 +184,3 @@ def _parsed(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return row if isinstance(row, dict) and {"step", "time"} <= row.keys() else {}
-
-
-def count(path: Path, offset: int) -> int:
-    """How many points there are after byte `offset`."""
-    return sum(1 for _ in every_point(path, offset))

@@ -80,13 +80,13 @@ class Record:
             metrics = {STEP_LOSS: losses}
             if report.grad_norms is not None:
                 metrics[GRAD_NORM] = report.grad_norms.tolist()
-            self.recorder.log_all(self._windows.add(report.step, metrics))
+            self.recorder.journal.write(self._windows.add(report.step, metrics))
         return losses
 
     def close_window(self) -> None:
         """Record the mean of the last steps, where they are fewer than a window."""
         if self._windows is not None:
-            self.recorder.log_all(self._windows.flush(self._step))
+            self.recorder.journal.write(self._windows.flush(self._step))
 
     def log_epoch(self, result: EpochResult, selection: Selection, best: bool) -> None:
         """Record an epoch's metrics and save where training stands; keep the weights where they are the best.
@@ -111,7 +111,7 @@ class Record:
         self.weights["last"] = checkpoint.fingerprint({key: state[key] for key in ("model", "average")})
         about = {
             "record": self.recorder.about.record,
-            "journal": self.recorder.position,
+            "journal": self.recorder.journal.position,
             "selection": selection.state_dict(),
             "windows": self._windows.state_dict() if self._windows else {},
             "weights": dict(self.weights),

@@ -61,8 +61,9 @@ def mark_orphans(client: MlflowClient) -> None:
     fails is logged; nothing is raised.
     """
     stale = []
+    query = "attributes.status = 'RUNNING' and tags.record != '' and tags.host != '' and tags.folder != ''"
     try:
-        running = _running(client)
+        running = list(queries.search(client, query))
     except Exception as error:  # an unfinished look at other runs must not disturb this one
         logger.warning("orphaned runs may still have the status RUNNING: %s", brief(error))
         return
@@ -73,21 +74,13 @@ def mark_orphans(client: MlflowClient) -> None:
             elif _is_stale(run):
                 stale.append(run)
         except Exception as error:
-            logger.warning(
-                "run %s may be orphaned and still have the status RUNNING: %s", run.info.run_id, brief(error)
-            )
+            run_id = run.info.run_id
+            logger.warning("run %s may be orphaned and still have the status RUNNING: %s", run_id, brief(error))
     if stale:
         names = [f"{run.info.run_id} on {run.data.tags['host']} (last {_heartbeat(run)})" for run in stale[:NAMED]]
         more = f" and {len(stale) - NAMED} more" if len(stale) > NAMED else ""
-        minutes = STALE_AFTER / 60
-        logger.info("orphaned runs of other hosts, left as they are: no heartbeat for %g minutes from %s%s", minutes,
-                    ", ".join(names), more)  # fmt: skip
-
-
-def _running(client: MlflowClient) -> list[Run]:
-    query = "attributes.status = 'RUNNING' and tags.record != ''"
-    found = queries.pages(client.search_runs, experiment_ids=queries.experiment_ids(client), filter_string=query)
-    return [run for run in found if run.data.tags.keys() >= {"record", "host", "folder"}]
+        since = f"no heartbeat for {STALE_AFTER / 60:g} minutes"
+        logger.info("orphaned runs of other hosts, left as they are: %s from %s%s", since, ", ".join(names), more)
 
 
 def _heartbeat(run: Run) -> datetime:
@@ -126,6 +119,5 @@ def _mark(client: MlflowClient, run: Run) -> None:
         client.set_tag(run_id, "ended", why)
     client.set_terminated(run_id, status, ended_at)
     more = f"; 'blitz sync {folder}' sends what its folder has" if folder.is_dir() else ""
-    logger.info(
-        "orphaned run %s (%s) is marked as %s: %s%s", run_id, run.info.run_name, status, why or "it ended so", more
-    )
+    name = run.info.run_name
+    logger.info("orphaned run %s (%s) is marked as %s: %s%s", run_id, name, status, why or "it ended so", more)

@@ -41,20 +41,21 @@ def pages(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
             return
 
 
+def search(client: MlflowClient, query: str, **options: Any) -> Iterator[Run]:
+    """The runs of all experiments that a query finds, the newest first."""
+    return pages(client.search_runs, experiment_ids=experiment_ids(client), filter_string=query, **options)
+
+
 def find(client: MlflowClient, wanted: str) -> Run:
     """The run with this id, a unique prefix of one, or `last`: the newest that this user started on this host.
 
     Raises BadInput where there is none or more than one, and for the run that stands for a sweep.
     """
-    experiments = experiment_ids(client)
+    runs: list[Run] = []
     if wanted == LAST:
-        runs = list(client.search_runs(experiments, f"{_mine()} and tags.`{OF_A_SWEEP}` IS NULL", max_results=1))
-    elif not re.fullmatch("[0-9a-f]{1,32}", wanted):
-        runs = []
-    elif len(wanted) == 32:
-        runs = list(client.search_runs(experiments, f"attributes.run_id = '{wanted}'"))
-    else:
-        runs = list(client.search_runs(experiments, f"attributes.run_id LIKE '{wanted}%'", max_results=3))
+        runs = _first(client, f"{_mine()} and tags.`{OF_A_SWEEP}` IS NULL", 1)
+    elif re.fullmatch("[0-9a-f]{1,32}", wanted):
+        runs = _first(client, f"attributes.run_id LIKE '{wanted}%'", 2)
     where = redact(str(client.tracking_uri))
     if not runs:
         raise BadInput(f"{wanted}: no such run in {where} (accepted: a run id, the start of one, or {LAST})")
@@ -80,8 +81,8 @@ def find_sweep(client: MlflowClient, wanted: str) -> Run | None:
     else:
         return None
     for query in queries:
-        runs = list(client.search_runs(experiment_ids(client), query, max_results=2))
-        if len(runs) > 1 and wanted != LAST:
+        runs = _first(client, query, 1 if wanted == LAST else 2)
+        if len(runs) > 1:
             where = redact(str(client.tracking_uri))
             raise BadInput(f"{wanted}: more than one sweep in {where} starts like this; give more of its id")
         if runs:
@@ -91,22 +92,18 @@ def find_sweep(client: MlflowClient, wanted: str) -> Run | None:
 
 def sweeps(client: MlflowClient) -> Iterator[Run]:
     """The runs that stand for sweeps, the newest first."""
-    query = f"tags.`{OF_A_SWEEP}` IS NOT NULL"
-    return pages(client.search_runs, experiment_ids=experiment_ids(client), filter_string=query)
+    return search(client, f"tags.`{OF_A_SWEEP}` IS NOT NULL")
 
 
 def jobs_of(client: MlflowClient, sweep: Run) -> list[Run]:
     """The runs of a sweep's jobs, with those that had finished before it began."""
-    tags, experiments = sweep.data.tags, experiment_ids(client)
+    tags = sweep.data.tags
     earlier = [run_id for tag, ids in tags.items() if tag.startswith(SKIPPED) for run_id in ids.split()]
     queries = [f"tags.sweep = '{tags['sweep']}' and tags.`{OF_A_SWEEP}` IS NULL"]
     for first in range(0, len(earlier), AT_ONCE):
         ids = ", ".join(f"'{run_id}'" for run_id in earlier[first : first + AT_ONCE])
         queries.append(f"attributes.run_id IN ({ids})")
-    runs = (
-        run for query in queries for run in pages(client.search_runs, experiment_ids=experiments, filter_string=query)
-    )
-    return list({run.info.run_id: run for run in runs}.values())
+    return list({run.info.run_id: run for query in queries for run in search(client, query)}.values())
 
 
 def newest(client: MlflowClient, experiments: Sequence[str], number: int) -> list[Run]:
@@ -123,12 +120,11 @@ def finished_runs(client: MlflowClient, wanted: Mapping[str, str], sweep: str | 
     `wanted`: config hash -> group hash. None repeats another run, which may have been cut short. A query goes through
     the tags of all runs, 25 ms for 10,000 of them: there is one for the sweep, and one for all seeds of a group.
     """
-    experiments = experiment_ids(client)
     found: dict[str, dict[str, Run]] = {}  # with their ids
 
     def look(tag: str, value: str) -> None:
         query = f"attributes.status = 'FINISHED' and tags.{tag} = '{value}' and tags.reproduces IS NULL"
-        for run in pages(client.search_runs, experiment_ids=experiments, filter_string=query):
+        for run in search(client, query):
             config_hash = run.data.tags.get("config_hash", "")
             if config_hash in wanted:
                 found.setdefault(config_hash, {}).setdefault(run.info.run_id, run)
@@ -140,6 +136,10 @@ def finished_runs(client: MlflowClient, wanted: Mapping[str, str], sweep: str | 
     return {config_hash: list(runs.values()) for config_hash, runs in found.items()}
 
 
+def _first(client: MlflowClient, query: str, number: int) -> list[Run]:
+    return list(client.search_runs(experiment_ids(client), query, max_results=number))
+
+
 def _mine() -> str:
     try:
         user = getpass.getuser()
@@ -149,7 +149,7 @@ def _mine() -> str:
 
 
 def seconds(run: Run) -> float | None:
-    """As `About.seconds`."""
+    """As `RunInfo.seconds`."""
     if not run.info.end_time or RESUMED in run.data.tags:
         return None
     return (run.info.end_time - run.info.start_time) / 1000
@@ -181,14 +181,8 @@ def results(client: MlflowClient, run: Run) -> dict[str, dict[int, float]]:
 def others_of_its_group(client: MlflowClient, run: Run) -> list[Run]:
     """Finished runs that differ in their seed alone, one a seed, the first ones; none that repeats another."""
     query = f"attributes.status = 'FINISHED' and tags.group_hash = '{run.data.tags.get('group_hash', '')}'"
-    found = pages(
-        client.search_runs,
-        experiment_ids=experiment_ids(client),
-        filter_string=query,
-        order_by=["attributes.start_time ASC"],
-    )
     by_seed: dict[str, Run] = {}
-    for other in found:
+    for other in search(client, query, order_by=["attributes.start_time ASC"]):
         if REPRODUCES not in other.data.tags:
             by_seed.setdefault(other.data.params.get("seed", ""), other)
     return list(by_seed.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from blitz.run_folder.journal import JOURNAL, Journal
@@ -23,7 +23,7 @@ class Recorder:
         self.folder = folder
         self.about = about
         about.save(folder)
-        self._journal = Journal(folder / JOURNAL, resumed_at)
+        self.journal = Journal(folder / JOURNAL, resumed_at)
         self._writer: Writer | None = None
         if uri is not None:
             try:
@@ -38,26 +38,17 @@ class Recorder:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics of one step; costs a line in a file."""
-        self._journal.write([(step, metrics)])
-
-    def log_all(self, rows: Iterable[tuple[int, Mapping[str, float]]]) -> None:
-        """Record the metrics of many steps at the cost of one."""
-        self._journal.write(rows)
-
-    @property
-    def position(self) -> int:
-        """Where a checkpoint of now stands in the journal, in bytes."""
-        return self._journal.position
+        self.journal.write([(step, metrics)])
 
     def flush(self) -> None:
         """What was recorded so far survives a power cut from here on, and is sent at once."""
-        self._journal.sync()
+        self.journal.sync()
         if self._writer is not None:
             self._writer.flush()
 
     def end(self, status: str, tags: Mapping[str, str]) -> str:
         """Close the record and wait until MLflow has it, or has failed. Returns what it lacks, in words."""
-        self._journal.close()
+        self.journal.close()
         self.about = self.about.ended(status, tags)
         try:
             self.about.save(self.folder)

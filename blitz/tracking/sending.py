@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ logger = logging.getLogger("blitz")
 BATCH = 1000  # metrics that MLflow takes at once
 AT_ONCE = 100  # parameters, or tags
 OPENING = ("config.yaml", "sweep.json", "overrides.yaml", "provenance.json", "git.diff", "git.resumed-*.diff")
-FILES = (*OPENING, "reproduction.*", "results.*", "run.log", "trace.json", "figures/*.png", BEST)
+MODEL = f"{model.NAME}/MLmodel"  # is written anew with each model, and stands for the whole of it
+FILES = (*OPENING, "reproduction.*", "results.*", "run.log", "trace.json", "figures/*.png", BEST, MODEL)
 # How long a step may take, in seconds. Opening a store waits for its lock, behind processes that import mlflow.
 OPEN_SECONDS, STEP_SECONDS, BYTES_PER_SECOND = 180.0, 60.0, 500_000
 SENT = "sent.json"
@@ -65,17 +67,15 @@ class Delivery:
         self.about = about  # replaced when more is known
         self.sent = Sent.load(folder, about.record, redact(uri))
         self._announce = announce
-        self._client: MlflowClient | None = None
 
     def send(self) -> None:
         """Send what the store lacks. Raises whatever the store's side raises; what arrived until then counts."""
         self._announce(OPEN_SECONDS)
-        client = self.client
         known = self.recorded()
         if known is None:
             self.sent = Sent(self.about.record, redact(self.uri))  # nothing of it is there, or is there any more
-            known = client.get_run(self._run(client))
-        run_id = str(known.info.run_id)
+            known = self._found_or_created()
+        client, run_id = self.client, str(known.info.run_id)
         self._announce(STEP_SECONDS)
         if self.about.status == RUNNING and known.info.status != RUNNING:  # a run that had ended was resumed
             client.update_run(run_id, RUNNING)
@@ -83,14 +83,14 @@ class Delivery:
         for tag in ENDINGS:
             if tag in known.data.tags and tag not in self.about.tags:
                 client.delete_tag(run_id, tag)
-        self._parts(client, run_id)
-        self._metrics(client, run_id)
+        self._send_parts(run_id)
+        self._send_metrics(run_id)
         if self.about.status != self.sent.status:
             self._announce(STEP_SECONDS)
             client.set_terminated(run_id, self.about.status, self.about.ended_at)
             self.sent.status = self.about.status
             self.sent.save(self.folder)
-        self._files(client, run_id)  # last: where only the artifacts' store fails, the rest is right
+        self._send_files(run_id)  # last: where only the artifacts' store fails, the rest is right
 
     def recorded(self) -> Run | None:
         """The run as the store has it; None where it does not, such as in a store that was emptied since."""
@@ -105,11 +105,9 @@ class Delivery:
                 raise
             return None
 
-    @property
+    @cached_property
     def client(self) -> MlflowClient:
-        if self._client is None:
-            self._client = store.connect(self.uri)
-        return self._client
+        return store.connect(self.uri)
 
     @property
     def complete(self) -> bool:
@@ -120,55 +118,51 @@ class Delivery:
         """What the store lacks, such as `1,234 metrics and 6 files`; empty where it lacks nothing."""
         parts = []
         path = self.folder / JOURNAL
-        points = journal.count(path, self.sent.journal) if path.exists() else 0
-        files = sum(1 for _ in self._changed())
+        points = sum(1 for _ in journal.every_point(path, self.sent.journal)) if path.exists() else 0
+        changed = [name for name, _ in self._changed()]
+        files = len(changed) - changed.count(MODEL)
         if self.sent.run_id is None:
             parts.append("the run itself")
         parts += [f"{points:,} metric{'s' * (points > 1)}"] if points else []
         parts += [f"{files} file{'s' * (files > 1)}"] if files else []
-        parts += ["the model"] if self._model_waits() else []
+        parts += ["the model"] if MODEL in changed else []
         if not parts and self.about.status != self.sent.status:
             parts.append("its end")
         return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
-    def _run(self, client: MlflowClient) -> str:
-        """The run's id; an earlier try may have made it without hearing so."""
+    def _found_or_created(self) -> Run:
+        """An earlier try may have created the run without hearing so."""
         from mlflow.entities import ViewType
 
-        about = self.about
+        about, client = self.about, self.client
         experiment = store.experiment_id(client, self.uri, about.experiment)
         found = client.search_runs([experiment], f"tags.record = '{about.record}'", ViewType.ALL, max_results=1)
         if found:
-            run_id = found[0].info.run_id
+            run = found[0]
         else:
             tags = {**about.tags, "record": about.record}
-            run_id = client.create_run(
-                experiment, about.started_at, tags, shortened(about.name, NAME_LENGTH)
-            ).info.run_id
-        self.sent.run_id = str(run_id)
+            run = client.create_run(experiment, about.started_at, tags, shortened(about.name, NAME_LENGTH))
+        self.sent.run_id = str(run.info.run_id)
         self.sent.save(self.folder)
-        return self.sent.run_id
+        return run
 
-    def _parts(self, client: MlflowClient, run_id: str) -> None:
+    def _send_parts(self, run_id: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
-        about = self.about
-        if self._is_new("params", about.params):
-            params = [Param(key, value) for key, value in about.params.items()]
-            for first in range(0, len(params), AT_ONCE):
-                client.log_batch(run_id, params=params[first : first + AT_ONCE])
-            self._was_sent("params", about.params)
+        about, client = self.about, self.client
+        for part, values, entity in (("params", about.params, Param), ("tags", about.tags, RunTag)):
+            if self._is_new(part, values):
+                entities = [entity(key, value) for key, value in values.items()]
+                for first in range(0, len(entities), AT_ONCE):
+                    client.log_batch(run_id, **{part: entities[first : first + AT_ONCE]})
+                self._was_sent(part, values)
         if about.dataset and self._is_new("dataset", about.dataset):
-            found, profile = about.dataset, json.dumps({"num_rows": int(about.dataset["rows"])})
-            source = json.dumps({"uri": found["source"]})
-            dataset = Dataset(found["name"], found["digest"], "local", source, profile=profile)
+            profile, source = {"num_rows": int(about.dataset["rows"])}, {"uri": about.dataset["source"]}
+            dataset = Dataset(
+                about.dataset["name"], about.dataset["digest"], "local", json.dumps(source), profile=json.dumps(profile)
+            )
             client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
             self._was_sent("dataset", about.dataset)
-        if self._is_new("tags", about.tags):
-            tags = [RunTag(key, value) for key, value in about.tags.items()]
-            for first in range(0, len(tags), AT_ONCE):
-                client.log_batch(run_id, tags=tags[first : first + AT_ONCE])
-            self._was_sent("tags", about.tags)
         sweep = about.tags.get(SWEEP)
         if sweep is not None and queries.OF_A_SWEEP not in about.tags and self._is_new("sweep", {"sweep": sweep}):
             # Filed under the sweep's own run, once the store has that.
@@ -184,7 +178,7 @@ class Delivery:
         self.sent.parts[part] = digest(values)
         self.sent.save(self.folder)
 
-    def _metrics(self, client: MlflowClient, run_id: str) -> None:
+    def _send_metrics(self, run_id: str) -> None:
         from mlflow.entities import Metric
 
         path = self.folder / JOURNAL
@@ -196,45 +190,34 @@ class Delivery:
             if behind == self.sent.journal:  # a line that is still being written
                 return
             self._announce(STEP_SECONDS)
-            client.log_batch(run_id, metrics=[Metric(p.name, p.value, p.milliseconds, p.step) for p in points])
+            metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in points]
+            self.client.log_batch(run_id, metrics=metrics)
             self.sent.journal = behind
             self.sent.save(self.folder)
 
-    def _files(self, client: MlflowClient, run_id: str) -> None:
-        for path, state in self._changed():
-            name = path.relative_to(self.folder)
-            self._announce(STEP_SECONDS + state[0] / BYTES_PER_SECOND)
-            client.log_artifact(run_id, str(path), None if name.parent == Path() else name.parent.as_posix())
-            self.sent.files[name.as_posix()] = state
-            self.sent.save(self.folder)
-        if self._model_waits():
-            size = sum(file.stat().st_size for file in (self.folder / model.NAME).rglob("*"))
+    def _send_files(self, run_id: str) -> None:
+        for name, state in self._changed():
+            path, folder = self.folder / name, Path(name).parent
+            parts = path.parent.rglob("*") if name == MODEL else [path]
+            size = sum(part.stat().st_size for part in parts)
             self._announce(STEP_SECONDS + size / BYTES_PER_SECOND)
-            model.upload(client, run_id, self.folder / model.NAME)
-            self.sent.model = self._model_state()
+            if name == MODEL:
+                model.upload(self.client, run_id, path.parent)
+            else:
+                self.client.log_artifact(run_id, str(path), None if folder == Path() else folder.as_posix())
+            self.sent.files[name] = state
             self.sent.save(self.folder)
 
-    def _changed(self) -> Iterator[tuple[Path, list[int]]]:
+    def _changed(self) -> Iterator[tuple[str, list[int]]]:
         """Files that the store lacks, with size and time of change: until a run has ended, only those it began with."""
         for pattern in OPENING if self.about.status == RUNNING else FILES:
             if pattern == BEST and is_candidate(self.folder):
                 continue
             for path in sorted(self.folder.glob(pattern)):
-                stat = path.stat()
+                name, stat = path.relative_to(self.folder).as_posix(), path.stat()
                 state = [stat.st_size, stat.st_mtime_ns]
-                if self.sent.files.get(path.relative_to(self.folder).as_posix()) != state:
-                    yield path, state
-
-    def _model_waits(self) -> bool:
-        return self.about.status != RUNNING and self._model_state() not in ([], self.sent.model)
-
-    def _model_state(self) -> list[int]:
-        """Size and time of change of the model's description, which is written anew with each model; empty for none."""
-        path = self.folder / model.NAME / "MLmodel"
-        if not path.exists():
-            return []
-        stat = path.stat()
-        return [stat.st_size, stat.st_mtime_ns]
+                if self.sent.files.get(name) != state:
+                    yield name, state
 
 
 def amend(folder: Path, uri: str, tags: dict[str, str]) -> None:
@@ -261,8 +244,7 @@ class Sent:
     run_id: str | None = None
     journal: int = 0  # bytes of the journal
     parts: dict[str, str] = field(default_factory=dict)  # params, tags, dataset, sweep -> digest of what was sent
-    files: dict[str, list[int]] = field(default_factory=dict)  # path -> size and time of change
-    model: list[int] = field(default_factory=list)  # size and time of change
+    files: dict[str, list[int]] = field(default_factory=dict)  # name -> size and time of change
     status: str = RUNNING
 
     @classmethod

@@ -1,11 +1,10 @@
-"""Open a tracking store: create it under a lock, find runs in it."""
+"""Open a tracking store, and create it under a lock where it is not there."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +57,8 @@ def connect(uri: str) -> MlflowClient:
     prepare()
     from mlflow import MlflowClient
 
-    with _creating(uri):
-        path = sqlite_path(uri)
+    path = sqlite_path(uri)
+    with _creating(path):
         if path is not None and not path.exists():
             _create(path)
         client = MlflowClient(uri)
@@ -81,23 +80,17 @@ def _create(path: Path) -> None:
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     """The experiment's id; it is made if it is not there."""
-    with _creating(uri):
+    path = sqlite_path(uri)
+    with _creating(path):
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             return str(experiment.experiment_id)
-        path = sqlite_path(uri)
         return str(client.create_experiment(name, str(path.parent / "mlartifacts") if path else None))
 
 
-@contextmanager
-def _creating(uri: str) -> Iterator[None]:
+def _creating(path: Path | None) -> AbstractContextManager[object]:
     """Several processes that open a fresh sqlite store together can leave it broken for good: one at a time."""
-    path = sqlite_path(uri)
-    if path is None:
-        yield
-        return
-    with FileLock(f"{path}.lock"):
-        yield
+    return FileLock(f"{path}.lock") if path is not None else nullcontext()
 
 
 def sqlite_path(uri: str) -> Path | None:

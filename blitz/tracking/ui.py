@@ -85,12 +85,7 @@ def _print_links(client: MlflowClient, page: str) -> None:
 def _free_port() -> int:
     """The first of a few that is free, or any: a browser keeps what was chosen in the UI by its port."""
     for port in (*PORTS, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will, right after another one
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)) as probe:
             return int(probe.getsockname()[1])
     raise BadInput("no port is free on this machine; end some servers")
 

@@ -22,6 +22,7 @@ KEY = "blitz"  # of the view, in its link and in the experiment's tag
 NEWEST = 200  # runs that are looked at
 MOST_PARAMS = 8
 ALWAYS = ("model.name", "optimizer.lr")
+QUERY = urlencode({"workflowType": "machine_learning", "viewStateShareKey": KEY})
 METRICS = ("objective", TEST_ACCURACY, TRAIN_LOSS)
 
 
@@ -36,16 +37,9 @@ def save(client: MlflowClient, base: str) -> list[tuple[str, str]]:
         if runs:
             view = json.dumps(_view(runs))
             client.set_experiment_tag(experiment.experiment_id, f"mlflow.sharedViewState.{KEY}", view)
-            link = f"{base}/#/experiments/{experiment.experiment_id}/runs?{_QUERY}"
-            found.append((_started(runs[0]), experiment.name, link))
+            link = f"{base}/#/experiments/{experiment.experiment_id}/runs?{QUERY}"
+            found.append((int(runs[0].info.start_time or 0), experiment.name, link))
     return [(name, link) for _, name, link in sorted(found, reverse=True)]
-
-
-_QUERY = urlencode({"workflowType": "machine_learning", "viewStateShareKey": KEY})
-
-
-def _started(run: Run) -> int:
-    return int(run.info.start_time or 0)
 
 
 def differing(params: Sequence[Mapping[str, str]]) -> list[str]:
