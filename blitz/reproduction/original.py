@@ -11,7 +11,6 @@ from blitz.config.settings import Settings, check
 from blitz.errors import BadInput
 from blitz.reproduction.verdict import Results
 from blitz.run_folder.files import read_overrides
-from blitz.run_folder.journal import TEST_ACCURACY, TRAIN_LOSS
 from blitz.run_folder.run_info import RUNNING
 from blitz.runner.find import find_run, is_path
 from blitz.tracking import queries
@@ -39,16 +38,6 @@ class Original:
         return str(self.run.info.run_id)
 
     @property
-    def epochs(self) -> int:
-        """The epochs that were finished."""
-        return max(self.results.get(TRAIN_LOSS, {}), default=0)
-
-    @property
-    def was_tested(self) -> bool:
-        """Whether it came to its end."""
-        return TEST_ACCURACY in self.results
-
-    @property
     def weights(self) -> dict[str, str]:
         tags = self.run.data.tags
         return {tag.partition(".")[2]: sha256 for tag, sha256 in tags.items() if tag.startswith("weights.")}
@@ -57,8 +46,7 @@ class Original:
     def find(cls, wanted: str, uri: str | None) -> Original:
         """Raises BadInput for a run that is not there, is still training, or is none of blitz."""
         with find_run(wanted, uri) as found:
-            stored = found.stored
-            client, run = stored.client, stored.run
+            stored, client, run = found.stored, found.stored.client, found.stored.run
             if run.info.status == RUNNING:
                 raise BadInput(f"{wanted}: run {run.info.run_id} has not ended yet")
             return cls(

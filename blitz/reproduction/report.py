@@ -12,6 +12,7 @@ from blitz.comparison.packages import OF_CONSEQUENCE
 from blitz.reproduction.verdict import DIFFERENT, IDENTICAL, Verdict
 from blitz.run_folder.differences import Difference
 from blitz.run_folder.files import write_whole
+from blitz.run_folder.run_info import shortened
 from blitz.terminal.text import printable
 
 HEADINGS = ("what differs", "recorded", "now")
@@ -101,4 +102,4 @@ def _cut(text: str) -> str:
     text = printable(text)
     if re.fullmatch("[0-9a-f]{40,}", text):  # a hash
         return text[:12]
-    return text if len(text) <= LONGEST else text[: LONGEST - 2] + " …"
+    return shortened(text, LONGEST)

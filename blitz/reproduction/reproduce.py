@@ -15,10 +15,10 @@ from blitz.redaction import redact
 from blitz.reproduction import report
 from blitz.reproduction.original import Original
 from blitz.reproduction.report import Reproduction
-from blitz.reproduction.verdict import BY_STEP, Results, Tolerance, compare, from_images, from_seeds
+from blitz.reproduction.verdict import BY_STEP, Results, Tolerance, Verdict, compare, from_images, from_seeds
 from blitz.run_folder import git, journal
 from blitz.run_folder.differences import Difference, differences
-from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TEST_ACCURACY, TRAIN_ACCURACY, VAL_ACCURACY
+from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TEST_ACCURACY, TRAIN_ACCURACY, TRAIN_LOSS, VAL_ACCURACY
 from blitz.run_folder.provenance import PACKAGE
 from blitz.run_folder.run_info import REPRODUCES
 from blitz.runner import description
@@ -63,21 +63,29 @@ def reproduce(
     original = Original.find(wanted, uri)
     settings = original.settings(overrides)
     until = _until(original, epochs)
-    with Display():
-        changes = what_differs(original, settings)
-    print_differences(original, changes)
+    changes = print_differences(original, settings)
     again = [text for text in original.overrides if not description.is_unnamed(text.lstrip("+~").partition("=")[0])]
     record = runner.repeat(settings, [*again, *overrides], original.provenance.device, {REPRODUCES: original.id}, until)
+    changed = tuple(text for text in overrides if not description.is_unnamed(text.partition("=")[0]))
+    found = Reproduction(
+        original=original.id,
+        run_id=record.run_id,
+        verdict=_verdict(original, settings, record, until),
+        changes=tuple(changes),
+        overrides=changed,
+        until=until,
+        deterministic=settings.device["deterministic"],
+        folder=record.folder,
+    )
     with Display():
-        return _compared(original, settings, record, until, changes, overrides)
+        _record(original, found)
+    return found
 
 
 def check_provenance(wanted: str, overrides: Sequence[str] = (), *, uri: str | None = None) -> int:
     """Print what differs, and how to bring the recorded code back; return the number of differences."""
     original = Original.find(wanted, uri)
-    with Display():
-        changes = what_differs(original, original.settings(overrides))
-    print_differences(original, changes)
+    changes = print_differences(original, original.settings(overrides))
     if any(change.key.startswith("code.") for change in changes):
         provenance = original.provenance
         print("\nthe recorded code:")
@@ -91,13 +99,17 @@ def check_provenance(wanted: str, overrides: Sequence[str] = (), *, uri: str | N
     return len(changes)
 
 
-def print_differences(original: Original, changes: Sequence[Difference]) -> None:
+def print_differences(original: Original, settings: Settings) -> list[Difference]:
+    """Print what differs between the record and this machine, and return it."""
+    with Display():
+        changes = what_differs(original, settings)
     info = original.run.info
     print(printable(f"run      {info.run_id} ({info.run_name}), {info.status}"))
     if changes:
         print_table(report.HEADINGS, report.rows(changes), texts=(0, 1, 2))
     else:
         print("         nothing differs in code, packages, machine, device and data")
+    return changes
 
 
 def commands(original: Original, code: Code, diff: str | None, suffix: str = "") -> list[str]:
@@ -120,24 +132,16 @@ def commands(original: Original, code: Code, diff: str | None, suffix: str = "")
 
 def _until(original: Original, epochs: int | None) -> int | None:
     """After how many epochs to end; None for the whole of a run that came to its end."""
-    done = original.epochs
+    done = max(original.results.get(TRAIN_LOSS, {}), default=0)
     if not done:
         raise BadInput(f"{original.id}: this run ended before its first epoch; there is nothing to compare")
     if epochs is not None and epochs > done:
         raise BadInput(f"--epochs={epochs}: accepted: at most {done}, the epochs that the run recorded")
-    if epochs is None and original.was_tested:
-        return None
-    return epochs or done
+    is_whole = epochs is None and TEST_ACCURACY in original.results
+    return None if is_whole else epochs or done
 
 
-def _compared(
-    original: Original,
-    settings: Settings,
-    record: Record,
-    until: int | None,
-    changes: Sequence[Difference],
-    overrides: Sequence[str],
-) -> Reproduction:
+def _verdict(original: Original, settings: Settings, record: Record, until: int | None) -> Verdict:
     now: dict[str, dict[int, float]] = {}
     for point in journal.every_point(record.folder / JOURNAL):
         if journal.is_result(point.name):
@@ -145,7 +149,7 @@ def _compared(
     if OBJECTIVE not in original.results:  # recorded before there was this metric, which follows from the others
         now.pop(OBJECTIVE, None)
     every = settings.tracking.step_loss
-    verdict = compare(
+    return compare(
         _whole_windows(original.results, every),
         _whole_windows(now, every),
         original.weights,
@@ -154,13 +158,6 @@ def _compared(
         until=until,
         noise=_noise(original, until),
     )
-    changed = tuple(text for text in overrides if not description.is_unnamed(text.partition("=")[0]))
-    found = Reproduction(
-        original.id, record.run_id, verdict, tuple(changes), changed, until,
-        settings.device["deterministic"], record.folder,
-    )  # fmt: skip
-    _record(original, found)
-    return found
 
 
 def _whole_windows(results: Results, every: int | None) -> Results:

@@ -30,7 +30,8 @@ class Point(NamedTuple):
 
     def __str__(self) -> str:
         where = f"step {self.step} (epoch {self.epoch})" if self.name in BY_STEP else f"epoch {self.epoch}"
-        return f"{self.name} of {where}: recorded {_shown(self.recorded)}, now {_shown(self.now)}"
+        recorded, now = ("not measured" if value is None else repr(value) for value in (self.recorded, self.now))
+        return f"{self.name} of {where}: recorded {recorded}, now {now}"
 
 
 class Tolerance(NamedTuple):
@@ -55,8 +56,6 @@ class Deciding(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a comparison."""
-
     word: str  # IDENTICAL, EQUAL or DIFFERENT
     points: int  # values that were compared
     metrics: int
@@ -87,17 +86,17 @@ def compare(
     found = sorted(_differences(recorded, now, steps_per_epoch), key=_cause_first)
     known = tuple(name for name in ("initial", "best", "last") if name in recorded_weights and name in weights)
     others = tuple(name for name in known if recorded_weights[name] != weights[name])
-    judged = next(
-        (_deciding(name, recorded, now, noise[name]) for name in noise if name in recorded and name in now), None
-    )
+    judged = None
+    if name := next((name for name in noise if name in recorded and name in now), None):
+        judged = Deciding(name, recorded[name][max(recorded[name])], now[name][max(now[name])], noise[name])
     if not found and not others:
         word = IDENTICAL
     elif judged is None or any(point.recorded is None or point.now is None for point in found):
         word = DIFFERENT
     else:
         word = EQUAL if judged.difference <= judged.tolerance.width else DIFFERENT
-    first = found[0] if found else None
-    return Verdict(word, sum(map(len, recorded.values())), len(recorded), known, others, first, judged)
+    points, first = sum(map(len, recorded.values())), found[0] if found else None
+    return Verdict(word, points, len(recorded), known, others, first, judged)
 
 
 def from_seeds(found: Estimate | None) -> Tolerance | None:
@@ -154,11 +153,3 @@ def _prefix(results: Results, epochs: int, steps: int) -> dict[str, dict[int, fl
         if not name.startswith("test/")
     }
     return {name: points for name, points in kept.items() if points}
-
-
-def _deciding(name: str, recorded: Results, now: Results, tolerance: Tolerance) -> Deciding:
-    return Deciding(name, recorded[name][max(recorded[name])], now[name][max(now[name])], tolerance)
-
-
-def _shown(value: float | None) -> str:
-    return "not measured" if value is None else repr(value)

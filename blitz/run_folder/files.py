@@ -68,7 +68,11 @@ def sole_trainer(folder: Path) -> Iterator[None]:
             raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
         if not is_ours:
             raise busy
-        _remove_unfinished(folder)
+        for path in folder.rglob(".*.unfinished"):  # of processes that were killed while they wrote
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         yield
 
 
@@ -84,18 +88,15 @@ def no_trainer(folder: Path) -> Iterator[bool]:
 
     The lock is shared with all others who ask, and needs no right to write. Raises OSError.
     """
-    try:
-        file = (folder / LOCK).open("rb")
-    except (FileNotFoundError, NotADirectoryError):
-        yield True
-        return
-    with file:
+    with ExitStack() as stack:
+        is_free = True
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(stack.enter_context((folder / LOCK).open("rb")), fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-            return
-        yield True
+            is_free = False
+        except (FileNotFoundError, NotADirectoryError):  # nobody ever trained here
+            pass
+        yield is_free
 
 
 @contextmanager
@@ -104,28 +105,25 @@ def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
 
     It goes with the process, however that ends. Raises OSError.
     """
-    lock = FileLock(path, timeout=seconds)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    with ExitStack() as stack:
+        is_ours = False
+        with suppress(Timeout):
+            stack.enter_context(FileLock(path, timeout=seconds))
+            is_ours = True
+        yield is_ours
 
 
-def write_opening(
-    folder: Path, config: Mapping[str, Any], overrides: Sequence[str], provenance: Mapping[str, Any], diff: str
-) -> None:
+def write_opening(folder: Path, overrides: Sequence[str], provenance: Mapping[str, Any], diff: str) -> None:
     """Write what was asked for and what it runs on."""
     from omegaconf import OmegaConf
 
-    write_config(folder, config)
     write_whole(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
-    write_whole(folder / "provenance.json", json.dumps(provenance, indent=2) + "\n")
+    write_provenance(folder, provenance)
     write_whole(folder / "git.diff", diff)
+
+
+def write_provenance(folder: Path, provenance: Mapping[str, Any]) -> None:
+    write_whole(folder / "provenance.json", json.dumps(provenance, indent=2) + "\n")
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -148,7 +146,7 @@ def read_overrides(folder: Path) -> list[str]:
 def add_result(folder: Path, provenance: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Add the result to `provenance.json`. Where the disk is full by then, a warning says so and the file stays."""
     try:
-        write_whole(folder / "provenance.json", json.dumps({**provenance, "result": result}, indent=2) + "\n")
+        write_provenance(folder, {**provenance, "result": result})
     except OSError as error:
         logger.warning("%s: %s", error.filename, error.strerror)
 
@@ -196,22 +194,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_unfinished(folder: Path) -> None:
-    """What processes that were killed left of files that they were writing."""
-    for path in folder.rglob(".*.unfinished"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
 class _LogFile(logging.FileHandler):
-    """`run.log`, with the time of day and without credentials. Each line is flushed, so that a kill loses none."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, encoding="utf-8", errors="replace")
-        self.setFormatter(Redacting("%(asctime)s  %(message)s"))
-        self._failed = False
+    _failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exception()
@@ -224,8 +208,9 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def log_file(folder: Path, logger: logging.Logger) -> Iterator[None]:
-    """Write what is logged to the folder's `run.log` as well."""
-    handler = _LogFile(folder / "run.log")
+    """Write what is logged to the folder's `run.log` as well, without credentials. A kill loses no line."""
+    handler = _LogFile(folder / "run.log", encoding="utf-8", errors="replace")
+    handler.setFormatter(Redacting("%(asctime)s  %(message)s"))
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -13,7 +13,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -42,7 +42,7 @@ def collect(argv: Sequence[str]) -> dict[str, Any]:
     if unreadable:
         unknown["packages"] = f"no readable name and version in {', '.join(unreadable)}"
     return {
-        "started_at": _iso(datetime.now(UTC)),
+        "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "command": redact_command(argv),
         "host": platform.node(),
         "user": _ask(unknown, "user", getpass.getuser),
@@ -62,6 +62,7 @@ def collect(argv: Sequence[str]) -> dict[str, Any]:
 def tags(provenance: Mapping[str, Any]) -> dict[str, str]:
     """What a person filters runs by; "unknown" for what could not be found out."""
     code, gpus = provenance["code"], provenance["gpu"]["names"]
+    packages = "\n".join(sorted(f"{name}=={version}" for name, version in provenance["packages"].items()))
     values = {
         "git.commit": code["commit"],
         "git.branch": code["branch"],
@@ -73,14 +74,9 @@ def tags(provenance: Mapping[str, Any]) -> dict[str, str]:
         "device.gpu": ", ".join(f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus)) or "none",
         "python": provenance["python"],
         "torch": provenance["torch"]["version"],
-        "packages": _digest(f"{name}=={version}" for name, version in provenance["packages"].items()),
+        "packages": hashlib.sha256(packages.encode()).hexdigest()[:DIGEST_LENGTH],
     }
     return {name: value or "unknown" for name, value in values.items()}
-
-
-def _digest(lines: Iterable[str]) -> str:
-    """Some digits that are the same for the same lines, in whatever order."""
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def _ask(unknown: dict[str, str], key: str, question: Callable[[], T]) -> T | None:
@@ -91,10 +87,6 @@ def _ask(unknown: dict[str, str], key: str, question: Callable[[], T]) -> T | No
         own_words = isinstance(error, git.GitError | LookupError) and error.args
         unknown[key] = str(error.args[0]) if own_words else f"{type(error).__name__}: {error}"
         return None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")
 
 
 # ---- the machine

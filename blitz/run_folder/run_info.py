@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from blitz.errors import BadInput
 from blitz.run_folder.files import write_whole
-
-logger = logging.getLogger("blitz")
 
 ABOUT = "mlflow.json"
 PARAM_LENGTH = 6000  # characters; MLflow cuts longer ones without a word
@@ -87,14 +84,12 @@ class RunInfo:
         return replace(self, status=RUNNING, ended_at=None, tags={**kept, **tags})
 
 
-def newest(folders: Iterable[Path], is_wanted: Callable[[RunInfo], bool] = lambda about: True) -> Path | None:
-    """Of the runs that are wanted the folder of the one that was begun last; a damaged record is passed over."""
+def newest(folders: Iterable[Path]) -> Path | None:
+    """The folder of the run that was begun last; a damaged record is passed over."""
     begun: dict[Path, int] = {}
     for folder in folders:
         with contextlib.suppress(BadInput):
-            about = RunInfo.load(folder)
-            if is_wanted(about):
-                begun[folder] = about.started_at
+            begun[folder] = RunInfo.load(folder).started_at
     return max(begun, key=begun.__getitem__, default=None)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import sys
@@ -17,9 +16,8 @@ from blitz.config.compose import overrides_of
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact, redact_command, redact_values, remember
-from blitz.run_folder import git, provenance
+from blitz.run_folder import files, git, provenance
 from blitz.run_folder.differences import differences
-from blitz.run_folder.files import new_folder, read_overrides, write_config, write_opening, write_whole
 from blitz.run_folder.run_info import DIGEST_LENGTH, RESUMED, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description
 from blitz.runner.build import Setup
@@ -46,11 +44,12 @@ def start_run(
     setup: Setup, uri: str | None, overrides: Sequence[str], tags: Mapping[str, str] | None = None
 ) -> RunStart:
     """A new run, in a folder of its own, or none at all. Raises BadInput where there can be none."""
-    folder = new_folder(setup.settings.runs_dir)
+    folder = files.new_folder(setup.settings.runs_dir)
     name = redact(description.name(setup, overrides))
     try:
         facts, diff = facts_of(setup)
-        write_opening(folder, redact_values(setup.settings.as_dict()), redact_command(overrides), facts, diff)
+        files.write_config(folder, redact_values(setup.settings.as_dict()))
+        files.write_opening(folder, redact_command(overrides), facts, diff)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise BadInput(
@@ -96,7 +95,7 @@ def continue_run(
     diff_name = f"git.resumed-{len(earlier) + 1}.diff"
     facts["resumed"] = [*earlier, {**facts_now, "epoch": epoch, "step": step, "diff": diff_name}]
     tags = {RESUMED: str(len(facts["resumed"])), "folder": str(folder.absolute()), "host": facts_now["host"]}
-    overrides = read_overrides(folder) or overrides_of(setup.settings)
+    overrides = files.read_overrides(folder) or overrides_of(setup.settings)
     epochs = str(setup.settings.epochs)
     if epochs != about.tags.get("epochs", about.params.get("epochs")):  # MLflow's parameters cannot change
         tags |= {**description.hashes(setup), "epochs": epochs}
@@ -106,9 +105,9 @@ def continue_run(
         changes.append(f"{LAST} was never saved, or is gone: the run starts again")
     try:
         (folder / "checkpoints").mkdir(exist_ok=True)
-        write_whole(folder / diff_name, diff)
-        write_config(folder, redact_values(setup.settings.as_dict()))
-        write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
+        files.write_whole(folder / diff_name, diff)
+        files.write_config(folder, redact_values(setup.settings.as_dict()))
+        files.write_provenance(folder, facts)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
     about = about.resume(_tag_texts(tags))

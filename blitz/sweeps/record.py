@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 import time
@@ -10,14 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from blitz.config.compose import as_typed
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import provenance
-from blitz.run_folder.files import write_whole
+from blitz.run_folder.files import write_opening
 from blitz.run_folder.journal import OBJECTIVE
 from blitz.run_folder.run_info import ABOUT, SWEEP, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description, start
@@ -76,11 +73,7 @@ def _about(
 ) -> RunInfo:
     first = jobs[0].settings
     facts, diff = start.surroundings()
-    write_whole(
-        folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(redact_command(as_typed(plan.arguments))))
-    )
-    write_whole(folder / "provenance.json", json.dumps(facts, indent=2) + "\n")
-    write_whole(folder / "git.diff", diff)
+    write_opening(folder, redact_command(as_typed(plan.arguments)), facts, diff)
     found = provenance.tags(facts)
     tags = {
         **found,

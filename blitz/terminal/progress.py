@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -60,16 +59,13 @@ class Display:
         self._task: Any = None
 
     def __enter__(self) -> Display:
-        self._level = logger.level
-        self._propagate = logger.propagate
+        self._level, self._propagate = logger.level, logger.propagate
         logger.addHandler(self._handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         logger.removeHandler(self._handler)
         logger.setLevel(self._level)
         logger.propagate = self._propagate
@@ -115,15 +111,14 @@ class Display:
 
 def lines_of_test(accuracy: float, top5: float, loss: float, per_class: Sequence[tuple[str, float]]) -> list[str]:
     """The test results of the best weights."""
-    lines = [f"test     accuracy {accuracy:.2%}   top-5 {top5:.2%}   loss {loss:.4f}"]
+    total = f"test     accuracy {accuracy:.2%}   top-5 {top5:.2%}   loss {loss:.4f}"
     present = [(name, share) for name, share in per_class if not math.isnan(share)]
     if len(present) > MANY_CLASSES:
         ranked = sorted(present, key=lambda pair: pair[1])
         (worst, low), (best, high) = ranked[0], ranked[-1]
-        return [*lines, f"         {len(present)} classes, from {worst} {low:.1%} to {best} {high:.1%}"]
-    return lines + [
-        f"         {line}" for line in wrap(", ".join(f"{name} {share:.1%}" for name, share in present), WIDTH)
-    ]
+        return [total, f"         {len(present)} classes, from {worst} {low:.1%} to {best} {high:.1%}"]
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in present)
+    return [total, *(f"         {line}" for line in wrap(shares, WIDTH))]
 
 
 def where_lines(folder: Path, store: str | None, run_id: str | None, missing: str) -> list[str]:

@@ -62,17 +62,18 @@ class Interrupt:
         for a while, during an evaluation for example. `SimpleQueue.put` is documented to be reentrant;
         `threading.Event.set` could wait for itself.
         """
-        thread = threading.Thread(target=self._log_requests, name="blitz-interrupt", daemon=True)
+
+        def log() -> None:
+            while (number := self._unlogged.get()) is not None:
+                logger.warning("%s", MESSAGES[signal.Signals(number)])
+
+        thread = threading.Thread(target=log, name="blitz-interrupt", daemon=True)
         thread.start()
         try:
             yield
         finally:
             self._unlogged.put(None)
             thread.join()
-
-    def _log_requests(self) -> None:
-        while (number := self._unlogged.get()) is not None:
-            logger.warning("%s", MESSAGES[signal.Signals(number)])
 
 
 @contextmanager

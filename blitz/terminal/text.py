@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +13,8 @@ from rich.text import Text
 WIDTH = 100
 
 
-class Unbroken(io.TextIOBase):
-    """A stream that ignores errors of writing: a closed terminal must not end training."""
+class Unbroken:
+    """A stream like another one, that ignores errors of writing: a closed terminal must not end training."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -29,15 +28,8 @@ class Unbroken(io.TextIOBase):
         with suppress(OSError):
             self._stream.flush()
 
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Screen(Console):

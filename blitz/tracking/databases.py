@@ -18,6 +18,7 @@ from blitz.redaction import redact
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+ACCEPTED = "accepted: sqlite:///FILE, http://HOST:PORT, https://…, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, …"
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SQLITE = b"SQLite format 3\0"
 LOCKED_SECONDS = 4.5  # that others may write into a file meanwhile
@@ -56,18 +57,21 @@ def stage_in_file(path: Path, experiment: str | None) -> str | None:
         raise BadInput(f"{path} cannot be read ({error}); name another file with tracking.uri=") from None
 
 
-def parse(uri: str) -> URL | None:
-    """The address of a database on a server; None where it is malformed. Raises BadInput for an invalid port."""
+def parse(uri: str) -> URL:
+    """The address of a database on a server. Raises BadInput for one that is malformed."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
         url = make_url(uri)
+        is_known = url.get_backend_name() in PORTS
     except (ArgumentError, ValueError):
-        return None
+        is_known = False
+    if not is_known:
+        raise BadInput(f"invalid address ({ACCEPTED})")
     if url.port is not None and not 0 < url.port < 65536:
         raise BadInput(f"invalid port {url.port}")
-    return url if url.get_backend_name() in PORTS else None
+    return url
 
 
 def stage(url: URL, experiment: str | None, seconds: float) -> str | None:
@@ -120,10 +124,10 @@ def _newest_schema() -> str:
     spec = find_spec("mlflow")
     assert spec is not None
     assert spec.submodule_search_locations is not None
-    made, followed = set[str](), set[str]()
-    for file in Path(spec.submodule_search_locations[0]).glob("store/db_migrations/versions/*.py"):
-        text = file.read_text(encoding="utf-8")
-        for found, name in ((made, "revision"), (followed, "down_revision")):
-            if line := re.search(rf"^{name}\b[^=\n]*=(.*)", text, re.MULTILINE):
-                found |= set(re.findall(r"\w{8,}", line[1]))
-    return ", ".join(made - followed)
+    files = Path(spec.submodule_search_locations[0]).glob("store/db_migrations/versions/*.py")
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+    def ids(name: str) -> set[str]:
+        return set(re.findall(r"\w{8,}", " ".join(re.findall(rf"^{name}\b[^=\n]*=(.*)", text, re.MULTILINE))))
+
+    return ", ".join(ids("revision") - ids("down_revision"))

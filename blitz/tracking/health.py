@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from blitz.errors import BadInput, did_you_mean, in_one_line
 from blitz.redaction import redact
 from blitz.tracking import databases, store
+from blitz.tracking.databases import ACCEPTED
 from blitz.tracking.databases import Unreachable as Unreachable
 from blitz.tracking.sending import brief
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 SECONDS = 4.5  # that a store which does not answer may cost
 PROBE = "/api/2.0/mlflow/experiments/search?max_results=1"
 BY_NAME = "/api/2.0/mlflow/experiments/get-by-name?experiment_name="
-ACCEPTED = "accepted: sqlite:///FILE, http://HOST:PORT, https://…, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, …"
 OTHER_STORES = ("databricks", "databricks-uc", "uc")  # which mlflow knows and this file does not
 # Ways to log in, likewise: with one of them, a refusal here means nothing.
 OTHER_LOGINS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
@@ -85,7 +85,6 @@ def _stage(uri: str, experiment: str | None) -> str | None:
         return databases.stage_in_file(path, experiment)
     scheme = uri.partition(":")[0] if ":" in uri or uri in OTHER_STORES else "file"
     if scheme in ("http", "https"):
-        _refuse_address(uri)
         import requests  # noqa: F401  # before the clock runs: on a busy machine it takes a second
 
         return _within(SECONDS, lambda: _ask(uri, experiment))
@@ -93,8 +92,7 @@ def _stage(uri: str, experiment: str | None) -> str | None:
         name = uri.removeprefix("file://")
         raise BadInput(f"MLflow keeps no runs in folders any more; name a file: sqlite:///{name}.db")
     if scheme.partition("+")[0] in (*databases.PORTS, "sqlite"):
-        if (url := databases.parse(uri)) is None:
-            raise BadInput(f"invalid address ({ACCEPTED})")
+        url = databases.parse(uri)
         return _within(SECONDS, lambda: databases.stage(url, experiment, SECONDS))
     if scheme not in OTHER_STORES and not entry_points(group="mlflow.tracking_store", name=scheme):
         near = did_you_mean(scheme, ("sqlite", "http", "https", *databases.PORTS))
@@ -119,24 +117,16 @@ def _within(seconds: float, question: Callable[[], str | None]) -> str | None:
         raise Unreachable(f"no answer within {seconds:g} s") from None
 
 
-# ---- servers
-
-
-def _refuse_address(server: str) -> None:
-    """Raises BadInput for a server's address without a host, or with a port that is none."""
-    try:
-        parts = urlsplit(server)
-        problem = "invalid port 0" if parts.port == 0 else None if parts.hostname else "names no host"
-    except ValueError as error:
-        problem = f"invalid address: {in_one_line(error)}"
-    if problem is not None:
-        raise BadInput(f"{problem} ({ACCEPTED})")
-
-
 def _ask(server: str, experiment: str | None) -> str | None:
     """The experiment's stage, or what is wrong with the server: one cheap request that mlflow would make as well."""
     import requests
 
+    try:
+        parts = urlsplit(server)
+        if parts.port == 0 or not parts.hostname:
+            raise BadInput(f"{'invalid port 0' if parts.hostname else 'names no host'} ({ACCEPTED})")
+    except ValueError as error:
+        raise BadInput(f"invalid address: {in_one_line(error)} ({ACCEPTED})") from None
     environ = os.environ
     headers, login = {}, None
     if user := environ.get("MLFLOW_TRACKING_USERNAME"):

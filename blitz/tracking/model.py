@@ -12,8 +12,7 @@ import io
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from blitz.tracking import store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities import LoggedModel
     from torch import Tensor, nn
 
     from blitz.training.classifier import Classifier
@@ -44,9 +43,12 @@ def save(classifier: Classifier, example: Tensor, folder: Path) -> None:
     of, and for whatever else goes wrong, a full disk included.
     """
     try:
+        store.prepare()
         with (
             tempfile.TemporaryDirectory(prefix=".model-", suffix=".unfinished", dir=folder.parent) as scratch,
-            _silence(),
+            # MLflow and torch warn about inner workings, and torch prints failed graphs. What really fails is raised.
+            warnings.catch_warnings(action="ignore"),
+            redirect_stderr(io.StringIO()),
         ):
             whole = Path(scratch) / NAME
             _export(classifier, example, whole)
@@ -66,7 +68,9 @@ def upload(client: MlflowClient, run_id: str, folder: Path) -> str:
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     run = client.get_run(run_id)
-    model = _logged_model(client, run)
+    experiment = run.info.experiment_id
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}' AND name = '{NAME}'")
+    model = next(iter(found), None) or client.create_logged_model(experiment, name=NAME, source_run_id=run_id)
     model_id: str = model.model_id
     outputs = run.outputs.model_outputs if run.outputs else []
     if model_id not in [output.model_id for output in outputs]:  # MLflow refuses the same link twice
@@ -87,21 +91,22 @@ def _export(classifier: Classifier, example: Tensor, folder: Path) -> None:
     if len(images) < EXAMPLES:
         images = images.expand(EXAMPLES, -1, -1, -1).contiguous()
     try:
-        _write(model, model.classes, images, folder)
-        _try_out(model, images, folder)
+        _write(model, model, images, folder)
     except Exception:
         # A model that asks for len(images), or makes an int of it, is silently tied to the number of images in the
         # example. Dynamo reads the model's Python instead of running it and keeps the number open; it takes seconds.
         shutil.rmtree(folder, ignore_errors=True)
         batch = {0: torch.export.Dim.DYNAMIC}
         graph = torch.export.export(model, (images,), dynamic_shapes=(batch,), strict=True)
-        _write(graph.module(), model.classes, images, folder)
-        _try_out(model, images, folder)
+        _write(graph.module(), model, images, folder)
 
 
-def _write(module: nn.Module, classes: tuple[str, ...], images: Tensor, folder: Path) -> None:
+def _write(module: nn.Module, model: Classifier, images: Tensor, folder: Path) -> None:
+    """Write `module`, and raise ValueError where its predictions through MLflow are not those of `model`."""
+    import mlflow.pyfunc
     import mlflow.pytorch
     import numpy as np
+    import torch
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
@@ -112,30 +117,19 @@ def _write(module: nn.Module, classes: tuple[str, ...], images: Tensor, folder: 
         mlflow_model=about,
         signature=ModelSignature(
             Schema([TensorSpec(np.dtype("uint8"), (-1, *images.shape[1:]))]),
-            Schema([TensorSpec(np.dtype("float32"), (-1, len(classes)))]),
+            Schema([TensorSpec(np.dtype("float32"), (-1, len(model.classes)))]),
         ),
         input_example=images.numpy(),
-        pip_requirements=requirements(),  # left out, MLflow finds them by running the model: 12 s
+        pip_requirements=[f"{name}=={_version(name)}" for name in PACKAGES],  # else MLflow runs the model for it: 12 s
         serialization_format="pt2",
-        metadata={"classes": list(classes)},
+        metadata={"classes": list(model.classes)},
     )
     # A graph cannot leave the device that it was exported for, and MLflow's default on a machine with a GPU is the GPU.
     about.flavors["python_function"]["config"]["device"] = "cpu"
     about.save(str(folder / "MLmodel"))
 
-
-def requirements() -> list[str]:
-    """The versions in use, as a package index has them: `+cu132` and the like are builds of the same version."""
-    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in PACKAGES]
-
-
-def _try_out(model: Classifier, images: Tensor, folder: Path) -> None:
-    """Raises where predictions through MLflow are not the model's, for another number of images than the example's."""
-    import mlflow.pyfunc
-    import torch
-
     loaded = mlflow.pyfunc.load_model(str(folder))
-    for batch in (images[:1], torch.cat([images, images[:1]])):
+    for batch in (images[:1], torch.cat([images, images[:1]])):  # other numbers of images than the example's
         with torch.no_grad():
             expected = model(batch)
         predicted = torch.from_numpy(loaded.predict(batch.numpy()))
@@ -143,11 +137,9 @@ def _try_out(model: Classifier, images: Tensor, folder: Path) -> None:
             raise ValueError("its graph gives other logits than the model")
 
 
-def _logged_model(client: MlflowClient, run: Run) -> LoggedModel:
-    """The run's model in MLflow, whatever its status; it is made if it is not there."""
-    run_id, experiment = run.info.run_id, run.info.experiment_id
-    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}' AND name = '{NAME}'")
-    return next(iter(found), None) or client.create_logged_model(experiment, name=NAME, source_run_id=run_id)
+def _version(package: str) -> str:
+    """As a package index has it: `+cu132` and the like are builds of the same version."""
+    return importlib.metadata.version(package).split("+")[0]
 
 
 def _log_origin(client: MlflowClient, model: LoggedModel, folder: Path) -> None:
@@ -160,15 +152,3 @@ def _log_origin(client: MlflowClient, model: LoggedModel, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="blitz-") as scratch:
         about.save(str(Path(scratch) / "MLmodel"))
         client.log_model_artifact(model.model_id, str(Path(scratch) / "MLmodel"))
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Nothing on the terminal: MLflow and torch warn about inner workings there, and torch prints failed graphs.
-
-    What really fails is raised. Both libraries' loggers, and their warnings, go to what `sys.stderr` is at the time.
-    """
-    store.prepare()
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blitz.redaction import redact
 from blitz.run_folder import journal
@@ -152,7 +152,7 @@ class Delivery:
         about, client = self.about, self.client
         for part, values, entity in (("params", about.params, Param), ("tags", about.tags, RunTag)):
             if self._is_new(part, values):
-                entities = [entity(key, value) for key, value in values.items()]
+                entities: list[Any] = [entity(key, value) for key, value in values.items()]
                 for first in range(0, len(entities), AT_ONCE):
                     client.log_batch(run_id, **{part: entities[first : first + AT_ONCE]})
                 self._was_sent(part, values)

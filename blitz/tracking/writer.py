@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -116,18 +116,14 @@ class Writer:
 
     def _close(self) -> None:
         assert self._process.stdin is not None
-        try:
+        with suppress(OSError):  # it is gone already
             self._process.stdin.close()
-        except OSError:  # it is gone already
-            logger.debug("the writer was gone")
 
     def _send(self, command: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        try:
+        with suppress(OSError, ValueError):  # it died, which its listener has logged
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
-        except (OSError, ValueError):  # it died, which its listener has logged
-            logger.debug("the writer is gone: %s was not sent", sorted(command))
 
     def _listen(self) -> None:
         """Pass on what the writer says: log lines, the run's id, and at the end what is missing."""
@@ -193,25 +189,20 @@ def main() -> None:
         if current is not None and "end" in command:
             _say({"missing": current.end(RunInfo.of(command["end"]))})
             current = None
-        if current is not None:
-            current.try_again()
+        if current is not None and time.monotonic() >= current.next_try:
+            current.attempt()
 
 
 def _hear(commands: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    try:
+    with suppress(OSError, ValueError):  # a line that was cut off when training was killed: its input has ended
         for line in sys.stdin:
             commands.put(json.loads(line))
-    except ValueError:  # a line that was cut off when training was killed: its input has ended
-        logger.debug("the last command was cut off")
-    finally:
-        commands.put(None)
+    commands.put(None)
 
 
 def _say(word: dict[str, Any]) -> None:
-    try:
+    with suppress(OSError):  # nobody is left to hear it
         print(json.dumps(word), flush=True)
-    except OSError:  # nobody is left to hear it
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 class _PipeHandler(logging.Handler):
@@ -228,7 +219,8 @@ class _Sending:
         self.delivery = Delivery(folder, uri, about, lambda seconds: _say({"wait": seconds}))
         self._held = ExitStack()  # the lock, once it is ours
         self._locked = self._warned = self._failing = False
-        self._pause, self._next_try, self._next_heartbeat = FIRST_PAUSE, 0.0, 0.0
+        self.next_try = 0.0  # where a pause is on, its end
+        self._pause, self._next_heartbeat = FIRST_PAUSE, 0.0
 
     def attempt(self) -> bool:
         """Send what there is; True if the store took it. Logs the first failure, and its end."""
@@ -244,18 +236,13 @@ class _Sending:
             if not self._warned:
                 logger.warning("MLflow failed (%s); training continues, and %s has the record", brief(error), folder)
             self._warned = self._failing = True
-            self._next_try = time.monotonic() + self._pause
+            self.next_try = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             return False
         if self._failing:
             logger.info("MLflow answers again and has everything so far")
         self._failing, self._pause = False, FIRST_PAUSE
         return True
-
-    def try_again(self) -> None:
-        """What the passing of time brings: another attempt, unless a pause is on."""
-        if time.monotonic() >= self._next_try:
-            self.attempt()
 
     def end(self, about: RunInfo) -> str:
         """The last attempts; what is missing then, in words."""
