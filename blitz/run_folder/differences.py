@@ -33,12 +33,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Differe
     return [
         Difference(key, before.get(key, ABSENT), after.get(key, ABSENT))
         for key in keys
-        if before.get(key) != after.get(key) and not _is_of_no_consequence(key)
+        if before.get(key) != after.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in OF_NO_CONSEQUENCE)
     ]
-
-
-def _is_of_no_consequence(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in OF_NO_CONSEQUENCE)
 
 
 def _leaves(value: Mapping[str, Any], *path: str) -> Iterator[tuple[str, str]]:

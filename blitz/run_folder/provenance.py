@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -140,9 +141,6 @@ def _cpu_model() -> str:
 def _gpu(unknown: dict[str, str]) -> dict[str, Any]:
     import torch
 
-    def names() -> list[str]:
-        return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-
     def driver() -> str:
         text = Path("/proc/driver/nvidia/version").read_text()
         found = re.search(r"\s(\d{3,}\.\d+(?:\.\d+)?)\s", text)
@@ -160,7 +158,8 @@ def _gpu(unknown: dict[str, str]) -> dict[str, Any]:
     if gpu["cuda"] is None:
         unknown["gpu.cuda"] = "this torch was built without CUDA"
     if torch.cuda.is_available():
-        gpu["names"] = _ask(unknown, "gpu.names", names) or []
+        numbers = range(torch.cuda.device_count())
+        gpu["names"] = _ask(unknown, "gpu.names", lambda: [*map(torch.cuda.get_device_name, numbers)]) or []
         gpu["driver"] = _ask(unknown, "gpu.driver", driver)
         gpu["cudnn"] = _ask(unknown, "gpu.cudnn", cudnn)
     else:
@@ -172,13 +171,8 @@ def _torch() -> dict[str, Any]:
     import torch
 
     # The older torch.get_float32_matmul_precision() raises once anybody has set one of these.
-    precisions = {
-        "all": torch.backends,
-        "cuda.matmul": torch.backends.cuda.matmul,
-        "cudnn.conv": torch.backends.cudnn.conv,  # type: ignore[attr-defined]
-        "mkldnn.matmul": torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
-        "mkldnn.conv": torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
-    }
+    places = ("cuda.matmul", "cudnn.conv", "mkldnn.matmul", "mkldnn.conv")
+    precisions = {name: str(attrgetter(f"{name}.fp32_precision")(torch.backends)) for name in places}
     return {
         "version": str(torch.__version__),
         "threads": torch.get_num_threads(),
@@ -187,7 +181,7 @@ def _torch() -> dict[str, Any]:
         "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "fp32_precision": {name: str(getattr(place, "fp32_precision")) for name, place in precisions.items()},  # noqa: B009
+        "fp32_precision": {"all": str(attrgetter("fp32_precision")(torch.backends)), **precisions},
     }
 
 
@@ -197,9 +191,8 @@ def _torch() -> dict[str, Any]:
 def _code(unknown: dict[str, str]) -> dict[str, Any]:
     root = _ask(unknown, "code.root", lambda: git.repository(PACKAGE))
     status = _ask(unknown, "code.commit", lambda: git.status(root)) if root else None
-    code: dict[str, Any] = {"commit": None, "branch": None, "dirty": None, "root": root and str(root)}
-    if status:
-        code |= {"commit": status.commit, "branch": status.branch, "dirty": status.dirty}
+    code: dict[str, Any] = {key: getattr(status, key, None) for key in ("commit", "branch", "dirty")}
+    code["root"] = root and str(root)
     why = unknown.get("code.root") or unknown.get("code.commit")
     reasons = {"commit": why or "no commit yet", "branch": why or "detached HEAD", "dirty": why}
     unknown.update({f"code.{key}": str(reason) for key, reason in reasons.items() if code[key] is None})

@@ -44,14 +44,15 @@ class Interrupt:
 
     def error(self) -> KeyboardInterrupt:
         """What to raise after saving: KeyboardInterrupt after Ctrl-C, else Terminated."""
-        return _error(self._number)
+        return Terminated() if self._number in (signal.SIGTERM, signal.SIGHUP) else KeyboardInterrupt()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """The handler of all these signals."""
         if not self.requested:
             self.request(number)
         elif number != signal.SIGHUP:  # which the kernel and the shell both send
-            raise _error(number)
+            self._number = number
+            raise self.error()
 
     @contextmanager
     def logging_requests(self) -> Iterator[None]:
@@ -101,7 +102,3 @@ def graceful() -> Iterator[Interrupt]:
                     stack.callback(signal.signal, number, handler)
                     signal.signal(number, interrupt.receive)
         yield interrupt
-
-
-def _error(number: int | None) -> KeyboardInterrupt:
-    return Terminated() if number in (signal.SIGTERM, signal.SIGHUP) else KeyboardInterrupt()

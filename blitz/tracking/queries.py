@@ -31,7 +31,7 @@ def experiment_ids(client: MlflowClient) -> list[str]:
 
 
 def pages(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
-    """All that an MLflow search finds, page after page."""
+    """All that an MLflow search finds."""
     token = None
     while True:
         page = search(**query, page_token=token)
@@ -166,10 +166,7 @@ def fetch(client: MlflowClient, run: Run, artifact: str, folder: Path) -> Path:
 
 
 def results(client: MlflowClient, run: Run) -> dict[str, dict[int, float]]:
-    """Each result that a run measured, by name and step. Where a step was measured again, what came last.
-
-    A run that was extended was tested twice: the last test counts.
-    """
+    """Each result that a run measured, by name and step; of what was measured again, as tests are, what came last."""
     found: dict[str, dict[int, float]] = {}
     for name in filter(is_result, sorted(run.data.metrics)):
         history = sorted(client.get_metric_history(run.info.run_id, name), key=lambda point: point.timestamp)

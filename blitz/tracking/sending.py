@@ -152,9 +152,10 @@ class Delivery:
         about, client = self.about, self.client
         for part, values, entity in (("params", about.params, Param), ("tags", about.tags, RunTag)):
             if self._is_new(part, values):
-                entities: list[Any] = [entity(key, value) for key, value in values.items()]
+                entities = [entity(key, value) for key, value in values.items()]
                 for first in range(0, len(entities), AT_ONCE):
-                    client.log_batch(run_id, **{part: entities[first : first + AT_ONCE]})
+                    batch: dict[str, Any] = {part: entities[first : first + AT_ONCE]}
+                    client.log_batch(run_id, **batch)
                 self._was_sent(part, values)
         if about.dataset and self._is_new("dataset", about.dataset):
             profile, source = {"num_rows": int(about.dataset["rows"])}, {"uri": about.dataset["source"]}

@@ -8,10 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 
 from blitz.errors import BadInput
 from blitz.redaction import redact
@@ -45,32 +45,23 @@ def serve(uri: str | None, port: int | None) -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(chosen), "--workers", "1"]
     environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     environment["MLFLOW_BACKEND_STORE_URI"] = where  # with credentials, which every user sees in an argument
-    # A session of its own: Ctrl-C reaches this process alone, which then ends the server and its workers together.
-    server = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        page = f"http://{HOST}:{chosen}"
-        if not _answers(page + health.PROBE, server):  # which opens the store: runs, too, can be sent from now on
-            assert server.stdout is not None
-            with contextlib.suppress(ProcessLookupError):  # none is left
-                os.killpg(server.pid, signal.SIGKILL)  # its workers hold the pipe open as well
-            raise BadInput(f"the MLflow UI did not start on port {chosen}:\n{server.stdout.read()[-2000:]}")
-        print(f"MLflow UI on {redact(where)}: {page}  (Ctrl-C ends it)")
-        _print_links(client, page)
-        assert server.stdout is not None
-        for _ in server.stdout:  # a full pipe would stop the server
-            pass
-        return server.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        _end(server)
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        # A session of its own: Ctrl-C reaches this process alone, which then ends the server and its workers together.
+        server = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            page = f"http://{HOST}:{chosen}"
+            if not _answers(page + health.PROBE, server):  # which opens the store: runs, too, can be sent from now on
+                log.seek(0)
+                raise BadInput(f"the MLflow UI did not start on port {chosen}:\n{log.read()[-2000:]}")
+            print(f"MLflow UI on {redact(where)}: {page}  (Ctrl-C ends it)")
+            _print_links(client, page)
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            _end(server)
 
 
 def _print_links(client: MlflowClient, page: str) -> None:
@@ -90,24 +81,22 @@ def _free_port() -> int:
     raise BadInput("no port is free on this machine; end some servers")
 
 
-def _answers(url: str, server: subprocess.Popen[str]) -> bool:
+def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return True
-        except (URLError, OSError):
+        except OSError:
             time.sleep(0.1)
     return False
 
 
-def _end(server: subprocess.Popen[str]) -> None:
-    if server.poll() is None:
+def _end(server: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):  # neither it nor one of its workers is left
         os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-    if server.stdout is not None:
-        server.stdout.close()
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
