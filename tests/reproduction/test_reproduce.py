@@ -10,10 +10,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mlflow.entities import Run
 from support.interrupted import TINY, stopped
 from support.pictures import make_images
@@ -46,8 +48,38 @@ def latest() -> Run:
     return runs()[0]
 
 
+@pytest.fixture(scope="module")
+def store_with_a_run(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("recorded")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        trained()
+        yield folder
+
+
+@pytest.fixture
+def recorded(store_with_a_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(store_with_a_run)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return store_with_a_run
+
+
+@pytest.fixture
+def original(here: Path, store_with_a_run: Path) -> Run:
+    """The same run in a store of the test's own, which may be changed."""
+    shutil.copy(store_with_a_run / "mlflow.db", here / "mlflow.db")
+    shutil.copytree(store_with_a_run / "mlartifacts", here / "mlartifacts")
+    with closing(sqlite3.connect(here / "mlflow.db")) as database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            moved = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+            database.execute(moved, (str(store_with_a_run), str(here)))
+        database.commit()
+    return latest()
+
+
 RECIPES = [
-    [],
     ["ema=0.9", "clip_norm=0.5", "schedule=cosine", "augment=flip_crop", "mix=cutmix"],
     ["device.precision=bf16", "device.threads=2", "device.channels_last=true", "optimizer=adamw", "eval_every=2",
      "data.validation=0.3"],
@@ -56,7 +88,7 @@ RECIPES = [
 
 
 @pytest.mark.parametrize(
-    "recipe", [*RECIPES[:2], *(pytest.param(recipe, marks=pytest.mark.slow) for recipe in RECIPES[2:])], ids=" ".join
+    "recipe", [*RECIPES[:1], *(pytest.param(recipe, marks=pytest.mark.slow) for recipe in RECIPES[1:])], ids=" ".join
 )
 def test_a_run_comes_out_identical_from_the_store_alone(
     here: Path, monkeypatch: pytest.MonkeyPatch, recipe: list[str]
@@ -81,14 +113,12 @@ def test_a_run_comes_out_identical_from_the_store_alone(
     assert again.info.run_name == f"again: {original.info.run_name}"
 
 
-def test_threads_that_were_chosen_for_the_run_are_set_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from blitz.parts import devices
-
-    monkeypatch.setattr(devices, "usable_cores", lambda: 2)
-    original = trained("device.threads=auto", "epochs=1", "batch_size=40")
-    assert original.data.params["device.threads"] == "2"
-    monkeypatch.setattr(devices, "usable_cores", lambda: 1)
+def test_threads_that_were_chosen_for_the_run_are_set_again(original: Run) -> None:
+    """Here the batches are too small for more than one thread."""
+    change(original, "config.yaml", "threads: 1", "threads: auto")
+    change(original, "provenance.json", 'fp32",\n    "threads": 1', 'fp32",\n    "threads": 3')
     assert command("reproduce", "last", "--check").code == 0
+    assert torch.get_num_threads() == 3
 
 
 def test_a_run_that_was_stopped_and_resumed_and_extended_reproduces(
@@ -122,8 +152,7 @@ def test_a_prefix_has_the_course_of_the_whole(here: Path) -> None:
     assert len(client().get_metric_history(latest().info.run_id, "train/loss")) == 1
 
 
-def test_a_prefix_reproduces_as_far_as_it_went(here: Path) -> None:
-    original = trained()
+def test_a_prefix_reproduces_as_far_as_it_went(original: Run) -> None:
     assert command("reproduce", original.info.run_id, "--epochs", "2").code == 0
     ended = command("reproduce", "last")
     assert ended.code == 0
@@ -164,8 +193,7 @@ def test_difference_is_noise_where_seeds_differ_by_more(here: Path) -> None:
     assert latest().data.tags["verdict"] == EQUAL
 
 
-def test_a_run_of_a_device_that_is_not_here_is_trained_on_the_best_there_is(here: Path) -> None:
-    original = trained()
+def test_a_run_of_a_device_that_is_not_here_is_trained_on_the_best_there_is(original: Run) -> None:
     change(
         original, "config.yaml", "device:\n  name: auto\n  precision: fp32", "device:\n  name: cuda\n  precision: tf32"
     )
@@ -182,8 +210,7 @@ def test_a_run_of_a_device_that_is_not_here_is_trained_on_the_best_there_is(here
     ]
 
 
-def test_a_second_reproduction_is_linked_as_well(here: Path) -> None:
-    original = trained()
+def test_a_second_reproduction_is_linked_as_well(original: Run) -> None:
     ids = []
     for _ in range(2):
         assert command("reproduce", original.info.run_id, "--epochs", "1").code == 0
@@ -191,8 +218,8 @@ def test_a_second_reproduction_is_linked_as_well(here: Path) -> None:
     assert client().get_run(original.info.run_id).data.tags["reproduced_by"] == ", ".join(ids)
 
 
-def test_a_reproduction_that_ended_meanwhile_stays_linked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, repeat = trained(), runner.repeat
+def test_a_reproduction_that_ended_meanwhile_stays_linked(original: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    repeat = runner.repeat
 
     def overtaken(*arguments: Any) -> object:
         client().set_tag(original.info.run_id, "reproduced_by", "other")
@@ -203,8 +230,7 @@ def test_a_reproduction_that_ended_meanwhile_stays_linked(here: Path, monkeypatc
     assert client().get_run(original.info.run_id).data.tags["reproduced_by"] == f"other, {latest().info.run_id}"
 
 
-def test_check_prints_what_differs_and_trains_nothing(here: Path) -> None:
-    original = trained()
+def test_check_prints_what_differs_and_trains_nothing(original: Run) -> None:
     ended = command("reproduce", "last", "--check")
     assert (ended.code, ended.told) == (0, [])
     assert "nothing differs in code, packages, machine, device and data" in ended.output
@@ -322,24 +348,6 @@ def test_mistakes_are_refused_and_nothing_is_trained(recorded: Path, arguments: 
     assert len(runs()) == 1
 
 
-@pytest.fixture(scope="module")
-def store_with_a_run(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("recorded")
-    shutil.copy(empty_store, folder / "mlflow.db")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        trained()
-        yield folder
-
-
-@pytest.fixture
-def recorded(store_with_a_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(store_with_a_run)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return store_with_a_run
-
-
 def test_words_of_a_record_are_never_resolved(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOMETHING", "resolved")
     trained("name=a\\${oc.env:SOMETHING}", "notes=b\\${oc.env:SOMETHING}", "tags.c=d\\${oc.env:SOMETHING}", "epochs=1")
@@ -348,8 +356,7 @@ def test_words_of_a_record_are_never_resolved(here: Path, monkeypatch: pytest.Mo
     assert all("resolved" not in path.read_text() for path in here.glob("runs/*/*.yaml"))
 
 
-def test_nothing_of_a_record_reaches_the_terminal_but_text(here: Path) -> None:
-    original = trained("epochs=1")
+def test_nothing_of_a_record_reaches_the_terminal_but_text(original: Run) -> None:
     change(original, "provenance.json", '"packages": {', '"packages": {"evil\\u001b[31m": "1",')
     client().set_tag(original.info.run_id, "mlflow.runName", "red\x1b[31m")
     ended = command("reproduce", "last", "--check")
@@ -378,11 +385,9 @@ def test_a_run_that_is_none_of_blitz_or_has_not_ended_or_never_began_is_refused(
 
 
 def test_verdict_that_the_store_cannot_take_is_printed_all_the_same(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+    original: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from blitz.tracking import sending
-
-    trained()
 
     def gone(*_: Any) -> None:
         raise ConnectionError("it went away")
@@ -395,8 +400,7 @@ def test_verdict_that_the_store_cannot_take_is_printed_all_the_same(
     assert "verdict  identical" in ended.output
 
 
-def test_the_weights_of_both_can_be_loaded(here: Path) -> None:
-    original = trained()
+def test_the_weights_of_both_can_be_loaded(original: Run) -> None:
     command("reproduce", "last")
     states = [blitz.load_model(run.info.run_id).model.state_dict() for run in (original, latest())]
     assert checkpoint.fingerprint(states[0]) == checkpoint.fingerprint(states[1])
@@ -451,10 +455,9 @@ def test_the_commands_that_check_prints_bring_the_recorded_code_back(
     assert "code." not in output.partition("what differs")[2].partition("data  ")[0]
 
 
-def test_a_run_from_before_there_was_an_objective_reproduces(here: Path) -> None:
-    trained("epochs=1")
+def test_a_run_from_before_there_was_an_objective_reproduces(here: Path, original: Run) -> None:
     with sqlite3.connect(here / "mlflow.db") as database:
         for table in ("metrics", "latest_metrics"):
             database.execute(f"DELETE FROM {table} WHERE key = 'objective'")
-    assert "verdict  identical" in command("reproduce", "last").output
+    assert "verdict  identical" in command("reproduce", "last", "--epochs", "1").output
     assert "objective" in latest().data.metrics

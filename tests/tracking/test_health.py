@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import socket
 import sqlite3
 import sys
@@ -16,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from support.recorded import client
+from support.shell import refused
 
-from blitz import cli
 from blitz.errors import BadInput
 from blitz.tracking import databases, health, store
 from blitz.tracking.health import Unreachable, check
@@ -107,28 +106,13 @@ def test_address_that_is_malformed(uri: str, problem: str) -> None:
     assert not isinstance(raised.value, Unreachable)
 
 
-@pytest.fixture
-def _signals_as_they_were() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 VERBS = ["compare", "evaluate last", "predict last a.png", "resume ab", "reproduce ab", "ui", "sync"]
 
 
-@pytest.mark.usefixtures("_signals_as_they_were")
 @pytest.mark.parametrize("verb", VERBS)
-def test_address_that_is_malformed_costs_every_verb_one_line(
-    verb: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["blitz", *verb.split(), "--store", "http://127.0.0.1:99999"])
-    with pytest.raises(SystemExit) as exited:
-        cli.main()
-    assert exited.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("blitz: tracking.uri=http://127.0.0.1:99999: invalid address: Port out of range 0-65535")
+def test_address_that_is_malformed_costs_every_verb_one_line(verb: str, here: Path) -> None:
+    (line,) = refused(*verb.split(), "--store", "http://127.0.0.1:99999")
+    assert line.startswith("tracking.uri=http://127.0.0.1:99999: invalid address: Port out of range 0-65535")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 import warnings
@@ -18,13 +19,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.pyfunc import PyFuncModel
 from support.processes import free_port
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -95,6 +97,18 @@ def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
     return store.connect(uri)
 
 
+def breaking(client: MlflowClient, *names: str) -> MlflowClient:
+    """The same client, whose methods of these names find no server."""
+
+    class Breaking:
+        def __getattr__(self, name: str) -> Any:
+            if name in names:
+                raise OSError("the server is gone")
+            return getattr(client, name)
+
+    return cast(MlflowClient, Breaking())
+
+
 def new_run(client: MlflowClient) -> str:
     experiment = store.experiment_id(client, str(client.tracking_uri), "blitz")
     run_id: str = client.create_run(experiment).info.run_id
@@ -110,6 +124,11 @@ def logged(client: MlflowClient) -> list[str]:
 def linked(client: MlflowClient, run_id: str) -> list[str]:
     outputs = client.get_run(run_id).outputs
     return [output.model_id for output in outputs.model_outputs] if outputs else []
+
+
+def load(where: str | Path, scratch: Path) -> PyFuncModel:
+    """A model of the store, whose files MLflow would otherwise leave in the system's temporary folder."""
+    return mlflow.pyfunc.load_model(str(where), dst_path=tempfile.mkdtemp(dir=scratch))
 
 
 def predict(where: str | Path, images: Tensor) -> np.ndarray:
@@ -304,7 +323,9 @@ def test_nothing_is_printed_and_no_tracking_state_is_touched(
     assert client.get_run(run_id).info.status == "RUNNING"
 
 
-def test_an_uploaded_model_is_the_runs_and_loads_by_both_uris(saved: Saved, client: MlflowClient) -> None:
+def test_an_uploaded_model_is_the_runs_and_loads_by_both_uris(
+    saved: Saved, client: MlflowClient, tmp_path: Path
+) -> None:
     run_id = new_run(client)
     before = sorted(path.name for path in saved.folder.rglob("*"))
     model_id = model.upload(client, run_id, saved.folder)
@@ -314,7 +335,7 @@ def test_an_uploaded_model_is_the_runs_and_loads_by_both_uris(saved: Saved, clie
     assert linked(client, run_id) == [model_id]
     expected = classify(saved.classifier, saved.test.images[:7])
     for uri in (f"models:/{model_id}", f"runs:/{run_id}/model"):
-        loaded = mlflow.pyfunc.load_model(uri)
+        loaded = load(uri, tmp_path)
         np.testing.assert_array_equal(loaded.predict(saved.test.images[:7].numpy()), expected)
         assert (loaded.metadata.run_id, loaded.model_id) == (run_id, model_id)
 
@@ -330,27 +351,21 @@ def test_an_uploaded_model_is_the_runs_and_loads_by_both_uris(saved: Saved, clie
     ],
 )
 def test_an_upload_that_broke_off_is_finished_and_not_begun_again(
-    step: str, saved: Saved, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    step: str, saved: Saved, client: MlflowClient, tmp_path: Path
 ) -> None:
     other = model.upload(client, new_run(client), saved.folder)
     run_id = new_run(client)
 
-    def broken(*_: object, **__: object) -> None:
-        raise OSError("the server is gone")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, step, broken)
-        with pytest.raises(OSError, match="the server is gone"):
-            model.upload(client, run_id, saved.folder)
+    with pytest.raises(OSError, match="the server is gone"):
+        model.upload(breaking(client, step), run_id, saved.folder)
     (begun,) = set(logged(client)) - {other}
     assert client.get_logged_model(begun).status == "PENDING"
     assert model.upload(client, run_id, saved.folder) == begun
     assert client.get_logged_model(begun).status == "READY"
-    assert predict(f"models:/{begun}", saved.test.images[:3]).shape == (3, 10)
+    assert load(f"models:/{begun}", tmp_path).predict(saved.test.images[:3].numpy()).shape == (3, 10)
 
-    for name in ("create_logged_model", "log_outputs", "finalize_logged_model"):
-        monkeypatch.setattr(MlflowClient, name, broken)
-    assert model.upload(client, run_id, saved.folder) == begun
+    done = breaking(client, "create_logged_model", "log_outputs", "finalize_logged_model")
+    assert model.upload(done, run_id, saved.folder) == begun
     assert sorted(logged(client)) == sorted([begun, other])
     assert linked(client, run_id) == [begun]
 
@@ -431,14 +446,8 @@ def test_an_upload_through_a_tracking_server(
         client = store.connect(address)
         run_id = new_run(client)
         capfd.readouterr()
-        with monkeypatch.context() as patch:
-
-            def broken(*_: object) -> None:
-                raise OSError("the server is gone")
-
-            patch.setattr(MlflowClient, "finalize_logged_model", broken)
-            with pytest.raises(OSError, match="the server is gone"):
-                model.upload(client, run_id, saved.folder)
+        with pytest.raises(OSError, match="the server is gone"):
+            model.upload(breaking(client, "finalize_logged_model"), run_id, saved.folder)
         model_id = model.upload(client, run_id, saved.folder)
         assert model.upload(client, run_id, saved.folder) == model_id
         assert capfd.readouterr() == ("", "")
@@ -447,4 +456,5 @@ def test_an_upload_through_a_tracking_server(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         expected = classify(saved.classifier, saved.test.images[:7])
         for uri in (f"models:/{model_id}", f"runs:/{run_id}/model"):
-            np.testing.assert_array_equal(predict(uri, saved.test.images[:7]), expected)
+            predicted = load(uri, tmp_path).predict(saved.test.images[:7].numpy())
+            np.testing.assert_array_equal(predicted, expected)
