@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Original:
-    """A recorded run, as its store has it."""
-
     client: MlflowClient
     run: Run
     experiment: str

@@ -54,7 +54,6 @@ def rows(changes: Sequence[Difference]) -> list[tuple[str, str, str]]:
 
 
 def lines(found: Reproduction) -> Iterator[str]:
-    """What was compared, the verdict, and possible causes."""
     verdict = found.verdict
     epochs = f"{found.until} epoch{'s' * (found.until > 1)}" if found.until else "the whole run"
     weights = f"; weights: {', '.join(verdict.weights)}" if verdict.weights else ""

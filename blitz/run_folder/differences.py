@@ -16,8 +16,6 @@ ABSENT = "-"
 
 
 class Difference(NamedTuple):
-    """One value that was another then."""
-
     key: str  # dotted, in provenance.json
     then: str
     now: str

@@ -164,7 +164,6 @@ def epochs(path: Path) -> list[dict[str, float]]:
 
 
 def next_sample(path: Path) -> int:
-    """The number of the next sample of the machine's state."""
     return max((row["step"] + 1 for row in _rows(path, SYSTEM)), default=0)
 
 

@@ -62,7 +62,6 @@ class RunInfo:
 
     @property
     def host(self) -> str | None:
-        """Where it is trained, or was."""
         return self.tags.get("host")
 
     @property

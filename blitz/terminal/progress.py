@@ -92,7 +92,6 @@ class Display:
             self._since, self._seen = time.monotonic(), 0
 
     def epoch(self, epoch: int, metrics: dict[str, float], best: bool) -> None:
-        """Log a line for a finished epoch."""
         parts = [f"epoch {epoch}/{self._epochs}"]
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
@@ -105,12 +104,10 @@ class Display:
         self._since, self._seen = time.monotonic(), 0
 
     def end(self) -> None:
-        """Remove the bar."""
         self._bar.stop()
 
 
 def lines_of_test(accuracy: float, top5: float, loss: float, per_class: Sequence[tuple[str, float]]) -> list[str]:
-    """The test results of the best weights."""
     total = f"test     accuracy {accuracy:.2%}   top-5 {top5:.2%}   loss {loss:.4f}"
     present = [(name, share) for name, share in per_class if not math.isnan(share)]
     if len(present) > MANY_CLASSES:
@@ -122,7 +119,6 @@ def lines_of_test(accuracy: float, top5: float, loss: float, per_class: Sequence
 
 
 def where_lines(folder: Path, store: str | None, run_id: str | None, missing: str) -> list[str]:
-    """Where a run is recorded, and what the store lacks."""
     lines = [f"record   {folder}/ (config.yaml, metrics.jsonl, checkpoints/, figures/, run.log)"]
     if missing:
         lines.append(f"mlflow   {store} lacks {missing}; 'blitz sync {folder}' sends it")

@@ -47,7 +47,6 @@ class Interrupt:
         return Terminated() if self._number in (signal.SIGTERM, signal.SIGHUP) else KeyboardInterrupt()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The handler of all these signals."""
         if not self.requested:
             self.request(number)
         elif number != signal.SIGHUP:  # which the kernel and the shell both send

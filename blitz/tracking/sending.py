@@ -231,7 +231,6 @@ def amend(folder: Path, uri: str, tags: dict[str, str]) -> None:
 
 
 def brief(error: Exception) -> str:
-    """What a store's side raised, in one line."""
     first_line = str(error).strip().partition("\n")[0]
     return redact(f"{type(error).__name__}: {first_line}"[:300])
 

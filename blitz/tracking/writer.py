@@ -74,7 +74,6 @@ class Writer:
 
     @classmethod
     def take(cls, folder: Path, uri: str, about: RunInfo) -> Writer:
-        """A writer that begins to send this run."""
         cls.prepare()
         writer = cls._idle.pop()
         writer.run_id, writer._patience = None, OPEN_SECONDS
@@ -210,13 +209,13 @@ class _PipeHandler(logging.Handler):
         _say({"log": [record.levelno, redact(record.getMessage())]})
 
 
-class _Sending:
+class _Sending(Delivery):
     """One run on its way, through whatever happens to the store."""
 
     looked_after: ClassVar[set[str]] = set()  # stores whose orphaned runs this process has looked after
 
     def __init__(self, folder: Path, uri: str, about: RunInfo) -> None:
-        self.delivery = Delivery(folder, uri, about, lambda seconds: _say({"wait": seconds}))
+        super().__init__(folder, uri, about, announce=lambda seconds: _say({"wait": seconds}))
         self._held = ExitStack()  # the lock, once it is ours
         self._locked = self._warned = self._failing = False
         self.next_try = 0.0  # where a pause is on, its end
@@ -224,17 +223,17 @@ class _Sending:
 
     def attempt(self) -> bool:
         """Send what there is; True if the store took it. Logs the first failure, and its end."""
-        folder = self.delivery.folder
         try:
             if not self._locked:
-                self._held.enter_context(sole_sender(folder, seconds=STEP_SECONDS / 4))
+                self._held.enter_context(sole_sender(self.folder, seconds=STEP_SECONDS / 4))
                 self._locked = True
-            self.delivery.send()
+            self.send()
             self._beat()
         except Exception as error:
             # Whatever the tracking side raises, training continues.
             if not self._warned:
-                logger.warning("MLflow failed (%s); training continues, and %s has the record", brief(error), folder)
+                what = "MLflow failed (%s); training continues, and %s has the record"
+                logger.warning(what, brief(error), self.folder)
             self._warned = self._failing = True
             self.next_try = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -246,29 +245,27 @@ class _Sending:
 
     def end(self, about: RunInfo) -> str:
         """The last attempts; what is missing then, in words."""
-        self.delivery.about = about
+        self.about = about
         tries = 1 if self._failing else LAST_TRIES  # an outage is known by now; anything else may pass
         while not self.attempt() and (tries := tries - 1):
             time.sleep(FIRST_PAUSE)
         self._held.close()
-        return self.delivery.missing()
+        return self.missing()
 
     def orphaned(self) -> None:
         """Training is gone without a last word."""
         deadline = time.monotonic() + RELEASE_SECONDS
-        while (about := end_orphan(self.delivery.folder, self.delivery.about)).status == RUNNING:
+        while (about := end_orphan(self.folder, self.about)).status == RUNNING:
             if time.monotonic() > deadline:
                 return  # another process has resumed the run, and has a writer of its own
             time.sleep(0.05)
         self.end(about)
 
     def _beat(self) -> None:
-        client, run_id = self.delivery.client, self.delivery.sent.run_id
-        assert run_id is not None
-        _say({"run_id": run_id})
-        if self.delivery.about.status == RUNNING and time.monotonic() >= self._next_heartbeat:
-            client.set_tag(run_id, HEARTBEAT, now())
+        _say({"run_id": self.sent.run_id})
+        if self.about.status == RUNNING and time.monotonic() >= self._next_heartbeat:
+            self.client.set_tag(self.sent.run_id, HEARTBEAT, now())
             self._next_heartbeat = time.monotonic() + HEARTBEAT_EVERY
-        if self.delivery.uri not in self.looked_after:
-            self.looked_after.add(self.delivery.uri)
-            mark_orphans(client)
+        if self.uri not in self.looked_after:
+            self.looked_after.add(self.uri)
+            mark_orphans(self.client)

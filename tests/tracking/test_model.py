@@ -26,7 +26,6 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from mlflow.pyfunc import PyFuncModel
 from support.processes import free_port
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -126,7 +125,7 @@ def linked(client: MlflowClient, run_id: str) -> list[str]:
     return [output.model_id for output in outputs.model_outputs] if outputs else []
 
 
-def load(where: str | Path, scratch: Path) -> PyFuncModel:
+def load(where: str | Path, scratch: Path) -> Any:
     """A model of the store, whose files MLflow would otherwise leave in the system's temporary folder."""
     return mlflow.pyfunc.load_model(str(where), dst_path=tempfile.mkdtemp(dir=scratch))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.recorded import client
 
-from blitz.tracking import views
+from blitz.tracking.ui import differing, save_views
 
 
 def test_parameters_that_differ_come_first_and_the_others_not_at_all() -> None:
@@ -16,8 +16,8 @@ def test_parameters_that_differ_come_first_and_the_others_not_at_all() -> None:
         {"seed": "1", "epochs": "2", "optimizer.lr": "0.1", "mix.alpha": "1"},
         {"seed": "2", "epochs": "2", "optimizer.lr": "0.2"},
     ]
-    assert views.differing(runs) == ["seed", "mix.alpha", "optimizer.lr"]
-    assert views.differing(runs[:1]) == []
+    assert differing(runs) == ["seed", "mix.alpha", "optimizer.lr"]
+    assert differing(runs[:1]) == []
 
 
 def test_every_experiment_with_runs_gets_a_view_and_the_newest_is_told_first(here: Path) -> None:
@@ -28,7 +28,7 @@ def test_every_experiment_with_runs_gets_a_view_and_the_newest_is_told_first(her
             run = found.create_run(ids[name], start_time=1000 * (start + 1))
             found.log_param(run.info.run_id, "optimizer.lr", rate)
             found.log_param(run.info.run_id, "epochs", 3)
-    links = views.save(found, "http://127.0.0.1:5000")
+    links = save_views(found, "http://127.0.0.1:5000")
     query = "workflowType=machine_learning&viewStateShareKey=blitz"
     assert links == [(name, f"http://127.0.0.1:5000/#/experiments/{ids[name]}/runs?{query}") for name in ("new", "old")]
     view = json.loads(found.get_experiment(ids["new"]).tags["mlflow.sharedViewState.blitz"])
@@ -47,7 +47,7 @@ def test_what_a_sweeps_own_run_lacks_makes_no_difference(here: Path) -> None:
         run = found.create_run(experiment, tags={"mlflow.parentRunId": parent})
         found.log_param(run.info.run_id, "optimizer.lr", rate)
         found.log_param(run.info.run_id, "epochs", 3)
-    views.save(found, "http://127.0.0.1:5000")
+    save_views(found, "http://127.0.0.1:5000")
     state = json.loads(json.loads(found.get_experiment(experiment).tags["mlflow.sharedViewState.blitz"])["state"])
     assert [name for name in state["selectedColumns"] if name.startswith("params.")] == [
         "params.`optimizer.lr`", "params.`model.name`",
