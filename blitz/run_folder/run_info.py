@@ -45,20 +45,16 @@ class RunInfo:
     def load(cls, folder: Path) -> RunInfo:
         """Raises BadInput for a folder that holds no run's record."""
         try:
-            return cls.of((folder / ABOUT).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError) as error:
+            values = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+            known = {field.name for field in fields(cls)}  # an older blitz may have written more
+            return cls(**{key: value for key, value in values.items() if key in known})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError)
             reason = f"there is no {ABOUT} in it" if missing else f"its {ABOUT} cannot be read: {error}"
             raise BadInput(f"{folder}: not the folder of a run; {reason}") from None
 
-    @classmethod
-    def of(cls, text: str) -> RunInfo:
-        """From JSON, which an older blitz may have written more into."""
-        values, known = json.loads(text), {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
-
     def save(self, folder: Path) -> None:
-        write_whole(folder / ABOUT, self.to_json())
+        write_whole(folder / ABOUT, json.dumps(asdict(self), indent=1) + "\n")
 
     @property
     def host(self) -> str | None:
@@ -68,9 +64,6 @@ class RunInfo:
     def seconds(self) -> float | None:
         """Its wall time; None before its end, and for a run that was resumed, of which it would be mostly a pause."""
         return None if self.ended_at is None or RESUMED in self.tags else (self.ended_at - self.started_at) / 1000
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
 
     def ended(self, status: str, tags: Mapping[str, str], milliseconds: int | None = None) -> RunInfo:
         """The same run after its end, now or at that time."""

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -79,7 +80,7 @@ class Writer:
         writer.run_id, writer._patience = None, OPEN_SECONDS
         # With today's environment, which may hold other credentials than when the process was started.
         environment = {**REQUESTS, **os.environ}
-        writer._send({"open": str(folder.absolute()), "uri": uri, "about": about.to_json(), "environment": environment})
+        writer._send({"open": str(folder.absolute()), "uri": uri, "about": asdict(about), "environment": environment})
         return writer
 
     def flush(self) -> None:
@@ -89,7 +90,7 @@ class Writer:
     def end(self, about: RunInfo) -> str:
         """Send the run's end, and wait while the store takes what is left. Returns what it lacks then, in words."""
         self._ending = True
-        self._send({"end": about.to_json()})
+        self._send({"end": asdict(about)})
         try:
             while True:
                 word = self._answers.get(timeout=self._patience)
@@ -184,9 +185,9 @@ def main() -> None:
             os.environ.clear()
             os.environ.update(command["environment"])
             remember(command["uri"])
-            current = _Sending(Path(command["open"]), command["uri"], RunInfo.of(command["about"]))
+            current = _Sending(Path(command["open"]), command["uri"], RunInfo(**command["about"]))
         if current is not None and "end" in command:
-            _say({"missing": current.end(RunInfo.of(command["end"]))})
+            _say({"missing": current.end(RunInfo(**command["end"]))})
             current = None
         if current is not None and time.monotonic() >= current.next_try:
             current.attempt()
@@ -264,7 +265,7 @@ class _Sending(Delivery):
     def _beat(self) -> None:
         _say({"run_id": self.sent.run_id})
         if self.about.status == RUNNING and time.monotonic() >= self._next_heartbeat:
-            self.client.set_tag(self.sent.run_id, HEARTBEAT, now())
+            self.client.set_tag(str(self.sent.run_id), HEARTBEAT, now())
             self._next_heartbeat = time.monotonic() + HEARTBEAT_EVERY
         if self.uri not in self.looked_after:
             self.looked_after.add(self.uri)

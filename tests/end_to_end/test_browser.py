@@ -24,7 +24,7 @@ from support import browser
 from support.processes import finished, start, wait_for
 from support.recorded import runs, sweeps
 
-from blitz.tracking.views import ALWAYS
+from blitz.tracking.ui import ALWAYS
 
 pytestmark = pytest.mark.browser
 IMAGES, PICTURES = os.environ.get("BLITZ_CIFAR10"), os.environ.get("BLITZ_SCREENSHOTS")

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,7 @@ def test_lock_can_be_looked_at_by_many_and_in_a_folder_that_cannot_be_written_to
 
 def test_record_of_an_older_blitz_with_more_fields_is_read(tmp_path: Path) -> None:
     about = RunInfo("r", None, "e", "n", 0, {}, {"host": "h"}, {})
-    text = json.dumps({**json.loads(about.to_json()), "host": "h", "pid": 1, "pid_started_at": 0.5})
+    text = json.dumps({**asdict(about), "host": "h", "pid": 1, "pid_started_at": 0.5})
     (tmp_path / "mlflow.json").write_text(text)
     assert RunInfo.load(tmp_path) == about
     assert about.host == "h"
