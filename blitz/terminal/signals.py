@@ -44,14 +44,13 @@ class Interrupt:
 
     def error(self) -> KeyboardInterrupt:
         """What to raise after saving: KeyboardInterrupt after Ctrl-C, else Terminated."""
-        return Terminated() if self._number in (signal.SIGTERM, signal.SIGHUP) else KeyboardInterrupt()
+        return _error(self._number)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
             self.request(number)
         elif number != signal.SIGHUP:  # which the kernel and the shell both send
-            self._number = number
-            raise self.error()
+            raise _error(number)
 
     @contextmanager
     def logging_requests(self) -> Iterator[None]:
@@ -101,3 +100,7 @@ def graceful() -> Iterator[Interrupt]:
                     stack.callback(signal.signal, number, handler)
                     signal.signal(number, interrupt.receive)
         yield interrupt
+
+
+def _error(number: int | None) -> KeyboardInterrupt:
+    return Terminated() if number in (signal.SIGTERM, signal.SIGHUP) else KeyboardInterrupt()

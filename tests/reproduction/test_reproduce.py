@@ -9,8 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +47,14 @@ def latest() -> Run:
 
 
 @pytest.fixture(scope="module")
-def store_with_a_run(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
+def store_with_a_run(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     folder = tmp_path_factory.mktemp("recorded")
     shutil.copy(empty_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         trained()
-        yield folder
+    return folder
 
 
 @pytest.fixture
@@ -67,16 +65,8 @@ def recorded(store_with_a_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def original(here: Path, store_with_a_run: Path) -> Run:
-    """The same run in a store of the test's own, which may be changed."""
-    shutil.copy(store_with_a_run / "mlflow.db", here / "mlflow.db")
-    shutil.copytree(store_with_a_run / "mlartifacts", here / "mlartifacts")
-    with closing(sqlite3.connect(here / "mlflow.db")) as database:
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-            moved = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
-            database.execute(moved, (str(store_with_a_run), str(here)))
-        database.commit()
-    return latest()
+def original(here: Path) -> Run:
+    return trained()
 
 
 RECIPES = [
@@ -152,6 +142,7 @@ def test_a_prefix_has_the_course_of_the_whole(here: Path) -> None:
     assert len(client().get_metric_history(latest().info.run_id, "train/loss")) == 1
 
 
+@pytest.mark.slow
 def test_a_prefix_reproduces_as_far_as_it_went(original: Run) -> None:
     assert command("reproduce", original.info.run_id, "--epochs", "2").code == 0
     ended = command("reproduce", "last")
@@ -400,6 +391,7 @@ def test_verdict_that_the_store_cannot_take_is_printed_all_the_same(
     assert "verdict  identical" in ended.output
 
 
+@pytest.mark.slow
 def test_the_weights_of_both_can_be_loaded(original: Run) -> None:
     command("reproduce", "last")
     states = [blitz.load_model(run.info.run_id).model.state_dict() for run in (original, latest())]
@@ -455,6 +447,7 @@ def test_the_commands_that_check_prints_bring_the_recorded_code_back(
     assert "code." not in output.partition("what differs")[2].partition("data  ")[0]
 
 
+@pytest.mark.slow
 def test_a_run_from_before_there_was_an_objective_reproduces(here: Path, original: Run) -> None:
     with sqlite3.connect(here / "mlflow.db") as database:
         for table in ("metrics", "latest_metrics"):
