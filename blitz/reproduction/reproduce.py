@@ -65,7 +65,8 @@ def reproduce(
     until = _until(original, epochs)
     changes = print_differences(original, settings)
     again = [text for text in original.overrides if not description.is_unnamed(text.lstrip("+~").partition("=")[0])]
-    record = runner.repeat(settings, [*again, *overrides], original.provenance.device, {REPRODUCES: original.id}, until)
+    tags, device = {REPRODUCES: original.id}, original.provenance.device
+    record = runner.new_run(settings, [*again, *overrides], tags, before=device, until=until)
     changed = tuple(text for text in overrides if not description.is_unnamed(text.partition("=")[0]))
     found = Reproduction(
         original=original.id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -76,13 +76,13 @@ class RunInfo:
         return replace(self, status=RUNNING, ended_at=None, tags={**kept, **tags})
 
 
-def newest(folders: Iterable[Path]) -> Path | None:
-    """The folder of the run that was begun last; a damaged record is passed over."""
-    begun: dict[Path, int] = {}
-    for folder in folders:
+def runs_in(folder: Path) -> list[tuple[Path, RunInfo]]:
+    """The runs of a folder, in the order they were begun; a record that is damaged or being written is passed over."""
+    found: list[tuple[Path, RunInfo]] = []
+    for path in folder.glob(f"*/{ABOUT}"):
         with contextlib.suppress(BadInput):
-            begun[folder] = RunInfo.load(folder).started_at
-    return max(begun, key=begun.__getitem__, default=None)
+            found.append((path.parent, RunInfo.load(path.parent)))
+    return sorted(found, key=lambda run: run[1].started_at)
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.run_folder.candidates import BEST as BEST
-from blitz.run_folder.run_info import ABOUT, RunInfo
+from blitz.run_folder.run_info import ABOUT, RunInfo, runs_in
 from blitz.tracking import health, queries, store
 
 if TYPE_CHECKING:
@@ -190,10 +189,9 @@ def is_path(text: str) -> bool:
 def _newest_here(uri: str | None, scratch: Path) -> FolderRun | None:
     """The newest run in ./runs that was started on this host, in the store `uri` where that is given."""
     where = redact(store.resolve(uri)) if uri is not None else None
-    found: list[FolderRun] = []
-    for path in Path("runs").glob(f"*/{ABOUT}"):
-        run = FolderRun(path.parent.absolute(), uri, scratch)
-        with contextlib.suppress(BadInput):  # a damaged record
-            if run.info.host == platform.node() and where in (None, run.info.store):
-                found.append(run)
-    return max(found, key=lambda run: run.info.started_at, default=None)
+    newest: FolderRun | None = None
+    for folder, info in runs_in(Path("runs").absolute()):
+        if info.host == platform.node() and where in (None, info.store):
+            newest = FolderRun(folder, uri, scratch)
+            newest.info = info
+    return newest

@@ -20,7 +20,7 @@ from blitz.runner.build import Setup
 from blitz.runner.failures import reword
 from blitz.runner.find import BEST, LAST
 from blitz.runner.start import RunStart
-from blitz.runner.system_metrics import Sampler
+from blitz.runner.system_metrics import sampling
 from blitz.terminal.progress import lines_of_test
 from blitz.tracking.recorder import Recorder
 from blitz.training import checkpoint
@@ -193,7 +193,7 @@ def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
             for warning in start.warnings:
                 logger.warning("%s", warning)
             first = journal.next_sample(folder / JOURNAL) if start.resumed_at is not None else 0
-            with Sampler(recorder.log, every, first) if every else nullcontext():
+            with sampling(recorder.log, every, first) if every else nullcontext():
                 yield record
             status = FINISHED
         except KeyboardInterrupt:

@@ -59,19 +59,31 @@ def run(settings: Settings, overrides: Sequence[str] = (), job: JobInfo | None =
     `job`: which job of a sweep it is. Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that
     diverged.
     """
-    with Display() as display:
-        return Result.of(_new_run(settings, overrides, display, job=job))
+    tags = {SWEEP: job.sweep, SWEEP_JOB: str(job.number)} if job is not None else {}
+    return Result.of(new_run(settings, overrides, tags, job=job))
 
 
-def repeat(
-    settings: Settings, overrides: Sequence[str], before: RecordedDevice, tags: Mapping[str, str], until: int | None
+def new_run(
+    settings: Settings,
+    overrides: Sequence[str],
+    tags: Mapping[str, str],
+    *,
+    before: RecordedDevice | None = None,
+    until: int | None = None,
+    job: JobInfo | None = None,
 ) -> Record:
-    """The same once more, set up as the device of the run that it repeats, with `tags` added to MLflow's.
+    """A run with more `tags`. One that is repeated is set up as the device that it had `before`.
 
     After `until` epochs it ends, with the course of a run of all of them, and tests nothing.
     """
     with Display() as display:
-        return _new_run(settings, overrides, display, before, tags, until)
+        uri = tracking_store(settings)
+        if uri is not None:
+            Writer.prepare()  # its seconds pass while data and model are built
+        setup = build(fix_weights(settings), before, job)
+        start = start_run(setup, uri, overrides, tags)
+        with sole_trainer(start.folder):
+            return _train_and_test(setup, start, display, until=until)
 
 
 def resume(
@@ -94,25 +106,6 @@ def resume(
         setup = point.setup(job)
         start = continue_run(setup, uri, folder, info, point.provenance.model_dump(), point.state)
         return Result.of(_train_and_test(setup, start, display, point.state))
-
-
-def _new_run(
-    settings: Settings,
-    overrides: Sequence[str],
-    display: Display,
-    before: RecordedDevice | None = None,
-    tags: Mapping[str, str] | None = None,
-    until: int | None = None,
-    job: JobInfo | None = None,
-) -> Record:
-    uri = tracking_store(settings)
-    if uri is not None:
-        Writer.prepare()  # its seconds pass while data and model are built
-    setup = build(fix_weights(settings), before, job)
-    of_job = {SWEEP: job.sweep, SWEEP_JOB: str(job.number)} if job is not None else {}
-    start = start_run(setup, uri, overrides, {**of_job, **(tags or {})})
-    with sole_trainer(start.folder):
-        return _train_and_test(setup, start, display, until=until)
 
 
 def _train_and_test(

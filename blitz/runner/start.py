@@ -40,9 +40,7 @@ class RunStart:
     warnings: Sequence[str] = ()  # for its log
 
 
-def start_run(
-    setup: Setup, uri: str | None, overrides: Sequence[str], tags: Mapping[str, str] | None = None
-) -> RunStart:
+def start_run(setup: Setup, uri: str | None, overrides: Sequence[str], tags: Mapping[str, str]) -> RunStart:
     """A new run, in a folder of its own, or none at all. Raises BadInput where there can be none."""
     folder = files.new_folder(setup.settings.runs_dir)
     name = redact(description.name(setup, overrides))
@@ -56,7 +54,6 @@ def start_run(
             f"runs_dir={setup.settings.runs_dir}: cannot be written to ({error.strerror}); name another with runs_dir="
         ) from None
     overrides = overrides or overrides_of(setup.settings)  # of a run that was started in Python
-    all_tags = {**description.tags(setup, overrides, facts, folder), **(tags or {})}
     about = RunInfo(
         record=uuid.uuid4().hex,
         store=redact(uri) if uri else None,
@@ -64,7 +61,7 @@ def start_run(
         name=name,
         started_at=time.time_ns() // 1_000_000,
         params=texts(redact_values({**setup.settings.notable(), "device.threads": setup.device.threads})),
-        tags=_tag_texts(all_tags),
+        tags=_tag_texts({**description.tags(setup, overrides, facts, folder), **tags}),
         dataset={
             "name": setup.dataset.name,
             "source": redact(setup.dataset.source),

@@ -13,9 +13,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -37,13 +37,15 @@ class SystemMetrics:
     """
 
     def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._traffic: Any = None  # counters at the start
         self._logged: set[str] = set()
         self._readings: dict[str, Reading] = {
             "cpu_utilization": _cpu,
             "system_memory": _memory,
             "disk": _disk,
-            "network": _network(),
-            "process": _process(),
+            "network": self._network,
+            "process": self._own,
             **_gpus(),
         }
         self.sample()
@@ -60,6 +62,18 @@ class SystemMetrics:
                     self._logged.add(what)
                     logger.info("system metrics: %s cannot be read (%s: %s)", what, type(error).__name__, error)
         return values
+
+    def _network(self) -> Iterator[tuple[str, float]]:
+        now = psutil.net_io_counters()
+        if now is None:
+            raise LookupError("no network interface")
+        self._traffic = self._traffic or now
+        yield "network_receive_megabytes", (now.bytes_recv - self._traffic.bytes_recv) / 1e6
+        yield "network_transmit_megabytes", (now.bytes_sent - self._traffic.bytes_sent) / 1e6
+
+    def _own(self) -> Iterator[tuple[str, float]]:
+        yield "process_memory_megabytes", self._process.memory_info().rss / 1e6
+        yield "process_cpu_percentage", self._process.cpu_percent()
 
 
 def _cpu() -> Iterator[tuple[str, float]]:
@@ -79,35 +93,6 @@ def _disk() -> Iterator[tuple[str, float]]:
     yield "disk_available_megabytes", disk.free / 1e6
 
 
-def _network() -> Reading:
-    start: Any = None
-
-    def read() -> Iterator[tuple[str, float]]:
-        nonlocal start
-        now = psutil.net_io_counters()
-        if now is None:
-            raise LookupError("no network interface")
-        start = start or now
-        yield "network_receive_megabytes", (now.bytes_recv - start.bytes_recv) / 1e6
-        yield "network_transmit_megabytes", (now.bytes_sent - start.bytes_sent) / 1e6
-
-    return read
-
-
-def _process() -> Reading:
-    process = psutil.Process()
-
-    def read() -> Iterator[tuple[str, float]]:
-        with process.oneshot():
-            yield "process_memory_megabytes", process.memory_info().rss / 1e6
-            yield "process_cpu_percentage", process.cpu_percent()
-
-    return read
-
-
-# ---- GPUs
-
-
 def _gpus() -> dict[str, Reading]:
     """Readings of each GPU, through NVML; none where there is no GPU, or nothing to ask it with."""
     try:
@@ -120,80 +105,61 @@ def _gpus() -> dict[str, Reading]:
         # Where there is no driver, nobody expects any.
         logger.log(logging.INFO if NVIDIA.exists() else logging.DEBUG, "system metrics: none of a GPU (%s)", why)
         return {}
-    readings: dict[str, Reading] = {}
-    for gpu in range(number):
-        try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(gpu)
-        except Exception as error:
-            logger.info("system metrics: gpu_%d cannot be read (%s: %s)", gpu, type(error).__name__, error)
-            continue
-        for what, read in (("memory", _gpu_memory), ("utilization", _gpu_utilization), ("power", _gpu_power)):
-            readings[f"gpu_{gpu}_{what}"] = partial(read, nvml, handle, f"gpu_{gpu}")
-    return readings
+    kinds = {"memory": _gpu_memory, "utilization": _gpu_utilization, "power": _gpu_power}
+    return {f"gpu_{gpu}_{kind}": partial(read, nvml, gpu) for gpu in range(number) for kind, read in kinds.items()}
 
 
-def _gpu_memory(nvml: Any, handle: Any, gpu: str) -> Iterator[tuple[str, float]]:
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    yield f"{gpu}_memory_usage_percentage", memory.used / memory.total * 100
-    yield f"{gpu}_memory_usage_megabytes", memory.used / 1e6
+def _gpu_memory(nvml: Any, gpu: int) -> Iterator[tuple[str, float]]:
+    memory = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(gpu))
+    yield f"gpu_{gpu}_memory_usage_percentage", memory.used / memory.total * 100
+    yield f"gpu_{gpu}_memory_usage_megabytes", memory.used / 1e6
 
 
-def _gpu_utilization(nvml: Any, handle: Any, gpu: str) -> Iterator[tuple[str, float]]:
-    yield f"{gpu}_utilization_percentage", nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+def _gpu_utilization(nvml: Any, gpu: int) -> Iterator[tuple[str, float]]:
+    rates = nvml.nvmlDeviceGetUtilizationRates(nvml.nvmlDeviceGetHandleByIndex(gpu))
+    yield f"gpu_{gpu}_utilization_percentage", rates.gpu
 
 
-def _gpu_power(nvml: Any, handle: Any, gpu: str) -> Iterator[tuple[str, float]]:
+def _gpu_power(nvml: Any, gpu: int) -> Iterator[tuple[str, float]]:
+    handle = nvml.nvmlDeviceGetHandleByIndex(gpu)
     milliwatts = nvml.nvmlDeviceGetPowerUsage(handle)
-    yield f"{gpu}_power_usage_watts", milliwatts / 1000
-    yield f"{gpu}_power_usage_percentage", milliwatts / nvml.nvmlDeviceGetEnforcedPowerLimit(handle) * 100
+    yield f"gpu_{gpu}_power_usage_watts", milliwatts / 1000
+    yield f"gpu_{gpu}_power_usage_percentage", milliwatts / nvml.nvmlDeviceGetEnforcedPowerLimit(handle) * 100
 
 
-# ---- the thread
+@contextmanager
+def sampling(log: Callable[[Mapping[str, float], int], None], every: float = 10.0, first: int = 0) -> Iterator[None]:
+    """Pass a sample to `log` every so many seconds, and a last one at the end, counted from `first`.
 
-
-class Sampler:
-    """A thread that passes a sample to `log` every so many seconds, and a last one at the end, counted from `first`.
-
-    `with Sampler(recorder.log, every=10):` around the training. When it fails, it logs that once and ends.
+    From a thread. What fails in it is logged once and ends the sampling.
     """
+    stop = threading.Event()
 
-    def __init__(self, log: Callable[[Mapping[str, float], int], None], every: float = 10.0, first: int = 0) -> None:
-        self._log = log
-        self._first = first
-        self._every = every
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="system-metrics", daemon=True)
-
-    def __enter__(self) -> Sampler:
-        try:
-            self._thread.start()
-        except RuntimeError as error:  # no more threads for this user
-            _log_the_end(error)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Take the last sample and end; a second call does nothing."""
-        if self._stop.is_set() or self._thread.ident is None:
-            return
-        self._stop.set()
-        self._thread.join(PATIENCE)
-        if self._thread.is_alive():
-            logger.warning("system metrics: a sample takes longer than %g s; the run ends without it", PATIENCE)
-
-    def _run(self) -> None:
+    def sample() -> None:
         try:
             metrics = SystemMetrics()
-            step, wait, taken = self._first, min(FIRST, self._every), time.monotonic()
-            while not self._stop.wait(wait):
-                self._log(metrics.sample(), step)
-                step, wait, taken = step + 1, self._every, time.monotonic()
-            if step == self._first or time.monotonic() - taken >= LEAST_APART:
-                self._log(metrics.sample(), step)
+            step, wait, taken = first, min(FIRST, every), time.monotonic()
+            while not stop.wait(wait):
+                log(metrics.sample(), step)
+                step, wait, taken = step + 1, every, time.monotonic()
+            if step == first or time.monotonic() - taken >= LEAST_APART:
+                log(metrics.sample(), step)
         except Exception as error:
             _log_the_end(error)
+
+    thread = threading.Thread(target=sample, name="system-metrics", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:  # no more threads for this user
+        _log_the_end(error)
+    try:
+        yield
+    finally:
+        stop.set()
+        if thread.ident is not None:
+            thread.join(PATIENCE)
+        if thread.is_alive():
+            logger.warning("system metrics: a sample takes longer than %g s; the run ends without it", PATIENCE)
 
 
 def _log_the_end(error: Exception) -> None:

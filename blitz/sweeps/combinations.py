@@ -13,7 +13,7 @@ from blitz.config.compose import as_hydra_overrides
 from blitz.config.hydra_internals import Override, ValueType, parse_overrides, product
 from blitz.config.settings import Sweep
 from blitz.errors import BadInput
-from blitz.redaction import redact
+from blitz.redaction import redact, redact_values
 from blitz.sweeps import points
 from blitz.terminal.names import briefly
 from blitz.terminal.text import in_a_line
@@ -23,7 +23,7 @@ MOST = 100_000  # points and samples of a sweep
 
 @dataclass(frozen=True)
 class Combination:
-    """The overrides of a job, and what it is called."""
+    """The overrides of a job."""
 
     overrides: tuple[str, ...]
     swept: tuple[str, ...]  # those that differ from job to job
@@ -33,7 +33,19 @@ class Combination:
 
     @property
     def label(self) -> str:
+        """What the job is called: `lr=0.01 seed=2`."""
         return redact(in_a_line(briefly(self.swept)))
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What differs from job to job: dotted key -> value, as it was typed."""
+        pairs = [text.lstrip("+").partition("=") for text in self.swept]
+        return {key: value for key, _, value in pairs}
+
+    @property
+    def without_seed(self) -> dict[str, str]:
+        """The same, without credentials, of all jobs that differ in their seed alone."""
+        return {key: value for key, value in redact_values(self.values).items() if key != "seed"}
 
     def blamed_for(self, problem: str, file: str | None) -> str:
         """Where a mistake was made: in a file of points, or in what a value was drawn from."""
@@ -50,7 +62,7 @@ def combinations(context: HydraContext, arguments: Sequence[str], sweep: Sweep) 
 
     Raises BadInput where there are none, or where it is not clear what they are.
     """
-    given = [override for _, override in parsed(context, arguments)]
+    given = parse_overrides(arguments, context.config_loader)
     intervals = [override for override in given if override.value_type == ValueType.INTERVAL_SWEEP]
     others = [override for override in given if override not in intervals]
     _refuse_draws(intervals, others, sweep.samples)
@@ -89,15 +101,6 @@ def _refuse_products(given: Sequence[Override], listed: Sequence[points.Point], 
         raise BadInput(f"{key}={number}: {asked:,} jobs; accepted: at most {MOST:,}")
     if twice := sorted({override.key_or_group for override in given} & {key for point in listed for key in point}):
         raise BadInput(*(f"{key}: is given by {sweep.points} and on the command line" for key in twice))
-    lists = [override for override in given if is_listed(override)]
+    lists = [o for o in given if o.is_sweep_override() and o.value_type != ValueType.INTERVAL_SWEEP]
     if empty := [override for override in lists if next(override.sweep_string_iterator(), None) is None]:
         raise BadInput(*(f"{override.input_line}: holds no value, and the sweep no job" for override in empty))
-
-
-def parsed(context: HydraContext, arguments: Sequence[str]) -> list[tuple[str, Override]]:
-    return list(zip(arguments, parse_overrides(arguments, context.config_loader), strict=True))
-
-
-def is_listed(override: Override) -> bool:
-    """Whether it gives several values, rather than an interval."""
-    return override.is_sweep_override() and override.value_type != ValueType.INTERVAL_SWEEP

@@ -11,20 +11,42 @@ import json
 import platform
 import secrets
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from blitz.errors import BadInput
 from blitz.run_folder.files import is_locked, try_lock, write_whole
-from blitz.run_folder.run_info import ABOUT, RUNNING, SWEEP, SWEEP_JOB, RunInfo
+from blitz.run_folder.run_info import RUNNING, SWEEP, SWEEP_JOB, RunInfo, runs_in
 
 FINISHED, FAILED, KILLED, NOT_STARTED = "FINISHED", "FAILED", "KILLED", "NOT STARTED"
 # Files: no more jobs are to start; those that run are to save a checkpoint and end as well.
 STOP, INTERRUPT = "stop", "interrupt"
+OPTIONS = "jobs.json"
 LOOK_EVERY = 0.2  # seconds between two looks for an interrupt
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What a sweep tells its jobs besides their configs: `jobs.json` in its folder."""
+
+    on_failure: str = "continue"
+    cores: int | None = None  # processor cores that each has for itself; None: all
+    runs: Mapping[str, str] = field(default_factory=dict)  # job -> folder of the run that it continues
+    overrides: Sequence[str] = ()  # with which those are continued
+
+    def save(self, sweep: Path) -> None:
+        write_whole(sweep / OPTIONS, json.dumps(asdict(self)) + "\n", synced=False)
+
+    @classmethod
+    def load(cls, sweep: Path) -> JobOptions:
+        path = sweep / OPTIONS
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise BadInput(f"{path}: cannot be read, so no job can be started: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -121,33 +143,33 @@ def clear_outcomes(sweep: Path) -> None:
 
 def unfinished_runs(sweep: Path, numbers: Collection[int]) -> dict[int, Path]:
     """The newest run folder of each of these jobs that has started and neither finished nor failed."""
-    found: dict[int, RunInfo] = {}
-    folders: dict[int, Path] = {}
-    for path in sweep.parent.parent.glob(f"*/{ABOUT}"):
-        try:
-            about = RunInfo.load(path.parent)
-        except BadInput:
-            continue  # being written, or damaged: the job starts again
-        if about.tags.get(SWEEP) != sweep.name or about.status not in (RUNNING, KILLED):
-            continue
-        number = int(about.tags[SWEEP_JOB])
-        if number in numbers and (number not in found or found[number].started_at < about.started_at):
-            found[number], folders[number] = about, path.parent
-    return folders
+    found: dict[int, Path] = {}
+    for folder, about in runs_in(sweep.parent.parent):
+        if about.tags.get(SWEEP) == sweep.name and about.status in (RUNNING, KILLED):
+            found[int(about.tags[SWEEP_JOB])] = folder
+    return {number: folder for number, folder in found.items() if number in numbers}
+
+
+def calling_when_interrupted(sweep: Path, request: Callable[[], None]) -> AbstractContextManager[None]:
+    """Have `request` called, from a thread, soon after the sweep is interrupted."""
+
+    def look() -> None:
+        if (sweep / INTERRUPT).exists():
+            request()
+
+    return repeating(look)
 
 
 @contextmanager
-def calling_when_interrupted(sweep: Path, request: Callable[[], None]) -> Iterator[None]:
-    """Have `request` called, from a thread, soon after the sweep is interrupted."""
+def repeating(action: Callable[[], None]) -> Iterator[None]:
+    """Do this again and again in a thread while the block runs."""
     ended = threading.Event()
 
-    def look() -> None:
+    def repeat() -> None:
         while not ended.wait(LOOK_EVERY):
-            if (sweep / INTERRUPT).exists():
-                request()
-                return
+            action()
 
-    thread = threading.Thread(target=look, name="blitz-sweep", daemon=True)
+    thread = threading.Thread(target=repeat, name="blitz-sweep", daemon=True)
     thread.start()
     try:
         yield

@@ -13,13 +13,13 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from blitz.config.compose import explain, plain, with_id_as_text
-from blitz.config.hydra_internals import COMPOSING_ERRORS
+from blitz.config.hydra_internals import COMPOSING_ERRORS, parse_overrides
 from blitz.config.settings import Settings, Sweep, check
 from blitz.errors import BadInput
 from blitz.parts.registry import validate
-from blitz.redaction import redact, redact_values
+from blitz.redaction import redact
 from blitz.runner.find import fix_weights, is_path
-from blitz.sweeps.combinations import Combination, parsed
+from blitz.sweeps.combinations import Combination
 from blitz.sweeps.composer import Composer
 from blitz.terminal.names import title_of_job
 from blitz.terminal.text import print_table
@@ -42,24 +42,11 @@ class SweepJob:
 
     @property
     def label(self) -> str:
-        """What it is called: `lr=0.01 seed=2`."""
         return self.combination.label
 
     @property
     def title(self) -> str:
         return title_of_job(self.number, self.label)
-
-    def renumbered(self, number: int) -> SweepJob:
-        return replace(self, number=number)
-
-    def swept(self) -> dict[str, str]:
-        """What differs from job to job: dotted key -> value, as it was typed."""
-        pairs = [text.lstrip("+").partition("=") for text in self.combination.swept]
-        return {key: value for key, _, value in pairs}
-
-    def without_seed(self) -> dict[str, str]:
-        """The same, without credentials, of all jobs that differ in their seed alone."""
-        return {key: value for key, value in redact_values(self.swept()).items() if key != "seed"}
 
 
 def separate(context: HydraContext, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -67,11 +54,11 @@ def separate(context: HydraContext, arguments: Sequence[str]) -> tuple[list[str]
 
     Raises BadInput for a list of values of the latter.
     """
-    given = [(text, override) for text, override in parsed(context, arguments)]
-    ours = [(text, override) for text, override in given if is_option(override.key_or_group)]
-    if lists := [text for text, override in ours if override.is_sweep_override()]:
+    given = parse_overrides(arguments, context.config_loader)
+    ours = [override for override in given if is_option(override.key_or_group)]
+    if lists := [override.input_line for override in ours if override.is_sweep_override()]:
         raise BadInput(*(f"{text}: accepted: one value, which is about the whole sweep" for text in lists))
-    return [pair[0] for pair in given if pair not in ours], [override.key_or_group for _, override in ours]
+    return [str(override.input_line) for override in given if override not in ours], [o.key_or_group for o in ours]
 
 
 def is_option(key: str) -> bool:
@@ -100,11 +87,12 @@ def checked_jobs(
     jobs: list[SweepJob] = []
     seen: dict[str, int] = {}
     problems: dict[str, list[str]] = {}  # what is wrong -> the jobs it is wrong in
-    composer, pin = Composer(context, config), _Pin()
+    run_ids: dict[tuple[str, str | None], str] = {}
+    composer = Composer(context, config)
     for number, combination in enumerate(wanted):
         try:
             composed = _composed(composer, combination, own_groups(config))
-            job = pin.job(SweepJob(number, combination, composed, check(plain(composed))))
+            job = _with_whole_id(SweepJob(number, combination, composed, check(plain(composed))), run_ids)
         except BadInput as bad:
             for problem in bad.problems:
                 problems.setdefault(combination.blamed_for(problem, points), []).append(combination.label)
@@ -144,33 +132,23 @@ def _other_options(job: SweepJob, config: DictConfig, typed: Sequence[str]) -> I
             yield f"sweep.{key}={value}: accepted: on the command line, or in a recipe that is not swept"
 
 
-class _Pin:
-    """Gives all jobs that start from a run's weights the whole id of that run.
+def _with_whole_id(job: SweepJob, known: dict[tuple[str, str | None], str]) -> SweepJob:
+    """The same job with the whole id of the run whose weights it starts from; ids are looked up once.
 
-    `last` would be the job before, in each but the first, and another run where the sweep is resumed.
+    `last` would be the job before, in each but the first, and another run where the sweep is resumed. Raises BadInput
+    where there is no such run.
     """
-
-    def __init__(self) -> None:
-        self._ids: dict[tuple[str, str | None], str] = {}
-
-    def job(self, job: SweepJob) -> SweepJob:
-        """Raises BadInput where there is no such run."""
-        typed, uri = job.settings.model["weights"], job.settings.tracking.uri
-        if typed is None or is_path(typed):
-            return job
-        if (typed, uri) not in self._ids:
-            self._ids[typed, uri] = fix_weights(job.settings).model["weights"]
-        if (run_id := self._ids[typed, uri]) == typed:
-            return job
-        with open_dict(job.config):
-            job.config.model.weights = run_id
-        model = {**job.settings.model, "weights": run_id}
-        overrides = (*job.overrides, with_id_as_text(f"model.weights={run_id}"))
-        return replace(
-            job,
-            combination=replace(job.combination, overrides=overrides),
-            settings=job.settings.model_copy(update={"model": model}),
-        )
+    typed, uri = job.settings.model["weights"], job.settings.tracking.uri
+    if typed is None or is_path(typed):
+        return job
+    if (typed, uri) not in known:
+        known[typed, uri] = fix_weights(job.settings).model["weights"]
+    run_id = known[typed, uri]
+    with open_dict(job.config):
+        job.config.model.weights = run_id
+    overrides = (*job.overrides, with_id_as_text(f"model.weights={run_id}"))
+    settings = job.settings.model_copy(update={"model": {**job.settings.model, "weights": run_id}})
+    return replace(job, combination=replace(job.combination, overrides=overrides), settings=settings)
 
 
 def print_jobs(jobs: Sequence[SweepJob]) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pickle
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
@@ -25,12 +24,14 @@ from blitz.sweeps.folder import (
     KILLED,
     LOOK_EVERY,
     STOP,
+    JobOptions,
     Outcome,
     is_any_trained,
     read_outcomes,
+    repeating,
     times_begun,
+    unfinished_runs,
 )
-from blitz.sweeps.job_spec import continue_runs
 from blitz.sweeps.jobs import SweepJob
 from blitz.terminal.signals import Interrupt, graceful
 
@@ -120,7 +121,10 @@ def launch(
             if left := [job for job in jobs if job.number not in outcomes]:
                 jobs_left = f"{len(left)} job{'s' * (len(left) > 1)}"
                 print(f"blitz: {jobs_left} did not finish: {redact(why)}; relaunching", file=sys.stderr)
-                continue_runs(folder, [job.number for job in left])
+                unfinished = unfinished_runs(folder, [job.number for job in left])
+                options = JobOptions.load(folder)
+                runs = {**options.runs, **{str(number): str(run) for number, run in unfinished.items()}}
+                replace(options, runs=runs).save(folder)
     return outcomes, interrupt
 
 
@@ -164,28 +168,23 @@ def _interruptible(folder: Path) -> Iterator[Interrupt]:
     checkpoint: they inherit a mask that blocks both, and look for a file instead. Here a thread still receives them,
     whose handlers are run by the main thread as always.
     """
-    ended = threading.Event()
 
     def stop_jobs(interrupt: Interrupt) -> None:
         if interrupt.requested:
             (folder / STOP).touch()
             (folder / INTERRUPT).touch()
 
-    def pass_on(interrupt: Interrupt) -> None:
+    def receive(interrupt: Interrupt) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_A_TERMINAL)
-        while not ended.wait(0.1):
-            stop_jobs(interrupt)
+        stop_jobs(interrupt)
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_A_TERMINAL)
     try:
         with graceful() as interrupt:
-            thread = threading.Thread(target=pass_on, args=(interrupt,), name="blitz-sweep-interrupt", daemon=True)
-            thread.start()
             try:
-                yield interrupt
+                with repeating(lambda: receive(interrupt)):
+                    yield interrupt
             finally:
-                ended.set()
-                thread.join()
                 stop_jobs(interrupt)  # it may have come since the last look
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

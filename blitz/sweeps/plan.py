@@ -6,13 +6,13 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blitz.errors import BadInput, did_you_mean
 from blitz.redaction import HIDDEN, redact, redact_command
 from blitz.run_folder.files import write_whole
-from blitz.run_folder.run_info import RunInfo, newest
+from blitz.run_folder.run_info import RunInfo, runs_in
 from blitz.runner.description import UNNAMED, is_unnamed
 from blitz.runner.resume import ACCEPTED
 from blitz.sweeps.combinations import Combination
@@ -90,10 +90,8 @@ class Plan:
         Raises BadInput where there is none.
         """
         folders = sorted(path.parent for path in (Path(runs_dir) / "sweeps").glob(f"*/{PLAN}"))
-        names = [folder.name for folder in folders]
         if wanted == queries.LAST:
-            last = newest(folders)
-            fitting = [last] if last is not None else []
+            fitting = [folder for folder, _ in runs_in(Path(runs_dir) / "sweeps") if folder in folders][-1:]
         else:
             fitting = [folder for folder in folders if folder.name == wanted]
             fitting = fitting or [folder for folder in folders if folder.name.startswith(wanted)]
@@ -109,7 +107,8 @@ class Plan:
                 with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
                     return cls.load(queries.fetch(client, run, PLAN, Path(folder)), trusted=False)
             where += f" and in {redact(uri)}"
-        raise BadInput(f"sweep.resume={wanted}: no such sweep {where}{did_you_mean(wanted, names)}")
+        hint = did_you_mean(wanted, [folder.name for folder in folders])
+        raise BadInput(f"sweep.resume={wanted}: no such sweep {where}{hint}")
 
     def changes(self, arguments: Sequence[str]) -> list[str]:
         """What is typed for the jobs beside the sweep's own arguments. Raises BadInput for what makes other jobs."""
@@ -129,7 +128,7 @@ class Plan:
             raise BadInput(f"sweep.resume={self.id}: what is typed makes duplicates of jobs; leave it out")
         numbered, changed = [], []
         for (number, identity), job in zip(self.identities.items(), jobs, strict=True):
-            numbered.append(job.renumbered(number))
+            numbered.append(replace(job, number=number))
             if job.settings.config_hash("") != identity:
                 changed.append(numbered[-1].title)
         if changed:

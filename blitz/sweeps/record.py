@@ -104,7 +104,7 @@ def skipped_tags(run_ids: Sequence[str]) -> dict[str, str]:
 
 def _name(plan: Plan, jobs: Sequence[SweepJob]) -> str:
     """What is swept, as it was typed."""
-    keys = {key for job in jobs for key in job.swept()} | {"sweep.points", "sweep.samples"}
+    keys = {key for job in jobs for key in job.combination.values} | {"sweep.points", "sweep.samples"}
     return shortened(briefly(text for text in plan.arguments if key_of(text) in keys), description.NAME_LENGTH)
 
 

@@ -87,7 +87,7 @@ class Results:
         if self.best is None:
             return {}
         job, outcome = self.best
-        values = {f"sweep.best.{key}": value for key, value in job.swept().items()}
+        values = {f"sweep.best.{key}": value for key, value in job.combination.values.items()}
         return {**values, "sweep.best": outcome.run_id or "", "sweep.best.objective": repr(outcome.objective)}
 
     def summary(self) -> str:
@@ -131,8 +131,8 @@ def _validates(job: SweepJob) -> bool:
 
 def _entry(job: SweepJob, outcome: Outcome) -> ComparedRun:
     metrics = {} if outcome.objective is None else {OBJECTIVE: outcome.objective}
-    seed = str(job.settings.seed)
-    return ComparedRun(outcome.run_id, job.label, seed, job.without_seed(), metrics, outcome.seconds, outcome.status)
+    seed, values = str(job.settings.seed), job.combination.without_seed
+    return ComparedRun(outcome.run_id, job.label, seed, values, metrics, outcome.seconds, outcome.status)
 
 
 def _curve(job: SweepJob, outcome: Outcome, uri: str | None) -> list[tuple[int, float]]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from blitz.config.settings import check
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
+from blitz.runner.build import JobInfo
 from blitz.sweeps import folder
 from blitz.sweeps.folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
-from blitz.sweeps.job_spec import JobSpec
+from blitz.sweeps.plan import PLAN, Plan
 from blitz.sweeps.weights import prune
 from blitz.terminal.names import title_of_job
 from blitz.terminal.signals import graceful
@@ -28,22 +29,23 @@ def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, numb
     Raises BadInput where the sweep's folder lacks what it needs to start.
     """
     _exit_if_abandoned(sweep)
-    spec = JobSpec.load(sweep, number)
+    options, label = folder.JobOptions.load(sweep), Plan.load(sweep / PLAN, trusted=True).jobs[number].label
     with folder.sole_job(sweep, number, patience=1.0) as is_ours, graceful() as interrupt:
         if not is_ours or interrupt.requested or not folder.begin(sweep, number):
             return Outcome(NOT_STARTED)
         outcome = Outcome(KILLED)
-        print(f"{'job':8} {number}  {spec.label}".rstrip())
+        print(f"{'job':8} {number}  {label}".rstrip())
         try:
-            with folder.calling_when_interrupted(sweep, interrupt.request), own_gpu(sweep, spec.cores) as gpu:
-                outcome = _run(values, overrides, sweep, spec, gpu)
+            with folder.calling_when_interrupted(sweep, interrupt.request), own_gpu(sweep, options.cores) as gpu:
+                job = JobInfo(sweep.name, number, label, options.cores, gpu)
+                outcome = _run(values, overrides, job, options)
         except KeyboardInterrupt:  # the run has saved its checkpoint; this stops a sweep in the same process
             interrupt.request(signal.SIGTERM)
         except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
             why = str(error) if isinstance(error, BadInput | RunFailed) else f"{type(error).__name__}: {error}"
             outcome = Outcome(FAILED, redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())])))
-            print(redact(f"blitz: {title_of_job(number, spec.label)} failed: {outcome.why}"), file=sys.stderr)
-            if spec.on_failure == "stop":
+            print(redact(f"blitz: {title_of_job(number, label)} failed: {outcome.why}"), file=sys.stderr)
+            if options.on_failure == "stop":
                 (sweep / STOP).touch()
         folder.write_outcome(sweep, number, outcome)
         prune(sweep)
@@ -51,12 +53,12 @@ def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, numb
         return outcome
 
 
-def _run(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, spec: JobSpec, gpu: int | None) -> Outcome:
+def _run(values: Mapping[str, Any], overrides: Sequence[str], job: JobInfo, options: folder.JobOptions) -> Outcome:
     from blitz.runner.run import resume, run
 
-    settings, job = check(values), spec.info(sweep, gpu)
-    if spec.resume is not None:
-        result = resume(Path(spec.resume), spec.overrides, settings.tracking.uri, job)
+    settings, unfinished = check(values), options.runs.get(str(job.number))
+    if unfinished is not None:
+        result = resume(unfinished, options.overrides, settings.tracking.uri, job)
     else:
         result = run(settings, overrides, job)
     return Outcome(FINISHED, "", result.objective, result.seconds, str(result.folder), result.run_id)
@@ -68,14 +70,9 @@ def _exit_if_abandoned(sweep: Path) -> None:
         os._exit(1)  # nobody is left to return to
 
 
-@contextmanager
-def own_gpu(sweep: Path, cores: int | None) -> Iterator[int | None]:
+def own_gpu(sweep: Path, cores: int | None) -> AbstractContextManager[int | None]:
     """Where several jobs run side by side on a machine with several GPUs, one of these is the job's own."""
     import torch
 
     number = torch.cuda.device_count() if cores is not None else 0
-    if number < 2:
-        yield None
-        return
-    with folder.gpu_slot(sweep, number) as gpu:
-        yield gpu
+    return folder.gpu_slot(sweep, number) if number > 1 else nullcontext()

@@ -22,6 +22,7 @@ from blitz.runner.start import tracking_store
 from blitz.sweeps.combinations import combinations
 from blitz.sweeps.finished import finished, print_skipped
 from blitz.sweeps.folder import (
+    JobOptions,
     Outcome,
     clear_outcomes,
     folder_of,
@@ -31,7 +32,6 @@ from blitz.sweeps.folder import (
     unfinished_runs,
     write_outcome,
 )
-from blitz.sweeps.job_spec import write_specs
 from blitz.sweeps.jobs import SweepJob, checked_jobs, options_of, own_groups, print_jobs, separate
 from blitz.sweeps.launch import cores_for_each, launch, runs_here
 from blitz.sweeps.plan import Plan, for_continued_runs
@@ -105,7 +105,8 @@ def sweep(request: SweepRequest) -> list[float | None]:
         clear_outcomes(folder)
         for number, outcome in done.items():  # their objectives decide as well whose weights stay
             write_outcome(folder, number, outcome)
-        write_specs(folder, jobs, options.on_failure, cores, runs, overrides)
+        continued = {str(number): str(run) for number, run in runs.items()}
+        JobOptions(options.on_failure, cores, continued, overrides).save(folder)
         plan = plan or Plan.of(folder.name, [*request.arguments, *request.of_hydra], jobs)
         return _run(request, jobs, done, plan, folder, uri)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from blitz.redaction import redact
 from blitz.run_folder.candidates import is_candidate, keep_weights, remove_weights
 from blitz.run_folder.run_info import RunInfo
 from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
-from blitz.sweeps.job_spec import JobSpec
+from blitz.sweeps.plan import PLAN, Plan
 from blitz.tracking.writer import Writer
 
 
@@ -42,7 +43,9 @@ def beaten(combinations: Mapping[int, str], outcomes: Mapping[int, Outcome]) -> 
 def prune(sweep: Path) -> None:
     """Remove weights of jobs that are beaten for good: hundreds of jobs would fill a disk."""
     outcomes = read_outcomes(sweep)
-    for number in beaten({spec.number: spec.combination for spec in JobSpec.load_all(sweep)}, outcomes):
+    jobs = Plan.load(sweep / PLAN, trusted=True).jobs
+    combinations = {number: json.dumps(job.without_seed, sort_keys=True) for number, job in jobs.items()}
+    for number in beaten(combinations, outcomes):
         if (folder := _candidate(sweep, outcomes[number])) is not None:
             try:
                 remove_weights(folder)

@@ -210,13 +210,13 @@ def test_a_second_reproduction_is_linked_as_well(original: Run) -> None:
 
 
 def test_a_reproduction_that_ended_meanwhile_stays_linked(original: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    repeat = runner.repeat
+    repeat = runner.new_run
 
-    def overtaken(*arguments: Any) -> object:
+    def overtaken(*arguments: Any, **options: Any) -> object:
         client().set_tag(original.info.run_id, "reproduced_by", "other")
-        return repeat(*arguments)
+        return repeat(*arguments, **options)
 
-    monkeypatch.setattr(runner, "repeat", overtaken)
+    monkeypatch.setattr(runner, "new_run", overtaken)
     assert command("reproduce", original.info.run_id, "--epochs", "1").code == 0
     assert client().get_run(original.info.run_id).data.tags["reproduced_by"] == f"other, {latest().info.run_id}"
 

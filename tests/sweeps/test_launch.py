@@ -21,8 +21,7 @@ from blitz.run_folder.run_info import RunInfo
 from blitz.runner.build import device_of
 from blitz.sweeps import launch
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.folder import FAILED, INTERRUPT, KILLED, STOP, Outcome, begin, write_outcome
-from blitz.sweeps.job_spec import write_specs
+from blitz.sweeps.folder import FAILED, INTERRUPT, KILLED, STOP, JobOptions, Outcome, begin, write_outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.plan import PLAN, Plan
 from blitz.sweeps.run_job import own_gpu
@@ -128,7 +127,7 @@ def test_a_job_that_once_saved_itself_is_not_launched_for_ever(
     monkeypatch.setattr(launch, "_launched", saves_once)
     config = OmegaConf.create({"hydra": {"sweep": {"dir": ""}}})
     nothing: Any = None
-    write_specs(tmp_path, [job(0, "seed=0")], "continue", None, {}, ())
+    JobOptions().save(tmp_path)
     outcomes, _ = launch.launch(nothing, nothing, config, [job(0, "seed=0")], tmp_path)
     assert outcomes == {0: Outcome(FAILED, "no machine is free")}
     assert len(launched) == 2

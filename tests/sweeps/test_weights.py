@@ -9,8 +9,9 @@ from statistics import fmean
 import pytest
 
 from blitz.run_folder.candidates import BEST, leave_to_sweep
+from blitz.sweeps.combinations import Combination
 from blitz.sweeps.folder import FAILED, FINISHED, KILLED, Outcome, write_outcome
-from blitz.sweeps.job_spec import JobSpec
+from blitz.sweeps.plan import Plan
 from blitz.sweeps.weights import beaten, keep_best, prune
 
 
@@ -81,8 +82,9 @@ def test_prune_removes_nothing_but_weights_that_wait_for_this_sweep(tmp_path: Pa
     candidates = ["mine", "mine", "another", None]  # the last: a run that this sweep did not train
     folders = [run_folder(tmp_path, str(number), of) for number, of in enumerate(candidates)]
     for number, (folder, objective) in enumerate(zip(folders, (0.9, 0.5, 0.5, 0.5), strict=True)):
-        JobSpec(number, f"seed={number}", "{}").save(sweep)
         write_outcome(sweep, number, Outcome(FINISHED, objective=objective, folder=str(folder)))
+    jobs = {number: Combination((), (f"seed={number}",)) for number in range(4)}
+    Plan("mine", [], jobs, dict.fromkeys(jobs, "")).save(sweep)
     prune(sweep)
     assert [(folder / BEST).exists() for folder in folders] == [True, False, True, True]
     (tmp_path / "0" / "mlflow.json").write_text(
