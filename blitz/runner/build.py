@@ -151,7 +151,7 @@ def build_parts(
     model = made(placed, model, device)
     loss, mix = made(loss_and_mix_of, settings.loss, settings.mix, num_classes)
     optimizer = made(optimizer_of, settings.optimizer, model)
-    augment = made(augment_of, settings.augment, splits.mean)
+    augment = made(AUGMENTATIONS.build, settings.augment, splits.mean)
     return Parts(device, dataset, splits, schedule, model, loss, mix, optimizer, augment)
 
 
@@ -182,11 +182,6 @@ def weights_fingerprint(choice: Choice, model: nn.Module) -> str | None:
 def optimizer_of(choice: Choice, model: nn.Module) -> torch.optim.Optimizer:
     optimizer: torch.optim.Optimizer = OPTIMIZERS.build(choice, model.parameters())
     return optimizer
-
-
-def augment_of(choice: Choice, mean: tuple[float, ...]) -> Augment:
-    augment: Augment = AUGMENTATIONS.build(choice, mean)
-    return augment
 
 
 def loss_and_mix_of(loss_choice: Choice, mix_choice: Choice, num_classes: int) -> tuple[LossModule, Mix]:

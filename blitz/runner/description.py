@@ -13,6 +13,7 @@ from blitz.parts.datasets import Dataset, Splits
 from blitz.parts.devices import Device
 from blitz.redaction import redact_command, redact_values
 from blitz.run_folder import provenance
+from blitz.run_folder.run_info import shortened
 from blitz.runner.build import Setup
 from blitz.terminal.names import briefly
 from blitz.training.metrics import Evaluation
@@ -47,7 +48,7 @@ def name(setup: Setup, overrides: Sequence[str]) -> str:
     recipes = [value for key, _, value in pairs if key in RECIPES]
     changed = briefly(f"{key}{sign}{value}" for key, sign, value in pairs if key not in RECIPES and not is_unnamed(key))
     text = " ".join(filter(None, [changed, *recipes])) or f"{setup.settings.model['name']} on {setup.dataset.name}"
-    return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 2] + " …"
+    return shortened(text, NAME_LENGTH)
 
 
 def is_unnamed(key: str) -> bool:

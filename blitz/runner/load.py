@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts.devices import Device
 from blitz.parts.models import MODELS, recorded_weights_follow
-from blitz.runner.build import device_of
+from blitz.runner.build import device_of, on_device
 from blitz.runner.find import BEST, FoundRun, weights_file
 from blitz.training import checkpoint
 from blitz.training.batches import Batches
@@ -31,12 +30,7 @@ def load_model(run: str | Path, *, uri: str | None = None) -> Classifier:
     the record is run as code.
     """
     with weights_file(str(run), uri) as path:
-        return read_best(path).classifier
-
-
-class BestWeights(NamedTuple):
-    classifier: Classifier
-    input_shape: tuple[int, int, int]  # (C, H, W)
+        return read_best(path)[0]
 
 
 class _About(BaseModel):
@@ -56,8 +50,11 @@ class _Best(BaseModel):
     model: dict[str, Any]
 
 
-def read_best(path: Path) -> BestWeights:
-    """What a `best.pt` holds, on the CPU, in evaluation mode. Raises BadInput for one that is anything else."""
+def read_best(path: Path) -> tuple[Classifier, tuple[int, int, int]]:
+    """What a `best.pt` holds, on the CPU, in evaluation mode, and the shape of its images (C, H, W).
+
+    Raises BadInput for one that is anything else.
+    """
     state = checkpoint.load(path)
     try:
         about = _Best.model_validate(state).about
@@ -69,7 +66,7 @@ def read_best(path: Path) -> BestWeights:
     if reason := misfits(model.state_dict(), state["model"]):
         raise BadInput(f"{path}: holds other weights than model={choice['name']} has: {reason}")
     model.load_state_dict(state["model"])
-    return BestWeights(Classifier(model, about.mean, about.std, about.classes).eval(), about.input_shape)
+    return Classifier(model, about.mean, about.std, about.classes).eval(), about.input_shape
 
 
 @dataclass(frozen=True)
@@ -93,8 +90,7 @@ def load_best(run: FoundRun, settings: Settings) -> BestModel:
     provenance = read_provenance(run.file("provenance.json"))
     classifier, input_shape = read_best(run.file(BEST))
     device = device_of(settings.device, settings.images_at_once, provenance.device)
-    memory_format = torch.channels_last if device.channels_last else torch.contiguous_format
-    classifier.to(device.torch, memory_format=memory_format)  # type: ignore[call-overload]
+    on_device(classifier, device)
     if device.compile and settings.ema is None:  # a run compiles its model, not the average of it
         classifier.model.compile()
     return BestModel(settings, provenance, classifier, input_shape, device)

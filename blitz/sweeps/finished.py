@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blitz.config.settings import Settings
-from blitz.parts.datasets import DATASETS, Dataset
 from blitz.run_folder import provenance
 from blitz.run_folder.journal import OBJECTIVE
 from blitz.run_folder.run_info import SWEEP, SWEEP_JOB
-from blitz.runner.build import model_of, weights_fingerprint
+from blitz.runner.build import data_of, model_of, weights_fingerprint
 from blitz.runner.start import surroundings
 from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
 from blitz.sweeps.jobs import SweepJob
+from blitz.sweeps.preflight import PartsCache
 from blitz.tracking import health, queries, store
 
 if TYPE_CHECKING:
@@ -35,14 +34,10 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
         return {number: outcome for number, outcome in outcomes.items() if outcome.status == FINISHED}
     if not exists(uri):
         return {}
-    datasets: dict[str, Dataset] = {}
-    weights: dict[str, str | None] = {}
+    cache = PartsCache()
     hashes: dict[int, tuple[str, str]] = {}
     for job in jobs:
-        data = json.dumps(job.settings.data, sort_keys=True)
-        if data not in datasets:
-            datasets[data] = DATASETS.build(job.settings.data)
-        fingerprints = (datasets[data].fingerprint, _weights(job.settings, datasets[data], weights))
+        fingerprints = _fingerprints(job.settings, cache)
         hashes[job.number] = (job.settings.config_hash(*fingerprints), job.settings.group_hash(*fingerprints))
     sweep = folder.name if folder is not None else None
     found = queries.finished_runs(health.connect(uri), dict(hashes.values()), sweep)
@@ -51,14 +46,14 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
     return {number: _outcome(run) for number, run in runs.items()}
 
 
-def _weights(settings: Settings, dataset: Dataset, known: dict[str, str | None]) -> str | None:
-    """The fingerprint of the weights that a job starts from; None for fresh ones."""
-    key = json.dumps([settings.model, settings.data], sort_keys=True)
-    if settings.model["weights"] is not None and key not in known:
-        shape = tuple(dataset.train.images.shape[1:])
-        model = model_of(settings.model, len(dataset.classes), shape, settings.tracking.uri)
-        known[key] = weights_fingerprint(settings.model, model)
-    return known.get(key)
+def _fingerprints(settings: Settings, cache: PartsCache) -> tuple[str, str | None]:
+    """Of a job's data, and of the weights that it starts from; None for fresh ones."""
+    dataset, splits = cache(data_of, settings.data)
+    if settings.model["weights"] is None:
+        return dataset.fingerprint, None
+    shape = tuple(splits.train.images.shape[1:])
+    model = cache(model_of, settings.model, len(dataset.classes), shape, settings.tracking.uri)
+    return dataset.fingerprint, cache(weights_fingerprint, settings.model, model)
 
 
 def _warn_of_other_code(runs: Iterable[Run], number: int) -> None:

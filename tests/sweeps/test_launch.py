@@ -15,8 +15,7 @@ from blitz.config.compose import compose
 from blitz.config.recorded import RecordedDevice
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
-from blitz.parts import devices
-from blitz.parts.devices import Device
+from blitz.parts.devices import Device, usable_cores
 from blitz.run_folder.run_info import RunInfo
 from blitz.runner.build import device_of
 from blitz.sweeps import launch
@@ -59,12 +58,9 @@ def device(*overrides: str, **share: Any) -> Device:
     return device_of(found.device, found.images_at_once, **share)
 
 
-def test_a_job_takes_the_cores_that_it_has_for_itself_where_threads_are_left_to_blitz(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(devices, "usable_cores", lambda: 8)
+def test_a_job_takes_the_cores_that_it_has_for_itself_where_threads_are_left_to_blitz() -> None:
     threads = {cores: device("batch_size=64", cores=cores).threads for cores in (None, 1, 2)}
-    assert threads == {None: 8, 1: 1, 2: 2}
+    assert threads == {None: usable_cores(), 1: 1, 2: 2}
     assert device("batch_size=4", cores=4).threads == 1
     assert device("batch_size=64", "device.threads=3", cores=2).threads == 3
 

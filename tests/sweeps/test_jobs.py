@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from blitz.config.compose import CONF
 from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE
-from blitz.sweeps.composer import Composer
+from blitz.sweeps.jobs import Composer
 
 OF_HYDRA = ["hydra.sweep.subdir=some", "hydra.job.config.override_dirname.item_sep=' '"]
 
