@@ -30,7 +30,7 @@ LOOK_EVERY = 0.2  # seconds between two looks for an interrupt
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What a sweep tells its jobs besides their configs: `jobs.json` in its folder."""
+    """What the jobs of a sweep get besides their configs: `jobs.json` in its folder."""
 
     on_failure: str = "continue"
     cores: int | None = None  # processor cores that each has for itself; None: all

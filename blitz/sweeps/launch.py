@@ -58,7 +58,7 @@ class CheckedConfigs:
         config = pickle.loads(self.configs[tuple(sweep_overrides)])
         assert isinstance(config, DictConfig)
         with read_write(config.hydra):
-            config.hydra.sweep.dir = master_config.hydra.sweep.dir  # where a job finds its spec, by hydra.job.num
+            config.hydra.sweep.dir = master_config.hydra.sweep.dir  # where a job finds its options
         return config
 
 
