@@ -27,19 +27,14 @@ if TYPE_CHECKING:
     from blitz.runner.load import load_model as load_model
     from blitz.runner.run import run as run
 
+# Each in the module of its name.
+MENUS = ("MODELS", "OPTIMIZERS", "SCHEDULES", "LOSSES", "AUGMENTATIONS", "MIXES", "DATASETS", "DEVICES")
 _HOMES = {
     "compose": "blitz.config.compose",
     "run": "blitz.runner.run",
     "load_model": "blitz.runner.load",
     "BadInput": "blitz.errors",
-    "MODELS": "blitz.parts.models",
-    "OPTIMIZERS": "blitz.parts.optimizers",
-    "SCHEDULES": "blitz.parts.schedules",
-    "LOSSES": "blitz.parts.losses",
-    "AUGMENTATIONS": "blitz.parts.augmentations",
-    "MIXES": "blitz.parts.mixes",
-    "DATASETS": "blitz.parts.datasets",
-    "DEVICES": "blitz.parts.devices",
+    **{menu: f"blitz.parts.{menu.lower()}" for menu in MENUS},
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -7,15 +7,14 @@ import os
 import signal
 import sys
 import traceback
-from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from textwrap import shorten
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from blitz.errors import BadInput, Bug, RunFailed, SweepFailed, did_you_mean, in_one_line
+from blitz.errors import BadInput, Bug, RunFailed, SweepFailed, no_such
 from blitz.redaction import redact, remember
 from blitz.terminal.signals import Terminated
 from blitz.version import __version__
@@ -138,10 +137,7 @@ def _run_verb(verb: str, arguments: Sequence[str]) -> int:
     from blitz.commands import VERBS
 
     if verb not in VERBS.commands:
-        known = [*VERBS.commands, "help"]
-        raise BadInput(
-            f"{verb}: no such command{did_you_mean(verb, known)} (accepted: {', '.join(known)}, or KEY=VALUE to train)"
-        )
+        raise BadInput(no_such(verb, "command", verb, [*VERBS.commands, "help", "or KEY=VALUE to train"]))
     try:
         with VERBS.make_context("blitz", list(arguments)) as context:
             return int(VERBS.invoke(context) or 0)
@@ -161,9 +157,9 @@ def run_hydra(arguments: list[str]) -> int:
     import hydra
 
     from blitz.config import compose
-    from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE
+    from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE, read_flags
 
-    flags = _flags(arguments)
+    flags = read_flags(arguments)
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     overrides = (compose.as_hydra_job_overrides if multirun else compose.as_hydra_overrides)(flags.overrides)
     compose.refuse_without_effect(flags.overrides, multirun)
@@ -220,19 +216,6 @@ def _run_job(config: DictConfig) -> tuple[float | None, int]:
         return run(settings, overrides).objective, 0
     except Exception as error:
         return None, report(error, "the run")
-
-
-def _flags(arguments: Sequence[str]) -> Any:
-    """A command line as Hydra's own parser reads it, with overrides anywhere between the flags."""
-    from blitz.config.hydra_internals import arguments_parser
-
-    try:
-        flags, unknown = arguments_parser().parse_known_intermixed_args(list(arguments))
-    except ArgumentError as error:
-        raise BadInput(in_one_line(error)) from None
-    if unknown:
-        raise BadInput(*(f"{flag}: no such flag; see blitz --help and blitz --hydra-help" for flag in unknown))
-    return flags
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -6,12 +6,11 @@ import gc
 import inspect
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import click
 
-from blitz.errors import BadInput, did_you_mean
+from blitz.errors import BadInput, no_such
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,7 +33,7 @@ def options(group: str | None, name: str | None) -> None:
         headings = ["group", "choices"]
         rows = [[registry.group, ", ".join(registry.names())] for registry in registries.values()]
     elif group not in registries:
-        raise BadInput(f"{group}: no such group{did_you_mean(group, registries)} (accepted: {', '.join(registries)})")
+        raise BadInput(no_such(group, "group", group, registries))
     elif name is None:
         headings = [group, "description"]
         rows = [[choice, _first_sentence(registries[group].builder(choice))] for choice in registries[group].names()]
@@ -112,53 +111,28 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True)
 @click.option("--plot", "picture", default=None, metavar="FILE", help="also save a figure: .png, .svg or .pdf")
 @STORE
-def compare(
-    runs: tuple[str, ...],
-    sweep: str | None,
-    experiment: str | None,
-    limit: int | None,
-    metrics: tuple[str, ...],
-    everything: bool,
-    form: str,
-    picture: str | None,
-    uri: str | None,
-) -> None:
+def compare(runs: tuple[str, ...], form: str, picture: str | None, uri: str | None, **chosen: Any) -> None:
     """Compare runs: the given ones, those of a sweep, or the newest of an experiment (default: the newest 20).
 
     Prints the parameters that differ (of config, code, packages, data and device) and the metrics, best first. Runs
     that differ only in their seed share a row with mean, 95 % interval and count; a test over seeds says whether the
     best row is significantly better. A metric is a run's last value; "objective" is the accuracy of its best epoch.
     """
-    with _without_garbage_collection():
+    gc.disable()  # not even at exit: it takes a quarter of a command that imports 2,000 modules and ends
+    try:
         from blitz.comparison import plot, report
         from blitz.comparison.select import compare_runs
         from blitz.runner.find import id_in_store
 
         if picture is not None:
             plot.check_path(picture)
-        found = compare_runs(
-            [id_in_store(run, uri) for run in runs],
-            sweep=sweep,
-            experiment=experiment,
-            metrics=metrics,
-            everything=everything,
-            limit=limit,
-            uri=uri,
-        )
+        found = compare_runs([id_in_store(run, uri) for run in runs], uri=uri, **chosen)
         if picture is not None:
             plot.save(found, picture, uri)
         if form == "table":
             report.print_table(found)
         else:
             print(report.TEXTS[form](found), end="")
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Not even at exit: it takes a quarter of a command that imports 2,000 modules and ends."""
-    gc.disable()
-    try:
-        yield
     finally:
         gc.freeze()
         gc.enable()

@@ -30,9 +30,21 @@ class Bug(Exception):
         self.error = error
 
 
+def refuse(problems: Iterable[str]) -> None:
+    """Raises BadInput with these mistakes, if there are any."""
+    if found := list(problems):
+        raise BadInput(*found)
+
+
 def in_one_line(error: Exception) -> str:
     """The message of a library's exception, which may have several lines."""
     return " ".join(str(error).split())
+
+
+def no_such(text: str, kind: str, name: str, names: Iterable[str]) -> str:
+    """`TEXT: no such KIND; did you mean NAME? (accepted: …)`."""
+    names = list(names)
+    return f"{text}: no such {kind}{did_you_mean(name, names)} (accepted: {', '.join(names)})"
 
 
 def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:

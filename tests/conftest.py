@@ -1,10 +1,11 @@
 """Fixtures: for every test a cache folder of this session's own, and PyTorch's process-wide state restored.
 
-On request `plain_git`; `here`, a folder with a store to record in; and `server`, a tracking server.
+On request `models`, a menu to add to; `plain_git`; `here`, a folder with a store; and `server`, a tracking server.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 from support.processes import Server
 
+from blitz.parts.models import MODELS
+from blitz.parts.registry import Registry
 from blitz.tracking import store
 
 
@@ -61,6 +65,15 @@ def _process_wide_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn
     torch.set_float32_matmul_precision(matmul)
     torch.set_default_dtype(dtype)
+
+
+@pytest.fixture
+def models() -> Iterator[Registry]:
+    """The menu of models, which is put back afterwards, as is Hydra's store."""
+    MODELS.names()  # with those of plug-ins
+    builders, stored = dict(MODELS._builders), copy.deepcopy(ConfigStore.instance().repo)
+    yield MODELS
+    MODELS._builders, ConfigStore.instance().repo = builders, stored
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import errno
 import os
 import shlex
@@ -14,7 +13,6 @@ from typing import Any
 
 import click
 import pytest
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from support import shell
 from torch import nn
@@ -25,7 +23,7 @@ from blitz import cli
 from blitz.commands import VERBS
 from blitz.config.settings import check, menus
 from blitz.errors import BadInput, RunFailed, SweepFailed
-from blitz.parts.models import MODELS
+from blitz.parts.registry import Registry
 from blitz.terminal.signals import Terminated
 
 Blitz = Callable[..., tuple[int, str, str]]
@@ -44,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Blitz:
 
 
 @pytest.fixture
-def mine(monkeypatch: pytest.MonkeyPatch) -> str:
+def mine(models: Registry) -> str:
     """The name of a model that was added in Python."""
 
     class Mine(nn.Module):
@@ -53,10 +51,7 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> str:
         def __init__(self, num_classes: int, input_shape: Any, *, width: int, depth: int = 3) -> None:
             super().__init__()
 
-    MODELS.names()
-    monkeypatch.setattr(MODELS, "_builders", dict(MODELS._builders))
-    monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
-    MODELS.add("mine", Mine)
+    models.add("mine", Mine)
     return "mine"
 
 
@@ -156,7 +151,7 @@ def test_options_lists_every_group_and_every_name(run, mine):
     listed = " ".join(out.split())
     for group, registry in menus().items():
         assert f"{group} {', '.join(registry.names())}" in listed
-    assert mine in MODELS.names()
+    assert mine in menus()["model"].names()
 
 
 @pytest.mark.parametrize("group", menus())

@@ -18,7 +18,6 @@ LISTED = 5  # differences at most
 class Test:
     """Welch's t-test of the best row's mean against another one's."""
 
-    best: Row
     other: Row
     difference: float  # of the means, positive where the best is better
     p: float  # two-sided, corrected by Holm for all pairs of rows
@@ -35,11 +34,11 @@ def tests(comparison: Comparison) -> list[Test]:
     estimates = [(row, found) for row in comparison.rows if (found := row.estimate(metric)) is not None and found.n > 1]
     if len(estimates) < 2 or estimates[0][0] is not comparison.rows[0]:
         return []
-    (best, first), *others = estimates
+    (_, first), *others = estimates
     ps = welch([estimate for _, estimate in estimates])
     corrected = holm(np.where(np.isnan(ps), 1.0, ps))
     return [
-        Test(best, other, sign(metric) * (first.mean - second.mean), float(corrected[index]))
+        Test(other, sign(metric) * (first.mean - second.mean), float(corrected[index]))
         for index, (other, second) in enumerate(others)  # its pairs come first
         if not np.isnan(ps[index])
     ]
@@ -94,7 +93,7 @@ def _sentence(test: Test, comparison: Comparison) -> str:
     metric = comparison.metrics[0]
     best, other = (
         f"{name_of(row, comparison)} (n = {found.n})"
-        for row in (test.best, test.other)
+        for row in (comparison.rows[0], test.other)
         if (found := row.estimate(metric)) is not None
     )
     difference = f"{100 * test.difference:.2f} points" if is_share(metric) else f"{test.difference:.3g}"

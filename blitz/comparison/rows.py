@@ -69,7 +69,7 @@ class Row:
         counts = Counter(entry.status for entry in self.entries)
         if len(self.entries) == 1:
             return self.entries[0].status
-        return ", ".join(f"{number} {status}" for status, number in sorted(counts.items(), key=lambda pair: -pair[1]))
+        return ", ".join(f"{number} {status}" for status, number in counts.most_common())
 
 
 @dataclass(frozen=True)
@@ -121,32 +121,30 @@ def name_of(row: Row, comparison: Comparison) -> str:
     return " ".join((name or row.entries[0].name).splitlines())
 
 
-def compare(
-    entries: Sequence[ComparedRun], metrics: Sequence[str], *, fold: bool = True, all_keys: bool = False
-) -> Comparison:
-    """Seeds are folded and values that are the same everywhere left out, unless it is asked for otherwise."""
-    kept, notes = _one_a_seed(entries) if fold else (list(entries), [])
+def compare(entries: Sequence[ComparedRun], metrics: Sequence[str], *, everything: bool = False) -> Comparison:
+    """Seeds are folded and values that are the same everywhere left out, unless everything is asked for."""
+    kept, notes = (list(entries), []) if everything else _one_a_seed(entries)
     keys = list(dict.fromkeys(key for entry in kept for key in entry.values))
-    if not all_keys:
+    if not everything:
         keys = [key for key in keys if len({entry.values.get(key, "") for entry in kept}) > 1]
     groups: dict[object, list[ComparedRun]] = {}
     for number, entry in enumerate(kept):
-        groups.setdefault(_identity(entry) if fold else number, []).append(entry)
+        groups.setdefault(number if everything else _identity(entry), []).append(entry)
     rows = [Row(members[0].values, tuple(members)) for members in groups.values()]
     if len({row.entries[0].title for row in rows}) > 1 and TITLE not in keys:
         rows = [replace(row, values={TITLE: row.entries[0].title, **row.values}) for row in rows]
         keys.insert(0, TITLE)
-    if not fold:  # the seed is a value as any other
+    if everything:  # the seed is a value as any other
         rows = [replace(row, values={**row.values, "seed": row.entries[0].seed}) for row in rows]
-        if all_keys or len({row.values["seed"] for row in rows}) > 1:
-            keys.append("seed")
+        keys.append("seed")
     first = metrics[0]
 
     def rank(row: Row) -> tuple[float, bool]:
         estimate = row.estimate(first)
         return math.inf if estimate is None else -sign(first) * estimate.mean, not row.finished
 
-    return Comparison(sorted(rows, key=rank), keys, metrics, fold, [*notes, *_without_a_number(rows, metrics)])
+    notes += _without_a_number(rows, metrics)
+    return Comparison(sorted(rows, key=rank), keys, metrics, not everything, notes)
 
 
 def _without_a_number(rows: Iterable[Row], metrics: Iterable[str]) -> list[str]:

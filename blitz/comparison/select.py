@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from blitz.comparison.packages import DIGEST, packages_that_differ
 from blitz.comparison.rows import ID_LENGTH, ComparedRun, Comparison, compare
-from blitz.errors import BadInput, did_you_mean
+from blitz.errors import BadInput, did_you_mean, no_such, refuse
 from blitz.redaction import redact, redact_values
 from blitz.run_folder.journal import OBJECTIVE, SYSTEM, TEST_ACCURACY, TRAIN_LOSS
 from blitz.run_folder.run_info import REPRODUCES, SWEEP
@@ -59,7 +59,8 @@ def compare_runs(
             runs.pop()
             older = [f"Runs older than the newest {number} are left out; --limit N takes more"]
     if not runs:
-        raise BadInput(f"compare: no runs in {redact(str(client.tracking_uri))}{_of(experiment, sweep)}")
+        of = f", experiment {experiment}" if experiment else f", sweep {sweep}" if sweep else ""
+        raise BadInput(f"compare: no runs in {redact(str(client.tracking_uri))}{of}")
     chosen = _known(metrics, runs) or list(METRICS)
     if everything:
         others = {name for run in runs for name in run.data.metrics if not name.startswith(SYSTEM)}
@@ -68,12 +69,8 @@ def compare_runs(
     entries = [_entry(run, packages) for run in sorted(runs, key=lambda run: run.info.start_time)]
     if not everything:
         entries = _without_common_facts(entries)
-    comparison = compare(entries, chosen, fold=not everything, all_keys=everything)
+    comparison = compare(entries, chosen, everything=everything)
     return replace(comparison, notes=[*comparison.notes, *notes, *older])
-
-
-def _of(experiment: str | None, sweep: str | None) -> str:
-    return f", experiment {experiment}" if experiment else f", sweep {sweep}" if sweep else ""
 
 
 def _of_sweep(client: MlflowClient, wanted: str) -> list[Run]:
@@ -91,22 +88,16 @@ def _experiments(client: MlflowClient, name: str | None) -> list[str]:
     if name is None:
         return list(found.values())
     if name not in found:
-        accepted = ", ".join(sorted(found))
-        raise BadInput(f"--experiment={name}: no such experiment{did_you_mean(name, found)} (accepted: {accepted})")
+        raise BadInput(no_such(f"--experiment={name}", "experiment", name, sorted(found)))
     return [found[name]]
 
 
 def _known(metrics: Sequence[str], runs: Sequence[Run]) -> list[str]:
     """The metrics as they were asked for. Raises BadInput for one that no run has."""
     known = {name for run in runs for name in run.data.metrics}
-    if wrong := [name for name in metrics if name not in known]:
-        accepted = ", ".join(sorted(name for name in known if not name.startswith(SYSTEM)))
-        raise BadInput(
-            *(
-                f"--metric={name}: none of the runs has it{did_you_mean(name, known)} (accepted: {accepted})"
-                for name in wrong
-            )
-        )
+    accepted = f"(accepted: {', '.join(sorted(name for name in known if not name.startswith(SYSTEM)))})"
+    wrong = [name for name in metrics if name not in known]
+    refuse(f"--metric={name}: none of the runs has it{did_you_mean(name, known)} {accepted}" for name in wrong)
     return list(dict.fromkeys(metrics))
 
 

@@ -23,7 +23,7 @@ from blitz.config.hydra_internals import (
     reword,
 )
 from blitz.config.settings import Checkpoint, Choice, Settings, Tracking, check, menus
-from blitz.errors import BadInput, did_you_mean, nearest
+from blitz.errors import BadInput, nearest, no_such, refuse
 
 # In a checkout `conf/` stands beside the package, in a wheel inside it.
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -55,7 +55,7 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
     refuse_without_effect(overrides)
     overrides = as_hydra_overrides(overrides)
     try:
-        return check(plain(with_menu(lambda: _compose(overrides))))
+        return check(plain(_compose(overrides)))
     except COMPOSING_ERRORS as error:
         raise explain(overrides, error) from None
 
@@ -72,8 +72,7 @@ def overrides_of(settings: Settings) -> list[str]:
     """Overrides that make these settings, for those that were made in Python; without notes."""
     values = {key: value for key, value in settings.as_dict().items() if key != "notes"}
     chosen = [f"{key}={value['name']}" for key, value in values.items() if isinstance(value, dict) and "name" in value]
-    base = plain(with_menu(lambda: _compose(chosen)))
-    usual = plain(_compose([]))
+    base, usual = plain(_compose(chosen)), plain(_compose([]))
     found = [text for text in chosen if usual[text.partition("=")[0]]["name"] != text.partition("=")[2]]
     for key, value in values.items():
         if isinstance(value, dict):
@@ -145,8 +144,7 @@ def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> N
         if text.startswith("~") and key in PARTS:
             chosen = f"{key}=NAME, " if (CONF / key).is_dir() else ""
             problems.append(f"{text}: every config has one; accepted: {chosen}{key}.OPTION=VALUE")
-    if problems:
-        raise BadInput(*problems)
+    refuse(problems)
 
 
 def refuse_shadowed(config_dir: str) -> None:
@@ -156,8 +154,7 @@ def refuse_shadowed(config_dir: str) -> None:
         raise BadInput(f"--config-dir={config_dir}: no such folder")
     pairs = [(folder / ours.relative_to(CONF), ours) for ours in sorted(CONF.rglob("*.yaml"))]
     shadowed = [theirs for theirs, ours in pairs if theirs.is_file() and not theirs.samefile(ours)]
-    if shadowed:
-        raise BadInput(*(f"{file}: blitz has a file of that name, which goes first; rename yours" for file in shadowed))
+    refuse(f"{file}: blitz has a file of that name, which goes first; rename yours" for file in shadowed)
 
 
 def explain(
@@ -179,9 +176,8 @@ def explain(
         found, likely = _check_override(text, config_dir, multirun)
         problems.extend(found)
         meant.extend(likely)
-    composing = composing or (lambda texts: _compose(texts, config_dir))
     try:
-        check(plain(with_menu(lambda: composing(meant))))
+        check(plain(with_menu(lambda: composing(meant)) if composing else _compose(meant, config_dir)))
     except BadInput as bad:
         problems.extend(bad.problems)
     except COMPOSING_ERRORS as still:
@@ -191,7 +187,7 @@ def explain(
 
 def _compose(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
     extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    return compose_config(CONF, [*overrides, *extra])
+    return with_menu(lambda: compose_config(CONF, [*overrides, *extra]))
 
 
 def _choices(group: str, config_dir: str | None) -> set[str]:
@@ -227,15 +223,14 @@ def _check_override(text: str, config_dir: str | None, multirun: bool) -> tuple[
 def _check_choice(override: Override, choices: Collection[str]) -> tuple[list[str], list[str]]:
     """What is wrong with `group=name`, and the choice that was probably meant."""
     group, value = override.key_or_group, override.value()
-    menu = f"(accepted: {', '.join(sorted(choices))})"
     if value is None:
-        return [f"{group}=null: needs a name; leave it out for the default {menu}"], []
+        menu = ", ".join(sorted(choices))
+        return [f"{group}=null: needs a name; leave it out for the default (accepted: {menu})"], []
     if override.get_key_element().startswith("+") and (CONF / group).is_dir():
         return [f"{override.input_line}: write it without +, {group}=NAME"], []
     several = value if isinstance(value, list) else _values(override) if override.is_sweep_override() else [value]
     names = [str(name) for name in several]
-    wrong = [name for name in names if name not in choices]
-    problems = [f"{group}={name}: no such {group}{did_you_mean(name, choices)} {menu}" for name in wrong]
+    problems = [no_such(f"{group}={name}", group, name, sorted(choices)) for name in names if name not in choices]
     likely = [nearest(name, choices) or name for name in names]
     chosen = f"[{','.join(likely)}]" if isinstance(value, list) else likely[0] if likely else None
     return problems, [f"{override.get_key_element()}={chosen}"] if chosen else []

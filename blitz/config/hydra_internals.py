@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from argparse import ArgumentParser
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from blitz.errors import did_you_mean, in_one_line
+from blitz.errors import BadInput, did_you_mean, in_one_line, no_such, refuse
 
 __all__ = ["IntervalSweep", "Override", "ValueType"]
 
@@ -37,11 +37,16 @@ VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if __version__.startswith
 PLUGINS = ("launcher", "sweeper")  # their options depend on which of them is chosen
 
 
-def arguments_parser() -> ArgumentParser:
-    """Hydra's own flags, with overrides anywhere between them; raises ArgumentError and does not exit."""
+def read_flags(arguments: Sequence[str]) -> Namespace:
+    """A command line as Hydra's own parser reads it, with overrides anywhere between the flags."""
     parser: ArgumentParser = get_args_parser()
     parser.exit_on_error = False
-    return parser
+    try:
+        flags, unknown = parser.parse_known_intermixed_args(arguments)
+    except ArgumentError as error:
+        raise BadInput(in_one_line(error)) from None
+    refuse(f"{flag}: no such flag; see blitz --help and blitz --hydra-help" for flag in unknown)
+    return flags
 
 
 def compose_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
@@ -106,7 +111,8 @@ def reword(error: Exception) -> str:
     """What Hydra or OmegaConf has against an override, as blitz words all other mistakes: in one line."""
     words, cause = in_one_line(error), error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        return _no_such_choice(str(error.missing_cfg_file), [str(name) for name in error.options])
+        group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+        return no_such(f"{group}={name}", group.rpartition("/")[2], name, map(str, error.options))
     if deleting := re.fullmatch(r"Could not delete from config\. '(.+)' does not exist\.", words):
         return f"~{deleting[1]}: no such key of a config"
     if isinstance(cause, OmegaConfBaseException):
@@ -115,12 +121,6 @@ def reword(error: Exception) -> str:
         if merging := re.match(r"Error merging override (\S+=.*)", words):
             return f"{merging[1]}: {str(cause).splitlines()[0]}"
     return re.split(r" (?:Config search path:|full_key:)", words)[0]
-
-
-def _no_such_choice(path: str, names: list[str]) -> str:
-    group, _, name = path.removesuffix(".yaml").rpartition("/")
-    kind = group.rpartition("/")[2]
-    return f"{group}={name}: no such {kind}{did_you_mean(name, names)} (accepted: {', '.join(names)})"
 
 
 def _no_such_option(error: OmegaConfBaseException) -> str:

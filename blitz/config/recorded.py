@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from yaml import YAMLError
 
 from blitz.config.settings import NOT_IN_DATA_HASH, Settings
-from blitz.errors import BadInput, in_one_line
+from blitz.errors import BadInput, in_one_line, refuse
 from blitz.parts.registry import Count
 
 # What people say of a run: texts that nothing is computed from. Nothing in a recorded config is ever resolved.
@@ -89,7 +89,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: cannot be read: {in_one_line(error)}") from None
     if not isinstance(values, dict):
         raise BadInput(f"{path}: not the config of a run")
-    _refuse_more_than_data(values)
+    refuse(_more_than_data(values))
     # `sweep`: an older blitz recorded there which job of a sweep a run was.
     return {str(key): value for key, value in values.items() if key != "sweep"}
 
@@ -100,15 +100,8 @@ def change(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
     A group's choice stays as it was: its recorded options would be another one's.
     """
     changed = copy.deepcopy(dict(config))
-    problems: list[str] = []
-    for text in overrides:
-        try:
-            _replace(changed, text)
-        except BadInput as error:
-            problems.extend(error.problems)
-    if problems:
-        raise BadInput(*problems)
-    _refuse_more_than_data(changed)
+    refuse(problem for text in overrides if (problem := _replace(changed, text)))
+    refuse(_more_than_data(changed))
     return changed
 
 
@@ -118,11 +111,9 @@ def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
     What is recorded of the steps is a part of what is compared, and stays.
     """
     kept = {key: value for key, value in config.items() if key not in ("runs_dir", *WORDS)}
-    data = config.get("data")
-    if isinstance(data, Mapping):
+    if isinstance(data := config.get("data"), Mapping):
         kept["data"] = {key: value for key, value in data.items() if key not in NOT_IN_DATA_HASH}
-    tracking = config.get("tracking")
-    if isinstance(tracking, Mapping):
+    if isinstance(tracking := config.get("tracking"), Mapping):
         kept["tracking"] = {key: value for key, value in tracking.items() if key == "step_loss"}
     return kept
 
@@ -135,37 +126,36 @@ def refuse_missing_place(settings: Settings) -> None:
         raise BadInput(f"data.root: a path is never taken from a run's record; give data.root=DIR ({LAYOUT})")
 
 
-def _replace(config: dict[str, Any], text: str) -> None:
+def _replace(config: dict[str, Any], text: str) -> str | None:
+    """Returns what is wrong with the override, if anything."""
     from blitz.config.compose import UNREADABLE, with_id_as_text
     from blitz.config.hydra_internals import parse_override
 
     override = parse_override(with_id_as_text(text))
     if override is None:
-        raise BadInput(f"{text}: {UNREADABLE}")
+        return f"{text}: {UNREADABLE}"
     key = override.key_or_group
     if override.is_delete() or override.is_add() or override.is_hydra_override() or override.is_sweep_override():
-        raise BadInput(f"{text}: accepted: KEY=VALUE for a value of the recorded config")
+        return f"{text}: accepted: KEY=VALUE for a value of the recorded config"
     node: Any = config
     *parents, last = key.split(".")
     for parent in parents:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
-        raise BadInput(f"{key}: no such key of a config")
+        return f"{key}: no such key of a config"
     if isinstance(node.get(last), dict) or (last == "name" and parents):
-        raise BadInput(f"{text}: a choice stays as it was recorded; change values, such as {key.split('.')[0]}.OPTION")
+        return f"{text}: a choice stays as it was recorded; change values, such as {key.split('.')[0]}.OPTION"
     node[last] = override.value()
+    return None
 
 
-def _refuse_more_than_data(values: Mapping[Any, Any]) -> None:
-    problems: list[str] = []
+def _more_than_data(values: Mapping[Any, Any]) -> Iterator[str]:
     for path, value in _leaves(values):
         key = ".".join(path)
         if "_target_" in path:
-            problems.append(f"{key}={value}: names code; a recorded config is data and is never run")
+            yield f"{key}={value}: names code; a recorded config is data and is never run"
         elif isinstance(value, str) and "${" in value and path[0] not in WORDS:
-            problems.append(f"{key}={value}: an interpolation; a recorded config holds plain values")
-    if problems:
-        raise BadInput(*problems)
+            yield f"{key}={value}: an interpolation; a recorded config holds plain values"
 
 
 def _leaves(value: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:

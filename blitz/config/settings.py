@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from blitz.errors import BadInput
+import blitz
+from blitz.errors import BadInput, refuse
 from blitz.parts.registry import STRICT, Count, Fraction, Index, Positive, Registry, validate
 
 # Tags that runs are found and marked by, and those that the MLflow UI reads: a user's own have other names.
@@ -34,10 +35,12 @@ UNSAID = {"schedule": "constant", "loss": "cross_entropy", "augment": "none", "m
 NOT_IN_DATA_HASH = ("root", "url")
 
 
-class Tracking(BaseModel):
-    """Where a run is recorded besides its folder."""
-
+class _Strict(BaseModel):
     model_config = STRICT
+
+
+class Tracking(_Strict):
+    """Where a run is recorded besides its folder."""
 
     name: Literal["mlflow", "none"] = "mlflow"
     uri: str | None = None
@@ -49,18 +52,14 @@ class Tracking(BaseModel):
     log_model: bool = False
 
 
-class Checkpoint(BaseModel):
+class Checkpoint(_Strict):
     """What stays in a run's `checkpoints/` after its end."""
-
-    model_config = STRICT
 
     keep: Literal["all", "best", "last", "none"] | None = None
 
 
-class Sweep(BaseModel):
+class Sweep(_Strict):
     """How `-m` runs its jobs; no part of a job's settings."""
-
-    model_config = STRICT
 
     dry_run: bool = False
     on_failure: Literal["continue", "stop"] = "continue"
@@ -71,13 +70,13 @@ class Sweep(BaseModel):
     seed: Index = 0
 
 
-class Settings(BaseModel):
+class Settings(_Strict):
     """A checked config: every default filled in, nothing unknown, plain values only.
 
     `check` makes one from a composed config; the comments of `conf/config.yaml` say what each key means.
     """
 
-    model_config = {**STRICT, "frozen": True}
+    model_config = {"frozen": True}
 
     model: Choice
     optimizer: Choice
@@ -159,16 +158,7 @@ class Settings(BaseModel):
 
 def menus() -> dict[str, Registry]:
     """Config group -> its menu. Imports torch."""
-    from blitz.parts.augmentations import AUGMENTATIONS
-    from blitz.parts.datasets import DATASETS
-    from blitz.parts.devices import DEVICES
-    from blitz.parts.losses import LOSSES
-    from blitz.parts.mixes import MIXES
-    from blitz.parts.models import MODELS
-    from blitz.parts.optimizers import OPTIMIZERS
-    from blitz.parts.schedules import SCHEDULES
-
-    registries = [MODELS, OPTIMIZERS, SCHEDULES, LOSSES, AUGMENTATIONS, MIXES, DATASETS, DEVICES]
+    registries: list[Registry] = [getattr(blitz, name) for name in blitz.MENUS]
     return {registry.group: registry for registry in registries}
 
 
@@ -176,31 +166,25 @@ def check(config: Mapping[str, Any]) -> Settings:
     """Raises BadInput with every mistake in a composed config (plain values, interpolations resolved)."""
     values = dict(config)
     problems: list[str] = []
-
-    def checked(group: str, value: Any, of: Registry | type[BaseModel]) -> Any:
+    parts: dict[str, Any] = {**menus(), "tracking": Tracking, "checkpoint": Checkpoint, "sweep": Sweep}
+    for part, of in parts.items():
+        value = values.get(part, {})
+        values[part] = {}
         try:
             if not isinstance(value, Mapping):
-                raise BadInput(f"{group}={json.dumps(value, default=str)}: accepted: mapping of options to values")
-            if isinstance(of, Registry):
-                return of.check(value)
-            return validate(of, value, group, "option").model_dump()
+                problems.append(f"{part}={json.dumps(value, default=str)}: accepted: mapping of options to values")
+            elif isinstance(of, Registry):
+                values[part] = of.check(value)
+            else:
+                values[part] = validate(of, value, part, "option").model_dump()
         except BadInput as error:
             problems.extend(error.problems)
-            return {}
-
-    for group, registry in menus().items():
-        values[group] = checked(group, values.get(group, {}), registry)
-    values["tracking"] = checked("tracking", values.get("tracking", {}), Tracking)
-    values["checkpoint"] = checked("checkpoint", values.get("checkpoint", {}), Checkpoint)
-    checked("sweep", values.pop("sweep", {}), Sweep)  # of a file, say; nothing in a run depends on it
+    del values["sweep"]  # of a file, say; nothing in a run depends on it
     try:
         settings = validate(Settings, values, "", "key of a config")
     except BadInput as error:
-        problems.extend(error.problems)
-    if not problems:
-        problems.extend(_contradictions(settings))
-    if problems:
-        raise BadInput(*problems)
+        raise BadInput(*problems, *error.problems) from None
+    refuse(problems or _contradictions(settings))
     return settings
 
 

@@ -10,7 +10,7 @@ import torch
 
 from blitz.config.recorded import Provenance, change, read_config, refuse_missing_place, without_places
 from blitz.config.settings import Settings, check
-from blitz.errors import BadInput
+from blitz.errors import BadInput, refuse
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.parts.losses import LOSSES
 from blitz.runner.failures import out_of_memory
@@ -69,7 +69,7 @@ def evaluate(
         raise BadInput(f"--split={part}: none is held out with data.validation=0 (accepted: test or train)")
     own = settings.data["name"] == recorded.data["name"]
     if own:
-        _warn_of_other_images(dataset, model.provenance, recorded, settings, part)
+        _warn_of_other_images(dataset, model, recorded, part)
     try:
         found = loop.evaluate(
             model.classifier.model,
@@ -97,8 +97,7 @@ def _changed(recorded: Settings, overrides: Sequence[str], data: str | None) -> 
             )
         elif text.partition("=")[0] in ("data.mean", "data.std"):
             problems.append(f"{text}: a model keeps the mean and std that it was trained with")
-    if problems:
-        raise BadInput(*problems)
+    refuse(problems)
     config = recorded.as_dict() | {"early_stopping": None}  # nothing is trained that could do without validation
     if data is not None:
         config["data"] = {"name": data}
@@ -111,10 +110,13 @@ def _refuse_misfit(dataset: Dataset, model: BestModel) -> None:
     found, wanted = tuple(dataset.train.images.shape[1:]), model.input_shape
     classes = model.classifier.classes
     if found != wanted or len(dataset.classes) != len(classes):
-        raise BadInput(
-            f"data={dataset.name}: {_words(len(dataset.classes), found)}; this model takes "
-            f"{_words(len(classes), wanted)}{_remedy(len(dataset.classes), found, len(classes), wanted)}"
+        theirs, ours = (
+            f"{len(names)} classes of images of {' x '.join(map(str, shape))}"
+            for names, shape in ((dataset.classes, found), (classes, wanted))
         )
+        resizable = len(dataset.classes) == len(classes) and found[0] == wanted[0] and wanted[1] == wanted[2]
+        remedy = f"; set data.image_size={wanted[1]}" if resizable else ""
+        raise BadInput(f"data={dataset.name}: {theirs}; this model takes {ours}{remedy}")
     if dataset.classes != classes:
         pairs = zip(dataset.classes, classes, strict=True)
         name, known_as = next((name, own) for name, own in pairs if name != own)
@@ -124,28 +126,18 @@ def _refuse_misfit(dataset: Dataset, model: BestModel) -> None:
         )  # fmt: skip
 
 
-def _words(num_classes: int, shape: tuple[int, ...]) -> str:
-    return f"{num_classes} classes of images of {' x '.join(map(str, shape))}"
-
-
-def _remedy(num_classes: int, found: tuple[int, ...], wanted_classes: int, wanted: tuple[int, ...]) -> str:
-    resizable = num_classes == wanted_classes and found[0] == wanted[0] and wanted[1] == wanted[2]
-    return f"; set data.image_size={wanted[1]}" if resizable else ""
-
-
-def _warn_of_other_images(
-    dataset: Dataset, before: Provenance, recorded: Settings, settings: Settings, part: str
-) -> None:
-    if dataset.fingerprint != before.data.fingerprint:
+def _warn_of_other_images(dataset: Dataset, model: BestModel, recorded: Settings, part: str) -> None:
+    before, now = model.provenance.data.fingerprint, model.settings.data
+    if dataset.fingerprint != before:
         logger.warning(
             "data=%s: not the images, labels and class names of the run (fingerprint %s…, recorded %s…)",
-            dataset.name, dataset.fingerprint[:12], before.data.fingerprint[:12],
+            dataset.name, dataset.fingerprint[:12], before[:12],
         )  # fmt: skip
-    moved = [key for key in ("validation", "split_seed") if settings.data[key] != recorded.data[key]]
+    moved = [key for key in ("validation", "split_seed") if now[key] != recorded.data[key]]
     if moved and part == "validation":
         logger.warning(
             "%s: another split than the run's; the model was trained on some of these images",
-            " ".join(f"data.{key}={settings.data[key]}" for key in moved),
+            " ".join(f"data.{key}={now[key]}" for key in moved),
         )
 
 

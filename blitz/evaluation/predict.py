@@ -13,7 +13,7 @@ from PIL import UnidentifiedImageError
 
 from blitz.config.recorded import read_config, without_places
 from blitz.config.settings import check
-from blitz.errors import BadInput, in_one_line
+from blitz.errors import BadInput, in_one_line, refuse
 from blitz.parts.datasets import pictures
 from blitz.runner.find import find_run
 from blitz.runner.load import BestModel, load_best
@@ -44,28 +44,24 @@ def predict(run: str, files: Sequence[str], *, top: int = 1, uri: str | None = N
     num_classes = len(model.classifier.classes)
     if top > num_classes:
         raise BadInput(f"--top={top}: accepted: at most {num_classes}, the number of classes")
-    paths = [Path(file) for file in files]
-    failed: dict[Path, str] = {path: why for path in paths if (why := _no_file(path))}
     try:
-        guesses = _guesses(model, [path for path in paths if path not in failed], top, failed)
+        guesses = _guesses(model, [Path(file) for file in files], top)
     except torch.OutOfMemoryError:
         size = model.settings.eval_batch_size
         raise BadInput(
             f"eval_batch_size={size}: out of memory on {model.device.torch}; name at most {max(size // 2, 1)} images"
         ) from None
-    if failed:
-        raise BadInput(*(f"{path}: {failed[path]}" for path in dict.fromkeys(paths) if path in failed))
     return [Prediction(file, likeliest) for file, likeliest in zip(files, guesses, strict=True)]
 
 
 @torch.no_grad()
-def _guesses(model: BestModel, paths: list[Path], top: int, failed: dict[Path, str]) -> list[list[Guess]]:
-    """Of files that exist, a block of them in memory at a time; what cannot be read is added to `failed`."""
+def _guesses(model: BestModel, paths: list[Path], top: int) -> list[list[Guess]]:
+    """A block of images is in memory at a time. Raises BadInput for files that cannot be read."""
     channels, height, width = model.input_shape
     size, classes = (width, height), model.classifier.classes
-    unreadable: list[tuple[Path, Exception]] = []
+    failed: list[tuple[Path, Exception]] = []
     guesses: list[list[Guess]] = []
-    for block in pictures.read_all(paths, channels, size, True, unreadable) if paths else ():
+    for block in pictures.read_all(paths, channels, size, True, failed):
         images = torch.from_numpy(block)
         for batch, _ in model.batches(images, torch.zeros(len(images), dtype=torch.int64)).in_order():
             logits = loop.predict(
@@ -74,22 +70,20 @@ def _guesses(model: BestModel, paths: list[Path], top: int, failed: dict[Path, s
             shares, labels = logits.softmax(1).topk(top)
             for row in zip(shares.tolist(), labels.tolist(), strict=True):
                 guesses.append([Guess(classes[label], share) for share, label in zip(*row, strict=True)])
-    failed |= {path: f"cannot be read as an image ({_reason(error)})" for path, error in unreadable}
-    if not failed:
-        _log_resized(paths, size)
+    errors = dict(failed)  # of a file that was named twice once
+    refuse(f"{path}: {_reason(path, errors[path])}" for path in dict.fromkeys(paths) if path in errors)
+    _log_resized(paths, size)
     return guesses
 
 
-def _no_file(path: Path) -> str:
-    if path.is_dir():
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, IsADirectoryError):
         return f"a folder; name the images in it, such as {path}/*"
-    return "" if path.exists() else "no such file"
-
-
-def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "no such file"
     if isinstance(error, UnidentifiedImageError):
-        return "of no format that Pillow knows"
-    return (error.strerror if isinstance(error, OSError) else None) or in_one_line(error)
+        return "cannot be read as an image (of no format that Pillow knows)"
+    return f"cannot be read as an image ({getattr(error, 'strerror', None) or in_one_line(error)})"
 
 
 def _log_resized(paths: Sequence[Path], size: pictures.Size) -> None:
@@ -104,15 +98,10 @@ def _log_resized(paths: Sequence[Path], size: pictures.Size) -> None:
 
 def print_json(predictions: Sequence[Prediction]) -> None:
     """A list with one object an image, a line each."""
-    rows = [
-        json.dumps({
-            "file": found.file,
-            "class": found.likeliest[0].name,
-            "confidence": found.likeliest[0].confidence,
-            "likeliest": [{"class": guess.name, "confidence": guess.confidence} for guess in found.likeliest],
-        })
-        for found in predictions
-    ]  # fmt: skip
+    rows = []
+    for found in predictions:
+        likeliest = [{"class": guess.name, "confidence": guess.confidence} for guess in found.likeliest]
+        rows.append(json.dumps({"file": found.file, **likeliest[0], "likeliest": likeliest}))
     print("[" + ",\n ".join(rows) + "]")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from blitz.evaluation.evaluate import Report
 from blitz.terminal.progress import MANY_CLASSES
@@ -12,18 +12,6 @@ from blitz.terminal.text import print_table
 
 CONFUSIONS = 10  # the most frequent ones, printed where a matrix would be too large
 SHORT_NAME = 6  # up to here, names of classes head the columns of the matrix; longer ones are numbered
-
-
-class _Class(NamedTuple):
-    name: str
-    images: int
-    correct: int
-    confused_with: str | None  # the class that it is most often confused with
-    times: int
-
-    @property
-    def accuracy(self) -> float | None:
-        return self.correct / self.images if self.images else None
 
 
 def print_json(report: Report) -> None:
@@ -38,13 +26,9 @@ def print_json(report: Report) -> None:
         "recorded": recorded and {**_finite(recorded), "images": report.recorded_images},
         "fingerprint": report.fingerprint,
         "recorded_fingerprint": report.recorded_fingerprint,
-        "classes": [
-            {"class": row.name, "images": row.images, "correct": row.correct, "accuracy": row.accuracy,
-             "most_often_confused_with": row.confused_with, "times": row.times}
-            for row in _classes(report)
-        ],
+        "classes": _classes(report),
         "confusion": report.found.confusion.tolist(),
-    }  # fmt: skip
+    }
     print(json.dumps(values, allow_nan=False))
 
 
@@ -54,11 +38,11 @@ def print_tables(report: Report) -> None:
     print()
     rows = [
         (
-            row.name,
-            f"{row.confused_with} ({row.times:,})" if row.confused_with is not None else "",
-            f"{row.images:,}",
-            f"{row.correct:,}",
-            f"{row.accuracy:.2%}" if row.accuracy is not None else "",
+            row["class"],
+            f"{row['most_often_confused_with']} ({row['times']:,})" if row["times"] else "",
+            f"{row['images']:,}",
+            f"{row['correct']:,}",
+            f"{row['accuracy']:.2%}" if row["images"] else "",
         )
         for row in _classes(report)
     ]
@@ -94,13 +78,19 @@ def summary(report: Report) -> list[str]:
     return lines
 
 
-def _classes(report: Report) -> list[_Class]:
+def _classes(report: Report) -> list[dict[str, Any]]:
     rows = []
     for label, counts in enumerate(report.found.confusion.tolist()):
         wrong = [count if other != label else 0 for other, count in enumerate(counts)]
-        times = max(wrong)
-        confused_with = report.classes[wrong.index(times)] if times else None
-        rows.append(_Class(report.classes[label], sum(counts), counts[label], confused_with, times))
+        images, correct, times = sum(counts), counts[label], max(wrong)
+        rows.append({
+            "class": report.classes[label],
+            "images": images,
+            "correct": correct,
+            "accuracy": correct / images if images else None,
+            "most_often_confused_with": report.classes[wrong.index(times)] if times else None,
+            "times": times,
+        })  # fmt: skip
     return rows
 
 

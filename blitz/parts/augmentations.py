@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad as pad_borders
 
-from blitz.errors import BadInput
+from blitz.errors import refuse
 from blitz.parts import trivial_augment
 from blitz.parts.registry import Index, Probability, Registry
 from blitz.training.batches import Augment
@@ -76,8 +76,7 @@ class FlipCrop:
             problems.append(
                 f"augment.cutout={self.cutout}: the images have {height} x {width} pixels (accepted: 0 to {smaller})"
             )
-        if problems:
-            raise BadInput(*problems)
+        refuse(problems)
 
 
 class Trivial(FlipCrop):

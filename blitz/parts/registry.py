@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, PydanticUndefinedAnnotation, ValidationError, create_model
 
-from blitz.errors import BadInput, did_you_mean, in_one_line
+from blitz.errors import BadInput, did_you_mean, in_one_line, no_such, refuse
 
 # The ranges that options are annotated with.
 Positive = Annotated[float, Gt(0)]
@@ -66,17 +66,13 @@ class Registry:
             self._broken_plugins = []  # before loading: a plug-in may call add() while it is imported
             problems = [self._load(point) for point in entry_points(group=self.plugins)]
             self._broken_plugins = [problem for problem in problems if problem]
-        if self._broken_plugins:
-            raise BadInput(*self._broken_plugins)
+        refuse(self._broken_plugins)
         return list(self._builders)
 
     def builder(self, name: str) -> Builder:
         """Raises BadInput for a name that is not on the menu."""
         if name not in self.names():
-            raise BadInput(
-                f"{self.group}={name}: no such {self.group}{did_you_mean(str(name), self._builders)} "
-                f"(accepted: {', '.join(sorted(self._builders))})"
-            )
+            raise BadInput(no_such(f"{self.group}={name}", self.group, str(name), sorted(self._builders)))
         return self._builders[name]
 
     def options(self, name: str) -> list[Option]:

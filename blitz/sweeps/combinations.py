@@ -12,7 +12,7 @@ from hydra.types import HydraContext
 from blitz.config.compose import as_hydra_overrides
 from blitz.config.hydra_internals import Override, ValueType, parse_overrides, product
 from blitz.config.settings import Sweep
-from blitz.errors import BadInput
+from blitz.errors import BadInput, refuse
 from blitz.redaction import redact, redact_values
 from blitz.sweeps import points
 from blitz.terminal.names import briefly
@@ -83,24 +83,24 @@ def combinations(context: HydraContext, arguments: Sequence[str], sweep: Sweep) 
 
 
 def _refuse_draws(intervals: Sequence[Override], others: Sequence[Override], samples: int | None) -> None:
-    if intervals and samples is None:
+    if samples is None:
         what = "needs sweep.samples=N, the number of values to draw"
-        raise BadInput(*(f"{override.input_line}: {what}" for override in intervals))
+        refuse(f"{override.input_line}: {what}" for override in intervals)
     if samples is not None and not intervals:
         raise BadInput(
             f"sweep.samples={samples}: nothing to draw from; give an interval, such as "
             "'optimizer.lr=tag(log,interval(1e-4,1))'"
         )
-    if twice := sorted({override.key_or_group for override in intervals} & {other.key_or_group for other in others}):
-        raise BadInput(*(f"{key}: is drawn, and given as well; leave one of them out" for key in twice))
+    twice = {override.key_or_group for override in intervals} & {other.key_or_group for other in others}
+    refuse(f"{key}: is drawn, and given as well; leave one of them out" for key in sorted(twice))
 
 
 def _refuse_products(given: Sequence[Override], listed: Sequence[points.Point], sweep: Sweep) -> None:
     key, number = ("sweep.samples", sweep.samples) if sweep.samples is not None else ("sweep.points", sweep.points)
     if (asked := len(listed) * (sweep.samples or 1)) > MOST:
         raise BadInput(f"{key}={number}: {asked:,} jobs; accepted: at most {MOST:,}")
-    if twice := sorted({override.key_or_group for override in given} & {key for point in listed for key in point}):
-        raise BadInput(*(f"{key}: is given by {sweep.points} and on the command line" for key in twice))
+    twice = {override.key_or_group for override in given} & {key for point in listed for key in point}
+    refuse(f"{key}: is given by {sweep.points} and on the command line" for key in sorted(twice))
     lists = [o for o in given if o.is_sweep_override() and o.value_type != ValueType.INTERVAL_SWEEP]
-    if empty := [override for override in lists if next(override.sweep_string_iterator(), None) is None]:
-        raise BadInput(*(f"{override.input_line}: holds no value, and the sweep no job" for override in empty))
+    empty = [override for override in lists if next(override.sweep_string_iterator(), None) is None]
+    refuse(f"{override.input_line}: holds no value, and the sweep no job" for override in empty)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 from blitz.config.compose import explain, plain, with_id_as_text
 from blitz.config.hydra_internals import COMPOSING_ERRORS, Override, parse_overrides, set_values
 from blitz.config.settings import Settings, Sweep, check
-from blitz.errors import BadInput
+from blitz.errors import BadInput, refuse
 from blitz.parts.registry import validate
 from blitz.redaction import redact
 from blitz.runner.find import fix_weights, is_path
@@ -102,8 +102,8 @@ def separate(context: HydraContext, arguments: Sequence[str]) -> tuple[list[str]
     """
     given = parse_overrides(arguments, context.config_loader)
     ours = [override for override in given if is_option(override.key_or_group)]
-    if lists := [override.input_line for override in ours if override.is_sweep_override()]:
-        raise BadInput(*(f"{text}: accepted: one value, which is about the whole sweep" for text in lists))
+    lists = [override.input_line for override in ours if override.is_sweep_override()]
+    refuse(f"{text}: accepted: one value, which is about the whole sweep" for text in lists)
     return [str(override.input_line) for override in given if override not in ours], [o.key_or_group for o in ours]
 
 
@@ -151,8 +151,7 @@ def checked_jobs(
         jobs.append(job)
         for problem in [*_differing(jobs[0], job), *_other_options(job, config, typed)]:
             problems.setdefault(redact(problem), []).append(combination.label)
-    if problems:
-        raise BadInput(*in_which_jobs(problems, len(wanted)))
+    refuse(in_which_jobs(problems, len(wanted)))
     return jobs
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blitz.errors import BadInput, did_you_mean
+from blitz.errors import BadInput, did_you_mean, refuse
 from blitz.redaction import HIDDEN, redact, redact_command
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.run_info import RunInfo, runs_in
@@ -113,10 +113,9 @@ class Plan:
     def changes(self, arguments: Sequence[str]) -> list[str]:
         """What is typed for the jobs beside the sweep's own arguments. Raises BadInput for what makes other jobs."""
         more = {text: key_of(text) for text in arguments if text not in self.arguments}
-        if wrong := [text for text, key in more.items() if not is_unnamed(key) or key in OF_THE_JOBS]:
-            allowed = ", ".join(key for key in UNNAMED if not is_option(key))
-            what = f"cannot be changed on resume of sweep {self.id} (allowed: {allowed})"
-            raise BadInput(*(f"{text}: {what}" for text in wrong))
+        allowed = ", ".join(key for key in UNNAMED if not is_option(key))
+        what = f"cannot be changed on resume of sweep {self.id} (allowed: {allowed})"
+        refuse(f"{text}: {what}" for text, key in more.items() if not is_unnamed(key) or key in OF_THE_JOBS)
         return [text for text, key in more.items() if not is_option(key)]
 
     def combinations(self, changes: Sequence[str]) -> list[Combination]:

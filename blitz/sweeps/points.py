@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from blitz.config.hydra_internals import IntervalSweep, Override, as_text, parse_override
-from blitz.errors import BadInput, in_one_line
+from blitz.errors import BadInput, in_one_line, refuse
 
 Point = dict[str, str]  # dotted key -> value, as the command line takes it
 KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
@@ -43,8 +43,7 @@ def read(path: str) -> list[Point]:
         raise BadInput(f"sweep.points={path}: holds no points")
     keys = sorted({key for point in points for key in point})
     wrong = [key for key in keys if not KEY.fullmatch(key) or key.startswith(("hydra.", "sweep."))]
-    if wrong:
-        raise BadInput(*(f"{path}: {key}: accepted: the dotted key of a value, such as optimizer.lr" for key in wrong))
+    refuse(f"{path}: {key}: accepted: the dotted key of a value, such as optimizer.lr" for key in wrong)
     return points
 
 
@@ -75,8 +74,7 @@ def _of_csv(file: Path) -> Iterator[Point]:
             cells = {key: cell.strip() for key, cell in zip(keys, row, strict=False) if cell.strip()}
             filled |= cells.keys()
             yield {key: _one_value(file, rows.line_num, key, cell) for key, cell in cells.items()}
-        if empty := [key for key in keys if key not in filled]:
-            raise BadInput(*(f"{file}: {key}: no cell of this column holds a value" for key in empty))
+        refuse(f"{file}: {key}: no cell of this column holds a value" for key in keys if key not in filled)
 
 
 def _one_value(file: Path, line: int, key: str, cell: str) -> str:

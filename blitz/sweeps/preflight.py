@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from blitz.errors import BadInput
+from blitz.errors import BadInput, refuse
 from blitz.parts.datasets import Dataset, Split, Splits
 from blitz.parts.devices import Device
 from blitz.runner.build import build_parts, data_of
@@ -28,8 +28,7 @@ def preflight(jobs: Sequence[SweepJob]) -> None:
                 problems.setdefault(problem, []).append(job.label)
         except (Exception, SystemExit):  # of somebody's own part: this job will fail with it
             continue
-    if problems:
-        raise BadInput(*in_which_jobs(problems, len(jobs)))
+    refuse(in_which_jobs(problems, len(jobs)))
 
 
 class PartsCache:

@@ -123,7 +123,7 @@ def test_only_what_differs_is_shown() -> None:
 
 def test_all_makes_every_run_a_row_and_every_key_a_column() -> None:
     runs = [*seeds({"model": "net", "lr": "0.1"}, [0.8, 0.9]), replace(seeds({"lr": "0.1"}, [0.7])[0], values={})]
-    found = compare(runs, ["objective"], fold=False, all_keys=True)
+    found = compare(runs, ["objective"], everything=True)
     assert found.keys == ["model", "lr", "seed"]
     assert [row.values.get("seed") for row in found.rows] == ["1", "0", "0"]
     assert [estimated(row).mean for row in found.rows] == [0.9, 0.8, 0.7]
@@ -374,8 +374,9 @@ def test_csv_is_read_back_as_it_was_with_numbers_in_full() -> None:
 
 
 def test_csv_of_runs_by_themselves_has_no_margin() -> None:
-    found = compare(seeds({"lr": "1"}, [0.5, 0.25]), ["objective"], fold=False)
-    assert as_csv(found).splitlines()[:2] == ["seed,objective,n,seconds,status,runs", "0,0.5,1,10.0,FINISHED,lr=1/0"]
+    found = compare(seeds({"lr": "1"}, [0.5, 0.25]), ["objective"], everything=True)
+    heading, first, _ = as_csv(found).splitlines()
+    assert (heading, first) == ("lr,seed,objective,n,seconds,status,runs", "1,0,0.5,1,10.0,FINISHED,lr=1/0")
 
 
 def test_json_is_valid_with_numbers_in_full_and_null_for_none() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from torch import nn
@@ -29,8 +27,7 @@ from blitz.config.hydra_internals import VERSION_BASE
 from blitz.config.recorded import change
 from blitz.config.settings import Settings, check, menus
 from blitz.errors import BadInput
-from blitz.parts.models import MODELS
-from blitz.parts.registry import Count, Registry
+from blitz.parts.registry import Count
 
 
 def problems(*overrides: str) -> tuple[str, ...]:
@@ -176,24 +173,15 @@ class Mine(nn.Module):
         super().__init__()
 
 
-@pytest.fixture
-def menu(monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """The menu of models, which is put back afterwards, as is Hydra's store."""
-    MODELS.names()
-    monkeypatch.setattr(MODELS, "_builders", dict(MODELS._builders))
-    monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
-    return MODELS
-
-
-def test_a_name_that_was_added_can_be_chosen_and_is_checked(menu):
+def test_a_name_that_was_added_can_be_chosen_and_is_checked(models):
     blitz.MODELS.add("mine", Mine)
     settings = compose(["model=mine", "model.width=8", "model.depth=4"])
     assert settings.model == {"name": "mine", "width": 8, "depth": 4, "scales": [1, 2], "weights": None}
     assert check(settings.as_dict()) == settings
 
 
-def test_what_such_a_part_needs_must_be_given(menu):
-    menu.add("needy", Mine)
+def test_what_such_a_part_needs_must_be_given(models):
+    models.add("needy", Mine)
     assert problems("model=needy") == ("model.width: a value is needed (accepted: integer >= 1)",)
     assert problems("model=needy", "model.widht=3", "model.depth=0") == (
         "model.width: a value is needed (accepted: integer >= 1)",
@@ -202,8 +190,8 @@ def test_what_such_a_part_needs_must_be_given(menu):
     )
 
 
-def test_a_part_of_ones_own_can_be_named_in_a_recipe(menu, tmp_path):
-    menu.add("another", Mine)
+def test_a_part_of_ones_own_can_be_named_in_a_recipe(models, tmp_path):
+    models.add("another", Mine)
     (tmp_path / "experiment").mkdir()
     recipe = "# @package _global_\ndefaults:\n  - override /model: another\nmodel:\n  width: 5\n"
     (tmp_path / "experiment" / "own.yaml").write_text(recipe)

@@ -18,12 +18,12 @@ from blitz.config.hydra_internals import (
     COMPOSING_ERRORS,
     VERSION_BASE,
     ValueType,
-    arguments_parser,
     as_text,
     compose_config,
     parse_override,
     parse_overrides,
     product,
+    read_flags,
     reword,
     set_values,
 )
@@ -49,10 +49,9 @@ def test_one_file_imports_hydras_internals():
 
 
 def test_flags_may_stand_between_overrides():
-    flags = arguments_parser().parse_args([])
-    assert flags.overrides == []
-    flags, unknown = arguments_parser().parse_known_intermixed_args(["a=1", "-m", "b=2", "--config-dir", "DIR", "c=3"])
-    assert (flags.overrides, flags.multirun, flags.config_dir, unknown) == (["a=1", "b=2", "c=3"], True, "DIR", [])
+    assert read_flags([]).overrides == []
+    flags = read_flags(["a=1", "-m", "b=2", "--config-dir", "DIR", "c=3"])
+    assert (flags.overrides, flags.multirun, flags.config_dir) == (["a=1", "b=2", "c=3"], True, "DIR")
 
 
 def test_an_override_has_a_key_a_value_and_a_type():

@@ -18,6 +18,7 @@ from support.processes import finished
 from support.recorded import client
 from support.shell import blitz as command
 from support.shell import refused
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import blitz
 from blitz.evaluation.evaluate import METRICS, evaluate
@@ -363,22 +364,21 @@ def test_a_run_that_kept_no_weights_is_refused(here: Path) -> None:
 # Mistakes
 
 
-def test_out_of_memory_names_the_batch_size(digits: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+def test_out_of_memory_names_the_batch_size(digits: Recorded, tmp_path: Path) -> None:
+    def fail(module: torch.nn.Module, inputs: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    net: Any = blitz.MODELS.builder("net")
-    monkeypatch.setattr(net, "forward", failing)
-    assert refused("evaluate", digits.run_id, "--store", digits.uri) == [
-        "eval_batch_size=500: out of memory on cpu; set eval_batch_size=250"
-    ]
-    assert refused("evaluate", digits.run_id, "eval_batch_size=1", "--store", digits.uri) == [
-        "model=net: out of memory on cpu with a single image; choose a smaller model"
-    ]
     Image.new("L", (32, 32)).save("image.png")
-    assert refused("predict", digits.run_id, "image.png", "--store", digits.uri) == [
-        "eval_batch_size=500: out of memory on cpu; name at most 250 images"
-    ]
+    with register_module_forward_pre_hook(fail):
+        assert refused("evaluate", digits.run_id, "--store", digits.uri) == [
+            "eval_batch_size=500: out of memory on cpu; set eval_batch_size=250"
+        ]
+        assert refused("evaluate", digits.run_id, "eval_batch_size=1", "--store", digits.uri) == [
+            "model=net: out of memory on cpu with a single image; choose a smaller model"
+        ]
+        assert refused("predict", digits.run_id, "image.png", "--store", digits.uri) == [
+            "eval_batch_size=500: out of memory on cpu; name at most 250 images"
+        ]
 
 
 def test_eval_batch_size_can_be_changed(digits: Recorded) -> None:

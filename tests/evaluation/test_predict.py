@@ -6,7 +6,7 @@ import functools
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from support.processes import finished
 from support.shell import blitz as command
 from support.shell import refused
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import blitz
 from blitz.evaluation.evaluate import evaluate
@@ -96,9 +97,7 @@ def test_mirror_images_count_where_the_run_evaluates_them(trained: Trained, tmp_
     assert [guess.confidence for guess in found.likeliest] == sorted(shares.values(), reverse=True)
 
 
-def test_any_image_is_read_as_data_folder_reads_it(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_image_is_read_as_data_folder_reads_it(trained: Trained, tmp_path: Path) -> None:
     """Turned by EXIF, transparent, grey, with a palette, of another size: what the model is given is what it sees."""
     seen: list[Tensor] = []
     turned = plain("red", (48, 64))
@@ -110,20 +109,19 @@ def test_any_image_is_read_as_data_folder_reads_it(
     glass.save("glass.png")
     Image.new("L", SIZE, 77).save("grey.png")
     plain("green").convert("P").save("palette.gif")
-    from blitz.training import loop
+    files = ["turned.jpg", "glass.png", "grey.png", "palette.gif"]
+    net: Any = blitz.MODELS.builder("net")
 
-    def spy(model: torch.nn.Module, images: Tensor, **options: object) -> Tensor:
-        seen.append(images)
-        return torch.eye(3)[torch.arange(len(images)) % 3]
+    def spy(module: torch.nn.Module, inputs: tuple[Tensor]) -> None:
+        if isinstance(module, net):
+            seen.extend(inputs)
 
-    monkeypatch.setattr(loop, "predict", spy)
-    ended = command(
-        "predict", trained.run_id, "turned.jpg", "glass.png", "grey.png", "palette.gif", "--store", trained.uri
-    )
+    with register_module_forward_pre_hook(spy):
+        ended = command("predict", trained.run_id, *files, "--store", trained.uri)
     assert ended.code == 0
     assert ended.told == ["1 of 4 images resized to the model's 40 x 32 pixels, such as turned.jpg from 64 x 48"]
     classifier = blitz.load_model(trained.result.folder)
-    (given,) = seen
+    given, _mirrored = seen
     pixels = (given / classifier.scale + classifier.mean).round()
     blue_side = pixels[0, :, :, 38].mean(1)  # the stored top lies on the right once it is upright
     assert blue_side[2] > 150 > 70 > blue_side[0]

@@ -13,7 +13,7 @@ from torch import nn
 
 import blitz
 from blitz.errors import BadInput
-from blitz.parts.models import MODELS
+from blitz.parts.registry import Registry
 from blitz.runner.build import build_parts
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.jobs import SweepJob
@@ -71,14 +71,11 @@ def test_mistakes_of_all_jobs_are_told_with_the_jobs_that_make_them() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("never"), SystemExit(3)])
-def test_a_part_that_fails_in_its_own_way_is_left_to_its_job(
-    error: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_fails_in_its_own_way_is_left_to_its_job(error: BaseException, models: Registry) -> None:
     def broken(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
         raise error
 
-    monkeypatch.setattr(MODELS, "_builders", dict(MODELS._builders))
-    MODELS.add("broken", broken)
+    models.add("broken", broken)
     preflight(jobs("model=broken", "model=net"))
     with pytest.raises(BadInput, match=r"at most 10, .* \(in 1 of 2 jobs"):
         preflight(jobs("model=broken", "data.limit=10"))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from blitz.errors import BadInput
+from blitz.errors import BadInput, refuse
 from blitz.parts.datasets import pictures
 from blitz.parts.datasets.cache import LOG, Decoded, Images, cached
 from blitz.parts.datasets.splits import Dataset, some
@@ -73,8 +73,7 @@ def _listed(root: str, top: Path) -> tuple[list[_Picture], list[str]]:
     if len(classes) < 2:
         what = f"only one class, {classes[0]}" if classes else "no class"
         problems.append(f"data.root={root}: {what}; at least two folders are needed in train and in test")
-    if problems:
-        raise BadInput(*problems)
+    refuse(problems)
     if skipped:
         LOG.info("data=folder: %s left out that are no images: %s", _count(len(skipped), "entry"), some(skipped))
     return [picture for split in SPLITS for name in classes for picture in found[split][name]], classes
@@ -151,8 +150,7 @@ def _refuse(root: str, top: Path, failed: list[tuple[Path, Exception]], num_imag
             f"data.image_size=null: the images have different sizes: the first is {size[0]}x{size[1]}, "
             f"{some(others)}; give the side of a square, for example data.image_size={min(size)}"
         )
-    if problems:
-        raise BadInput(*problems)
+    refuse(problems)
 
 
 def _count(number: int, noun: str) -> str:

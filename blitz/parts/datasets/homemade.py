@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from blitz.errors import BadInput
+from blitz.errors import refuse
 from blitz.parts.datasets.cache import Decoded, Images, cached, in_memory
 from blitz.parts.datasets.pictures import resize_blocks
 from blitz.parts.datasets.splits import Dataset
@@ -67,10 +67,9 @@ def synthetic(
         test_size: number of test images, at least one for each class
         noise: standard deviation of the noise on each pixel, where the patterns span 0 to 1
     """
-    few = [(key, size) for key, size in (("train_size", train_size), ("test_size", test_size)) if size < num_classes]
-    if few:
-        accepted = f"accepted: integer >= data.num_classes={num_classes}"
-        raise BadInput(*(f"data.{key}={size}: {accepted}" for key, size in few))
+    sizes = {"train_size": train_size, "test_size": test_size}
+    accepted = f"accepted: integer >= data.num_classes={num_classes}"
+    refuse(f"data.{key}={size}: {accepted}" for key, size in sizes.items() if size < num_classes)
     random = np.random.default_rng(0)
     patches = random.random((num_classes, channels, 4, 4), dtype=np.float32)
     rows = np.arange(image_size) * 4 // image_size

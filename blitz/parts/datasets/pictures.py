@@ -108,4 +108,4 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
 
 def _mean_bytes(paths: Sequence[Path]) -> float:
     sample = paths[:: max(1, len(paths) // 100)]
-    return sum(path.stat().st_size for path in sample) / len(sample)
+    return sum(path.stat().st_size for path in sample if path.exists()) / len(sample)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from blitz.errors import BadInput
+from blitz.errors import refuse
 from blitz.parts.registry import Count, Fraction, Positive
 
 
@@ -95,5 +95,4 @@ def _check(input_shape: tuple[int, int, int], patch: int, width: int, heads: int
             f"model.width={width}: is not a multiple of model.heads={heads}; choose model.width={nearest}, "
             "or other model.heads"
         )
-    if problems:
-        raise BadInput(*problems)
+    refuse(problems)
