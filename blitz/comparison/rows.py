@@ -162,19 +162,13 @@ def _identity(entry: ComparedRun) -> tuple[object, ...]:
     return (entry.group, *sorted(entry.values.items()))
 
 
-def _one_a_seed(entries: Iterable[ComparedRun]) -> tuple[list[ComparedRun], list[str]]:
+def _one_a_seed(entries: Sequence[ComparedRun]) -> tuple[list[ComparedRun], list[str]]:
     """Of runs with the same values and the same seed the first that finished: the others are no further seeds."""
-    found: dict[object, ComparedRun] = {}
-    repeated = attempts = 0
+    same: dict[object, list[ComparedRun]] = {}
     for entry in entries:
-        key = (_identity(entry), entry.seed)
-        if key not in found:
-            found[key] = entry
-        elif found[key].status == FINISHED:
-            repeated += entry.status == FINISHED
-            attempts += entry.status != FINISHED
-        else:
-            attempts += 1
-            found[key] = entry
+        same.setdefault((_identity(entry), entry.seed), []).append(entry)
+    kept = [next((run for run in runs if run.status == FINISHED), runs[-1]) for runs in same.values()]
+    repeated = sum(run.status == FINISHED for run in entries) - sum(run.status == FINISHED for run in kept)
+    attempts = len(entries) - len(kept) - repeated
     notes = [_left_out(repeated, "run", "same config and seed as another")] * bool(repeated)
-    return list(found.values()), notes + [_left_out(attempts, "attempt", "not finished")] * bool(attempts)
+    return kept, notes + [_left_out(attempts, "attempt", "not finished")] * bool(attempts)

@@ -142,8 +142,8 @@ def _without_common_facts(entries: Sequence[ComparedRun]) -> list[ComparedRun]:
 
 def _follows_from_options(entries: Sequence[ComparedRun]) -> bool:
     """Whether no two runs with the same options of the data had other data."""
-    by_options: dict[frozenset[tuple[str, str]], set[str]] = {}
+    pairs = set()
     for entry in entries:
         options = {(key, text) for key, text in entry.values.items() if key.startswith("data.") and key != FINGERPRINT}
-        by_options.setdefault(frozenset(options), set()).add(entry.values.get(FINGERPRINT, ""))
-    return all(len(found) == 1 for found in by_options.values())
+        pairs.add((frozenset(options), entry.values.get(FINGERPRINT)))
+    return len(pairs) == len({options for options, _ in pairs})

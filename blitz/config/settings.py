@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -188,22 +188,16 @@ def check(config: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _contradictions(settings: Settings) -> list[str]:
+def _contradictions(settings: Settings) -> Iterator[str]:
     """Values that are fine alone and make no sense together."""
-    problems = [
-        f"tags.{tag}: blitz sets this tag itself; choose another name"
-        for tag in settings.tags
-        if any(tag == own or tag.startswith(f"{own}.") for own in OWN_TAGS)
-    ]
-    if settings.early_stopping is not None and settings.data.get("validation") == 0:
-        problems.append(
-            f"early_stopping={settings.early_stopping}: needs a validation split; set data.validation above 0"
-        )
-    if settings.micro_batch_size is not None and settings.micro_batch_size > settings.batch_size:
-        problems.append(
-            f"micro_batch_size={settings.micro_batch_size}: accepted: at most batch_size={settings.batch_size}"
-        )
-    return problems
+    for tag in settings.tags:
+        if any(tag == own or tag.startswith(f"{own}.") for own in OWN_TAGS):
+            yield f"tags.{tag}: blitz sets this tag itself; choose another name"
+    patience, part, batch = settings.early_stopping, settings.micro_batch_size, settings.batch_size
+    if patience is not None and settings.data.get("validation") == 0:
+        yield f"early_stopping={patience}: needs a validation split; set data.validation above 0"
+    if part is not None and part > batch:
+        yield f"micro_batch_size={part}: accepted: at most batch_size={batch}"
 
 
 def _digest(identity: Mapping[str, Any], data_fingerprint: str) -> str:
