@@ -8,21 +8,24 @@ from blitz.figures.canvas import VAL, draw_course, epoch_axis, labels
 from blitz.figures.space import PlotRun, Space
 from blitz.figures.style import HEIGHT, STYLES, Style, counted, entries, finish, legend
 
+FEW = 5  # colours that stay distinct where curves of many combinations lie on each other
+
 
 def curves(axes: Axes, space: Space, label: str) -> float:
     """The runs of a row in one colour; of more rows than colours, all but the best in a grey that goes by rank."""
     rows = [(row, drawn) for row in space.rows if (drawn := [run for run in row.runs if run.points])]
     best = space.best_run([run for _, drawn in rows for run in drawn])
-    num_others = len(rows) - len(STYLES)
-    names = entries(space, [list(row.values.values()) for row, _ in rows[: len(STYLES)]], space.keys)
+    num_coloured = len(STYLES) if len(rows) <= len(STYLES) else FEW
+    num_others = len(rows) - num_coloured
+    names = entries(space, [list(row.values.values()) for row, _ in rows[:num_coloured]], space.keys)
     for rank, (_, drawn) in enumerate(rows):
         look: Style
-        if rank < len(STYLES):
+        if rank < num_coloured:
             look = {**STYLES[rank], "linewidth": 1.3, "markersize": 3, "label": names[rank] if space.keys else None}
         else:
-            grey = str(0.4 + 0.45 * (rank - len(STYLES)) / num_others)
+            grey = str(0.4 + 0.45 * (rank - num_coloured) / num_others)
             look = {"color": grey, "linewidth": 0.8, "marker": ".", "markersize": 1.5, "zorder": 2 - rank / len(rows)}
-            if rank == len(STYLES):
+            if rank == num_coloured:
                 look["label"] = f"{counted(num_others, 'other')}, the better the darker"
         for run in drawn:
             boldly = {"linewidth": 3, "zorder": 4} if run is best else {}
