@@ -157,9 +157,15 @@ def run_hydra(arguments: list[str]) -> int:
     import hydra
 
     from blitz.config import compose
-    from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE, read_flags
+    from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE, checked_configs, read_flags
+    from blitz.config.targets import refuse_code
 
     flags = read_flags(arguments)
+    if flags.experimental_rerun is not None:
+        raise BadInput(
+            f"--experimental-rerun={flags.experimental_rerun}: runs whatever code the file holds; "
+            "blitz reproduce RUN trains a recorded run again"
+        )
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     overrides = (compose.as_hydra_job_overrides if multirun else compose.as_hydra_overrides)(flags.overrides)
     compose.refuse_without_effect(flags.overrides, multirun)
@@ -167,6 +173,8 @@ def run_hydra(arguments: list[str]) -> int:
         compose.refuse_shadowed(flags.config_dir)
     for override in flags.overrides:
         arguments.remove(override)
+    if flags.hydra_help:  # composed without our config, which chooses these
+        overrides += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
     sys.argv[1:] = arguments + overrides  # Hydra reads them there, and wants the overrides in one row
     code, here = 0, os.getpid()
 
@@ -179,7 +187,8 @@ def run_hydra(arguments: list[str]) -> int:
         return objective
 
     try:
-        compose.with_menu(hydra.main(config_path=str(compose.CONF), config_name="config", **VERSION_BASE)(job))
+        with checked_configs(refuse_code):
+            compose.with_menu(hydra.main(config_path=str(compose.CONF), config_name="config", **VERSION_BASE)(job))
     except JobFailed as failed:
         return int(failed.args[0])
     except Bug as bug:

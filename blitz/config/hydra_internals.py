@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import re
 from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra import __version__, compose, initialize_config_dir
 from hydra._internal import config_loader_impl
+from hydra._internal import hydra as hydra_app
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
@@ -21,6 +24,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, ValueType
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -47,6 +51,33 @@ def read_flags(arguments: Sequence[str]) -> Namespace:
         raise BadInput(in_one_line(error)) from None
     refuse(f"{flag}: no such flag; see blitz --help and blitz --hydra-help" for flag in unknown)
     return flags
+
+
+@contextmanager
+def checked_configs(check: Callable[[DictConfig, bool], None]) -> Iterator[None]:
+    """While this lasts, an app of Hydra uses no config that `check(config, with_plugins)` raises for.
+
+    That is earlier than Hydra makes callbacks, loggers, launcher or sweeper of it. Hydra sends its loader to the
+    processes of a launcher, where jobs are composed again, and the check goes with it.
+    """
+    of_hydra = hydra_app.Hydra
+
+    class Checked(of_hydra):  # type: ignore[misc, valid-type]
+        def __init__(self, task_name: str, config_loader: Any) -> None:
+            super().__init__(task_name=task_name, config_loader=config_loader)
+            config_loader._load_configuration_impl = partial(_load, config_loader, check)
+
+    hydra_app.Hydra = Checked  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        hydra_app.Hydra = of_hydra  # type: ignore[misc]
+
+
+def _load(loader: Any, check: Callable[[DictConfig, bool], None], **arguments: Any) -> DictConfig:
+    config: DictConfig = type(loader)._load_configuration_impl(loader, **arguments)
+    check(config, arguments["run_mode"] == RunMode.MULTIRUN)
+    return config
 
 
 def compose_config(folder: Path, overrides: Sequence[str]) -> DictConfig:

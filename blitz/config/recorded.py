@@ -150,7 +150,7 @@ def _replace(config: dict[str, Any], text: str) -> str | None:
 
 
 def _more_than_data(values: Mapping[Any, Any]) -> Iterator[str]:
-    for path, value in _leaves(values):
+    for path, value in leaves(values):
         key = ".".join(path)
         if "_target_" in path:
             yield f"{key}={value}: names code; a recorded config is data and is never run"
@@ -158,9 +158,10 @@ def _more_than_data(values: Mapping[Any, Any]) -> Iterator[str]:
             yield f"{key}={value}: an interpolation; a recorded config holds plain values"
 
 
-def _leaves(value: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(value: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The values in nested mappings and lists, each with its path."""
     if isinstance(value, Mapping | list | tuple) and value:
         for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _leaves(inner, *path, str(key))
+            yield from leaves(inner, *path, str(key))
     else:
         yield path, value

@@ -15,6 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
+from blitz.config.targets import refuse_code
 from blitz.errors import BadInput, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
@@ -133,6 +134,7 @@ def _launched(
 ) -> str:
     """Launch jobs; returns why those without an outcome are gone. What a launcher returns is ignored."""
     frozen_context = HydraContext(config_loader=CheckedConfigs.of(jobs), callbacks=context.callbacks)  # type: ignore[arg-type]
+    refuse_code(config, True)  # again: the sweep's folder, which its values may refer to, was not known then
     launcher = Plugins.instance().instantiate_launcher(frozen_context, task, config)
     # submitit's local launcher starts at once whatever it is given.
     most = at_once(config, len(jobs)) if _is(config, "LocalLauncher") else len(jobs)
