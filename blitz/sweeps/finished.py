@@ -16,7 +16,7 @@ from blitz.runner.start import surroundings
 from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.preflight import PartsCache
-from blitz.tracking import health, queries, store
+from blitz.tracking import health, queries
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,7 +32,9 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
     if uri is None:
         outcomes = read_outcomes(folder) if folder is not None else {}
         return {number: outcome for number, outcome in outcomes.items() if outcome.status == FINISHED}
-    if not exists(uri):
+    try:
+        client = health.connect(uri)
+    except health.Empty:
         return {}
     cache = PartsCache()
     hashes: dict[int, tuple[str, str]] = {}
@@ -40,7 +42,7 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
         fingerprints = _fingerprints(job.settings, cache)
         hashes[job.number] = (job.settings.config_hash(*fingerprints), job.settings.group_hash(*fingerprints))
     sweep = folder.name if folder is not None else None
-    found = queries.finished_runs(health.connect(uri), dict(hashes.values()), sweep)
+    found = queries.finished_runs(client, dict(hashes.values()), sweep)
     runs = _each_its_own({number: found.get(config_hash, []) for number, (config_hash, _) in hashes.items()}, sweep)
     _warn_of_other_code(runs.values(), len(jobs))
     return {number: _outcome(run) for number, run in runs.items()}
@@ -83,11 +85,6 @@ def _each_its_own(candidates: Mapping[int, Sequence[Run]], sweep: str | None) ->
             runs[number] = free
             taken.add(free.info.run_id)
     return runs
-
-
-def exists(uri: str) -> bool:
-    path = store.sqlite_path(uri)
-    return path is None or path.exists()
 
 
 def _outcome(run: Run) -> Outcome:

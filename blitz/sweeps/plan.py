@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from blitz.run_folder.run_info import RunInfo, runs_in
 from blitz.runner.description import UNNAMED, is_unnamed
 from blitz.runner.resume import ACCEPTED
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.finished import exists
 from blitz.sweeps.jobs import SweepJob, is_option
 from blitz.tracking import health, queries
 
@@ -100,13 +100,14 @@ class Plan:
         if fitting:
             return cls.load(fitting[0] / PLAN, trusted=True)
         where = f"in {runs_dir}/sweeps"
-        if uri is not None and exists(uri):
-            client = health.connect(uri)
-            run = queries.find_sweep(client, wanted)
-            if run is not None:
-                with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
-                    return cls.load(queries.fetch(client, run, PLAN, Path(folder)), trusted=False)
+        if uri is not None:
             where += f" and in {redact(uri)}"
+            with suppress(health.Empty):
+                client = health.connect(uri)
+                run = queries.find_sweep(client, wanted)
+                if run is not None:
+                    with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
+                        return cls.load(queries.fetch(client, run, PLAN, Path(folder)), trusted=False)
         hint = did_you_mean(wanted, [folder.name for folder in folders])
         raise BadInput(f"sweep.resume={wanted}: no such sweep {where}{hint}")
 

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sqlite3
+import time
 from contextlib import closing
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 ACCEPTED = "accepted: sqlite:///FILE, http://HOST:PORT, https://…, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, …"
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+NAME_ANOTHER = "name another store with --store URI or MLFLOW_TRACKING_URI"
 SQLITE = b"SQLite format 3\0"
 LOCKED_SECONDS = 4.5  # that others may write into a file meanwhile
+SOUND_SECONDS = 0.5  # that a file is looked through for damage: some 150 MB
+TABLES = {"alembic_version", "experiments", "runs"}  # of any MLflow
 # What a database says when the same address may work at another time.
 PASSING = re.compile(
     "refused|time(d )?out|unreachable|no such file|starting up|shutting down|recovery|too many|closed", re.IGNORECASE
@@ -33,28 +37,58 @@ class Unreachable(BadInput):
 
 
 class OtherSchema(BadInput):
-    """The tables are another MLflow's, which may be able to bring them up to date."""
+    """The tables are those of an older MLflow, which this one may bring up to date."""
+
+
+class Empty(BadInput):
+    """There are no tables yet: the first run makes them."""
 
 
 def stage_in_file(path: Path, experiment: str | None) -> str | None:
-    """The lifecycle stage of an experiment in an SQLite file, None where it is yet to be made. Raises BadInput."""
+    """The lifecycle stage of an experiment in an SQLite file, None where it is yet to be made.
+
+    Raises BadInput, also for another program's file and a damaged one; Empty and OtherSchema.
+    """
     if not path.parent.is_dir():
         raise BadInput(f"there is no folder {path.parent}; make it, or name another file")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise BadInput(f"{path} is not writable; name another file with tracking.uri=")
     if not path.exists() or not path.stat().st_size:  # a new one is empty until its first table
-        return None
+        raise Empty(f"no run is recorded in {path}; {NAME_ANOTHER}")
     with path.open("rb") as file:
         if file.read(len(SQLITE)) != SQLITE:
             raise BadInput(f"{path} is no SQLite database; name another file with tracking.uri=")
     try:
         with closing(sqlite3.connect(path, timeout=LOCKED_SECONDS)) as connection:
-            has_tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
-            return _stage(connection, experiment) if has_tables else None
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not tables:
+                raise Empty(f"no run is recorded in {path}; {NAME_ANOTHER}")
+            if not tables >= TABLES:
+                raise BadInput(f"{path} belongs to another program than MLflow; name another file with tracking.uri=")
+            _refuse_damaged(connection)
+            return _stage(connection, experiment)
     except sqlite3.Error as error:
         if "locked" in str(error):  # many write into it: that it is there is enough
             return None
-        raise BadInput(f"{path} cannot be read ({error}); name another file with tracking.uri=") from None
+        raise BadInput(
+            f"{path} cannot be read ({error}); restore a copy of it, or name another file with tracking.uri=, to which "
+            "blitz sync DIR… sends the runs in these folders"
+        ) from None
+
+
+def _refuse_damaged(connection: sqlite3.Connection) -> None:
+    """Raises sqlite3.DatabaseError for a file whose pages were cut or overwritten, as far as a short look finds it."""
+    end = time.monotonic() + SOUND_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)  # instructions
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        found = "ok"
+    connection.set_progress_handler(None, 0)
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"damaged: {' '.join(found.split())}")
 
 
 def parse(uri: str) -> URL:
@@ -75,7 +109,7 @@ def parse(uri: str) -> URL:
 
 
 def stage(url: URL, experiment: str | None, seconds: float) -> str | None:
-    """As `stage_in_file`, on a server. Raises BadInput for a missing driver or a wrong login, and Unreachable."""
+    """As `stage_in_file`, on a server. Raises BadInput for a missing driver or a wrong login, Unreachable and Empty."""
     import sqlalchemy
     from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
@@ -94,7 +128,7 @@ def stage(url: URL, experiment: str | None, seconds: float) -> str | None:
             raise Unreachable(error.strerror or str(error)) from None
     try:
         if not sqlalchemy.inspect(engine).has_table("experiments"):
-            return None
+            raise Empty(f"no run is recorded in this database; {NAME_ANOTHER}")
         with closing(engine.raw_connection()) as connection:
             return _stage(connection, experiment)
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
@@ -105,22 +139,23 @@ def stage(url: URL, experiment: str | None, seconds: float) -> str | None:
 
 
 def _stage(connection: Any, experiment: str | None) -> str | None:
-    """Asks a DB-API connection. Raises OtherSchema."""
+    """Asks a DB-API connection. Raises OtherSchema, and BadInput for tables that this MLflow does not know."""
     with closing(connection.cursor()) as cursor:
         cursor.execute("SELECT version_num FROM alembic_version")
         (found,) = cursor.fetchone() or (None,)
         cursor.execute("SELECT name, lifecycle_stage FROM experiments")
         stages = dict(cursor.fetchall())
-    if found != (expected := _newest_schema()):
-        raise OtherSchema(
+    known, expected = _schemas()
+    if found != expected:
+        raise (OtherSchema if found in known else BadInput)(
             f"its tables are those of another MLflow (schema {found}; MLflow {version('mlflow')} has {expected}); "
             "install the MLflow that made them, or make a backup and run mlflow db upgrade"
         )
     return stages.get(experiment)
 
 
-def _newest_schema() -> str:
-    """Of the MLflow that is installed: the migration that no other one follows."""
+def _schemas() -> tuple[set[str], str]:
+    """All that the installed MLflow knows, and its own: the migration that no other one follows."""
     spec = find_spec("mlflow")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -130,4 +165,5 @@ def _newest_schema() -> str:
     def ids(name: str) -> set[str]:
         return set(re.findall(r"\w{8,}", " ".join(re.findall(rf"^{name}\b[^=\n]*=(.*)", text, re.MULTILINE))))
 
-    return ", ".join(ids("revision") - ids("down_revision"))
+    known = ids("revision")
+    return known, ", ".join(known - ids("down_revision"))

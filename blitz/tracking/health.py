@@ -16,7 +16,8 @@ from urllib.parse import quote, urlsplit
 from blitz.errors import BadInput, did_you_mean, in_one_line
 from blitz.redaction import redact
 from blitz.tracking import databases, store
-from blitz.tracking.databases import ACCEPTED
+from blitz.tracking.databases import ACCEPTED, OtherSchema
+from blitz.tracking.databases import Empty as Empty
 from blitz.tracking.databases import Unreachable as Unreachable
 from blitz.tracking.sending import brief
 
@@ -32,10 +33,11 @@ OTHER_LOGINS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRA
 LONGEST_EXPERIMENT = 256  # characters that a database's column takes
 
 
-def check(uri: str, experiment: str | None = None) -> None:
+def check(uri: str, experiment: str | None = None, reading: bool = False) -> None:
     """Raises BadInput for a store that cannot be written to, and its subclass Unreachable for an outage.
 
-    With `experiment`, also where no run can be recorded in the experiment of this name.
+    With `experiment`, also where no run can be recorded in the experiment of this name. `reading`: nothing is to be
+    written: raises Empty for a store that is yet to be made, and leaves an older MLflow's tables as they are.
     """
     if experiment is not None and not 0 < len(experiment) <= LONGEST_EXPERIMENT:
         raise BadInput(f"tracking.experiment={experiment!r}: accepted: a name of 1 to {LONGEST_EXPERIMENT} characters")
@@ -43,7 +45,13 @@ def check(uri: str, experiment: str | None = None) -> None:
     try:
         try:
             stage = _stage(uri, experiment)
-        except databases.OtherSchema:
+        except Empty:
+            if reading:
+                raise
+            stage = None
+        except OtherSchema:
+            if reading:
+                raise
             with suppress(Exception):
                 store.connect(uri)  # MLflow brings some old tables up to date by itself
             stage = _stage(uri, experiment)
@@ -53,7 +61,7 @@ def check(uri: str, experiment: str | None = None) -> None:
             "tracking.offline=allow to train all the same and send the record later, with blitz sync"
         ) from None
     except BadInput as problem:
-        raise BadInput(f"{where}: {problem}") from None
+        raise type(problem)(f"{where}: {problem}") from None
     if experiment is not None and stage == "deleted":
         raise BadInput(
             f"tracking.experiment={experiment}: this experiment was deleted, and takes no runs; name another, or "
@@ -62,12 +70,15 @@ def check(uri: str, experiment: str | None = None) -> None:
 
 
 def connect(uri: str | None) -> MlflowClient:
-    """A client of a store that is there already, by default the one that a run would use. Raises BadInput."""
+    """A client of a store that is there already, by default the one that a run would use.
+
+    Raises BadInput, and its subclass Empty where no run has been recorded yet.
+    """
     where = store.resolve(uri)
     path = store.sqlite_path(where)
     if path is not None and not path.exists():
-        raise BadInput(f"{where}: there is no such store; name one with --store URI or MLFLOW_TRACKING_URI")
-    check(where)
+        raise Empty(f"{where}: there is no such store; name one with --store URI or MLFLOW_TRACKING_URI")
+    check(where, reading=True)
     return open_store(where)
 
 

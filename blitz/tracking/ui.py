@@ -48,8 +48,7 @@ def serve(uri: str | None, port: int | None) -> int:
     A store on a server has a UI of its own: its link is printed. Raises BadInput for a store that is not there.
     """
     where = store.resolve(uri)
-    health.check(where)
-    client = health.open_store(where)  # creates or updates the tables under a lock, before the server's workers come
+    client = health.connect(where)
     mark_orphans(client)
     if where.startswith(("http://", "https://")):
         print(f"{redact(where)} has a UI of its own:")

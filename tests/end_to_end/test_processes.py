@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,7 +256,8 @@ def test_store_that_is_created_by_runs_that_start_together_has_all_of_them(tmp_p
 
 
 @pytest.mark.slow
-def test_ui_serves_pages_and_the_tracking_api_until_ctrl_c(tmp_path: Path) -> None:
+def test_ui_serves_pages_and_the_tracking_api_until_ctrl_c(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     ui = start(tmp_path, "ui")
     try:
         (url,) = re.findall(r"http://127\.0\.0\.1:\d+", wait_for(ui, "MLflow UI on "))

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from support.recorded import client
-from support.shell import refused
+from support.shell import blitz, refused
 
 from blitz.errors import BadInput
 from blitz.tracking import databases, health, store
-from blitz.tracking.health import Unreachable, check
+from blitz.tracking.health import Empty, Unreachable, check
 
 
 @contextmanager
@@ -226,7 +226,7 @@ def test_tables_of_another_mlflow(here: Path) -> None:
 def test_tables_of_the_mlflow_that_is_installed(here: Path) -> None:
     """Its own migrations, not a number that somebody must remember to change."""
     with closing(sqlite3.connect("mlflow.db")) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (databases._newest_schema(),)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (databases._schemas()[1],)
 
 
 def test_database_that_others_write_into(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,3 +251,110 @@ def test_files(tmp_path: Path) -> None:
     for uri in ("./mlruns", f"file://{tmp_path}/mlruns"):
         with pytest.raises(BadInput, match="MLflow keeps no runs in folders any more"):
             check(uri)
+
+
+# Files that are no store: refused, and left as they are
+
+READ = ["compare", "ui", "evaluate last", "predict last a.png", "reproduce ab"]
+TRAIN = ["data=digits", "epochs=1", "batch_size=512", "data.limit=100"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Path of a file in the current folder that is yet to be written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "other.db"
+
+
+def using_other(verb: str) -> list[str]:
+    """The command that uses other.db: `blitz VERB`, or training."""
+    uri = "sqlite:///other.db"
+    return [*TRAIN, f"tracking.uri={uri}"] if verb == "train" else [*verb.split(), "--store", uri]
+
+
+def make_database(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+MUSIC = ("CREATE TABLE albums (name)", "INSERT INTO albums VALUES ('Blue')")
+MIGRATED = ("CREATE TABLE alembic_version (version_num)", "INSERT INTO alembic_version VALUES ('0123456789ab')")
+LIKE_OURS = (
+    "CREATE TABLE runs (name)",
+    "CREATE TABLE experiments (name, lifecycle_stage)",
+    "INSERT INTO experiments VALUES ('Default', 'active')",
+)
+
+
+@pytest.mark.parametrize("verb", [*READ, "train"])
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        (MUSIC, "belongs to another program than MLflow"),
+        (("PRAGMA journal_mode = WAL", *MUSIC), "belongs to another program than MLflow"),
+        (MIGRATED, "belongs to another program than MLflow"),
+        (LIKE_OURS, "belongs to another program than MLflow"),
+        ((*MIGRATED, *LIKE_OURS), "its tables are those of another MLflow (schema 0123456789ab; "),
+    ],
+)
+def test_database_of_another_program_is_refused(
+    other: Path, statements: tuple[str, ...], words: str, verb: str
+) -> None:
+    make_database(other, *statements)
+    before = contents(other.parent)
+    (problem,) = refused(*using_other(verb))
+    assert problem.startswith(f"tracking.uri=sqlite:///{other}: ")
+    assert words in problem
+    assert contents(other.parent) == before
+
+
+@pytest.mark.parametrize("verb", ["compare", "ui", "train"])
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_damaged_store_is_refused(other: Path, empty_store: Path, share: float, cut: bool, verb: str) -> None:
+    whole = empty_store.read_bytes()
+    at = int(share * len(whole)) // 4096 * 4096
+    other.write_bytes(whole[:at] if cut else whole[:at] + b"\xa5" * 8192 + whole[at + 8192 :])
+    before = contents(other.parent)
+    (problem,) = refused(*using_other(verb))
+    assert problem.startswith(f"tracking.uri=sqlite:///{other}: {other} cannot be read (da")
+    assert "; restore a copy of it, or name another file" in problem
+    assert contents(other.parent) == before
+
+
+@pytest.mark.parametrize("verb", READ)
+@pytest.mark.parametrize("state", ["missing", "empty", "without tables"])
+def test_commands_that_read_make_no_store(other: Path, state: str, verb: str) -> None:
+    if state == "empty":
+        other.touch()
+    elif state == "without tables":
+        make_database(other, "CREATE TABLE a (b)", "DROP TABLE a")
+    before = contents(other.parent)
+    (problem,) = refused(*using_other(verb))
+    assert problem.endswith(" with --store URI or MLFLOW_TRACKING_URI")
+    assert contents(other.parent) == before
+
+
+def test_store_that_is_yet_to_be_made_is_no_mistake_of_a_sweep(other: Path) -> None:
+    other.touch()
+    with pytest.raises(Empty, match=f"no run is recorded in {other}"):
+        health.connect("sqlite:///other.db")
+    listing = ["-m", *TRAIN, "seed=0,1", "sweep.skip_finished=true", "sweep.dry_run=true"]
+    assert "2 jobs" in blitz(*listing, "tracking.uri=sqlite:///other.db").output
+    check("sqlite:///other.db", "new")
+
+
+def test_commands_that_read_leave_the_tables_of_an_older_mlflow(here: Path) -> None:
+    older = min(databases._schemas()[0] - {databases._schemas()[1]})
+    make_database(here / "mlflow.db", f"UPDATE alembic_version SET version_num = '{older}'", "DROP TABLE webhooks")
+    before = contents(here)
+    (problem,) = refused("compare")
+    assert f"its tables are those of another MLflow (schema {older}; " in problem
+    assert contents(here) == before
