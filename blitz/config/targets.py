@@ -47,8 +47,9 @@ def _code_in(config: DictConfig, with_plugins: bool) -> Iterator[str]:
                 f"(accepted: hydra/{group}=none; a run writes its log itself, run.log in its folder)"
             )
     job = hydra.get("job") or {}
+    copied = job["env_copy"] if isinstance(job.get("env_copy"), list) else []  # from this process's own
     for key in _keys(job.get("env_set")):
-        if key.removeprefix(".") not in job["env_copy"]:
+        if key.removeprefix(".") not in copied:
             yield f"hydra.job.env_set{key}: an environment variable may choose what code runs; set it in the shell"
     if with_plugins:
         for plugin in PLUGINS:

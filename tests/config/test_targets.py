@@ -126,6 +126,12 @@ def test_target_that_an_interpolation_makes_is_refused(folder: Path) -> None:
     assert problem.startswith("hydra.sweeper.x._target_=builtins.open: names code")
 
 
+def test_variable_of_a_recipe_is_refused(folder: Path) -> None:
+    recipe(folder, "mine", job={"env_set": {"oc": "own"}, "env_copy": "${oc.decode:'[]'}"})
+    (problem,) = refused(*RUN, "--config-dir", "own", "experiment=mine")
+    assert problem.startswith("hydra.job.env_set.oc: an environment variable may choose what code runs")
+
+
 def test_foreign_launcher_is_refused(folder: Path) -> None:
     (folder / "own/hydra/launcher").mkdir(parents=True)
     (folder / "own/hydra/launcher/mine.yaml").write_text("_target_: own.Launcher\n")
