@@ -95,11 +95,12 @@ def test_another_store_gets_all_of_it(apart: Path, empty_store: Path) -> None:
 
 
 def test_a_store_that_fails_costs_exit_code_1_and_the_rest_goes_on(
-    apart: Path, capsys: pytest.CaptureFixture[str]
+    apart: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with closing(sqlite3.connect("strange.db")) as connection:
-        connection.execute("CREATE TABLE runs (x TEXT)")  # which MLflow makes no tables of its own beside
-    assert sync([str(apart)], "sqlite:///strange.db") == 1
+    shutil.copy(empty_store, "full.db")
+    with closing(sqlite3.connect("full.db")) as connection:
+        connection.execute("CREATE TRIGGER full BEFORE INSERT ON runs BEGIN SELECT RAISE(ABORT, 'takes no run'); END")
+    assert sync([str(apart)], "sqlite:///full.db") == 1
     output = capsys.readouterr()
     assert f"{apart}: not sent: " in output.out
     assert "Traceback" not in output.out + output.err
