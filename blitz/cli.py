@@ -137,7 +137,7 @@ def _run_verb(verb: str, arguments: Sequence[str]) -> int:
     from blitz.commands import VERBS
 
     if verb not in VERBS.commands:
-        raise BadInput(no_such(verb, "command", verb, [*VERBS.commands, "help", "or KEY=VALUE to train"]))
+        raise BadInput(no_such(verb, "command", verb, [*VERBS.commands, "help"]) + "; KEY=VALUE trains")
     try:
         with VERBS.make_context("blitz", list(arguments)) as context:
             return int(VERBS.invoke(context) or 0)

@@ -38,7 +38,8 @@ def sgd(
     """
     if nesterov and momentum == 0:
         raise BadInput("optimizer.nesterov=true: Nesterov's look-ahead needs optimizer.momentum > 0")
-    return optim.SGD(_groups(params, decay_1d), lr, momentum, 0, weight_decay, nesterov, fused=fused or None)
+    groups = _groups(params, decay_1d)
+    return optim.SGD(groups, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None)
 
 
 def adam(

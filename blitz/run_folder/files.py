@@ -31,22 +31,23 @@ ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # without letters and digits that
 
 def new_folder(runs_dir: str) -> Path:
     """A folder that no other run has, such as `2026-11-22_18-04-59_k3f9`. Raises BadInput where none can be made."""
-    if Path(runs_dir).exists() and not Path(runs_dir).is_dir():
-        raise BadInput(f"runs_dir={runs_dir}: is a file; name a folder")
-    letters = "".join(secrets.choice(ALPHABET) for _ in range(4))
-    folder = Path(runs_dir) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{letters}"
-    try:
-        Path(runs_dir).mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-    except FileExistsError:
-        return new_folder(runs_dir)
-    except OSError as error:
-        raise BadInput(
-            f"runs_dir={runs_dir}: no folder can be made there ({error.strerror}); name another with runs_dir="
-        ) from None
-    (folder / "checkpoints").mkdir()
-    (folder / "figures").mkdir()
-    return folder
+    while True:
+        letters = "".join(secrets.choice(ALPHABET) for _ in range(4))
+        folder = Path(runs_dir) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{letters}"
+        try:
+            Path(runs_dir).mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            if Path(runs_dir).is_dir():  # another run has this name
+                continue
+            raise BadInput(f"runs_dir={runs_dir}: is a file; name a folder") from None
+        except OSError as error:
+            raise BadInput(
+                f"runs_dir={runs_dir}: no folder can be made there ({error.strerror}); name another with runs_dir="
+            ) from None
+        (folder / "checkpoints").mkdir()
+        (folder / "figures").mkdir()
+        return folder
 
 
 @contextmanager

@@ -162,10 +162,11 @@ def calling_when_interrupted(sweep: Path, request: Callable[[], None]) -> Abstra
 
 @contextmanager
 def repeating(action: Callable[[], None]) -> Iterator[None]:
-    """Do this again and again in a thread while the block runs."""
+    """Do this at once, and again and again, in a thread while the block runs."""
     ended = threading.Event()
 
     def repeat() -> None:
+        action()
         while not ended.wait(LOOK_EVERY):
             action()
 

@@ -188,7 +188,8 @@ def _with_whole_id(job: SweepJob, known: dict[tuple[str, str | None], str]) -> S
         return job
     if (typed, uri) not in known:
         known[typed, uri] = fix_weights(job.settings).model["weights"]
-    run_id = known[typed, uri]
+    if (run_id := known[typed, uri]) == typed:
+        return job
     with open_dict(job.config):
         job.config.model.weights = run_id
     overrides = (*job.overrides, with_id_as_text(f"model.weights={run_id}"))

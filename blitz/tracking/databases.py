@@ -53,8 +53,9 @@ def stage_in_file(path: Path, experiment: str | None) -> str | None:
         raise BadInput(f"there is no folder {path.parent}; make it, or name another file")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise BadInput(f"{path} is not writable; name another file with tracking.uri=")
+    empty = Empty(f"no run is recorded in {path}; {NAME_ANOTHER}")
     if not path.exists() or not path.stat().st_size:  # a new one is empty until its first table
-        raise Empty(f"no run is recorded in {path}; {NAME_ANOTHER}")
+        raise empty
     with path.open("rb") as file:
         if file.read(len(SQLITE)) != SQLITE:
             raise BadInput(f"{path} is no SQLite database; name another file with tracking.uri=")
@@ -62,7 +63,7 @@ def stage_in_file(path: Path, experiment: str | None) -> str | None:
         with closing(sqlite3.connect(path, timeout=LOCKED_SECONDS)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if not tables:
-                raise Empty(f"no run is recorded in {path}; {NAME_ANOTHER}")
+                raise empty
             if not tables >= TABLES:
                 raise BadInput(f"{path} belongs to another program than MLflow; name another file with tracking.uri=")
             _refuse_damaged(connection)

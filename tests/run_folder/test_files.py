@@ -16,7 +16,16 @@ from pathlib import Path
 import pytest
 
 from blitz.errors import BadInput
-from blitz.run_folder.files import LOCK, is_locked, log_file, no_trainer, replacing, sole_trainer, write_whole
+from blitz.run_folder.files import (
+    LOCK,
+    is_locked,
+    log_file,
+    new_folder,
+    no_trainer,
+    replacing,
+    sole_trainer,
+    write_whole,
+)
 from blitz.run_folder.run_info import RunInfo
 
 
@@ -118,6 +127,14 @@ def test_lock_can_be_looked_at_by_many_and_in_a_folder_that_cannot_be_written_to
             assert not is_locked(tmp_path)
     finally:
         tmp_path.chmod(0o755)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "file"])
+def test_runs_dir_that_is_a_link_to_no_folder_is_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "runs").symlink_to(tmp_path / target)
+    with pytest.raises(BadInput, match="runs: is a file; name a folder"):
+        new_folder(str(tmp_path / "runs"))
 
 
 def test_record_of_an_older_blitz_with_more_fields_is_read(tmp_path: Path) -> None:

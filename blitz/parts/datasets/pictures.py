@@ -71,7 +71,7 @@ def read_all(
         return images
 
     blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
-    num_threads = os.cpu_count() or 1 if _mean_bytes(paths) >= BYTES_WORTH_A_THREAD else 1
+    num_threads = (os.cpu_count() or 1) if _mean_bytes(paths) >= BYTES_WORTH_A_THREAD else 1
     with ThreadPoolExecutor(num_threads) as pool:
         ahead = 4 * num_threads  # blocks in memory at a time
         for start in range(0, len(blocks), ahead):
