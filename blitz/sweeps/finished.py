@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blitz.config.settings import Settings
+from blitz.redaction import redact
 from blitz.run_folder import provenance
-from blitz.run_folder.journal import OBJECTIVE
-from blitz.run_folder.run_info import SWEEP, SWEEP_JOB
+from blitz.run_folder.journal import JOURNAL, OBJECTIVE, epochs
+from blitz.run_folder.run_info import SWEEP, SWEEP_JOB, RunInfo
 from blitz.runner.build import data_of, model_of, weights_fingerprint
 from blitz.runner.start import surroundings
-from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
+from blitz.sweeps.folder import FINISHED, Outcome, finished_runs, read_outcomes
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.preflight import PartsCache
 from blitz.tracking import health, queries
+from blitz.tracking.sending import Sent
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -27,11 +29,16 @@ OF_THE_CODE = ("git.commit", "git.diff")
 def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> dict[int, Outcome]:
     """Jobs whose config has finished already, by its hash in the store; without a store, by the sweep's folder.
 
-    Raises BadInput where the data, whose fingerprint is a part of it, is not here.
+    So has a job whose run finished and was cut off before the store heard of it. Raises BadInput where the data, whose
+    fingerprint is a part of the hash, is not here.
     """
+    own = finished_runs(folder) if folder is not None else {}
     if uri is None:
         outcomes = read_outcomes(folder) if folder is not None else {}
-        return {number: outcome for number, outcome in outcomes.items() if outcome.status == FINISHED}
+        noted = {number: outcome for number, outcome in outcomes.items() if outcome.status == FINISHED}
+        return noted | {number: outcome_of(*run) for number, run in own.items() if number not in noted}
+    # Before the store is asked: a writer that outlived its run may send the end of it meanwhile.
+    unsent = {number: run for number, run in own.items() if _is_end_unsent(*run, uri)}
     try:
         client = health.connect(uri)
     except health.Empty:
@@ -45,7 +52,25 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
     found = queries.finished_runs(client, dict(hashes.values()), sweep)
     runs = _each_its_own({number: found.get(config_hash, []) for number, (config_hash, _) in hashes.items()}, sweep)
     _warn_of_other_code(runs.values(), len(jobs))
-    return {number: _outcome(run) for number, run in runs.items()}
+    cut_off = {
+        number: outcome_of(run_folder, about)
+        for number, (run_folder, about) in unsent.items()
+        if about.tags.get("config_hash") == hashes[number][0]
+    }
+    return cut_off | {number: _outcome(run) for number, run in runs.items()}
+
+
+def outcome_of(run: Path, about: RunInfo) -> Outcome:
+    """Of a job whose run has finished, by the run's folder."""
+    objectives = [row[OBJECTIVE] for row in epochs(run / JOURNAL) if OBJECTIVE in row]
+    run_id = Sent.load(run, about.record, about.store or "").run_id
+    return Outcome(FINISHED, "", objectives[-1] if objectives else None, about.seconds, str(run), run_id)
+
+
+def _is_end_unsent(run: Path, about: RunInfo, uri: str) -> bool:
+    """Whether this store never heard that the run has finished: what it says of one that it did may have changed."""
+    where = redact(uri)
+    return about.store == where and Sent.load(run, about.record, where).status != FINISHED
 
 
 def _fingerprints(settings: Settings, cache: PartsCache) -> tuple[str, str | None]:

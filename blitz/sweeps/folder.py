@@ -143,11 +143,21 @@ def clear_outcomes(sweep: Path) -> None:
 
 def unfinished_runs(sweep: Path, numbers: Collection[int]) -> dict[int, Path]:
     """The newest run folder of each of these jobs that has started and neither finished nor failed."""
-    found: dict[int, Path] = {}
-    for folder, about in runs_in(sweep.parent.parent):
-        if about.tags.get(SWEEP) == sweep.name and about.status in (RUNNING, KILLED):
-            found[int(about.tags[SWEEP_JOB])] = folder
-    return {number: folder for number, folder in found.items() if number in numbers}
+    found = _runs(sweep, (RUNNING, KILLED))
+    return {number: folder for number, (folder, _) in found.items() if number in numbers}
+
+
+def finished_runs(sweep: Path) -> dict[int, tuple[Path, RunInfo]]:
+    """The newest finished run of each job that has one: also of those whose process was killed before it said so."""
+    return _runs(sweep, (FINISHED,))
+
+
+def _runs(sweep: Path, statuses: Collection[str]) -> dict[int, tuple[Path, RunInfo]]:
+    return {
+        int(about.tags[SWEEP_JOB]): (folder, about)
+        for folder, about in runs_in(sweep.parent.parent)
+        if about.tags.get(SWEEP) == sweep.name and about.status in statuses
+    }
 
 
 def calling_when_interrupted(sweep: Path, request: Callable[[], None]) -> AbstractContextManager[None]:

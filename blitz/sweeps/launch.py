@@ -6,7 +6,7 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from blitz.config.targets import refuse_code
 from blitz.errors import BadInput, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
+from blitz.run_folder.run_info import RunInfo
+from blitz.sweeps.finished import outcome_of
 from blitz.sweeps.folder import (
     FAILED,
     INTERRUPT,
@@ -27,11 +29,13 @@ from blitz.sweeps.folder import (
     STOP,
     JobOptions,
     Outcome,
+    finished_runs,
     is_any_trained,
     read_outcomes,
     repeating,
     times_begun,
     unfinished_runs,
+    write_outcome,
 )
 from blitz.sweeps.jobs import SweepJob
 from blitz.terminal.signals import Interrupt, graceful
@@ -102,13 +106,14 @@ def launch(
     with read_write(config.hydra), open_dict(config):
         config.hydra.sweep.dir = str(folder)
     outcomes, begun = read_outcomes(folder), times_begun(folder)
+    earlier = finished_runs(folder)  # of jobs that are trained again all the same
     with _interruptible(folder) as interrupt:
         while pending := [job for job in jobs if job.number not in outcomes]:
             why = _launched(context, task, config, pending, interrupt)
             while is_any_trained(folder):  # a launcher gives up all for one that is gone
                 time.sleep(LOOK_EVERY)
             before, begun = begun, times_begun(folder)
-            ended = read_outcomes(folder)
+            ended = _ends(folder, pending, earlier)
             if interrupt.requested:
                 return outcomes | ended, interrupt
             outcomes |= {number: outcome for number, outcome in ended.items() if outcome.status != KILLED}
@@ -127,6 +132,18 @@ def launch(
                 runs = {**options.runs, **{str(number): str(run) for number, run in unfinished.items()}}
                 replace(options, runs=runs).save(folder)
     return outcomes, interrupt
+
+
+def _ends(folder: Path, jobs: Sequence[SweepJob], earlier: Mapping[int, tuple[Path, RunInfo]]) -> dict[int, Outcome]:
+    """The outcomes so far. A job may be gone between the end of its run and its outcome, which is written here then."""
+    ended = read_outcomes(folder)
+    unclear = [job.number for job in jobs if job.number not in ended or ended[job.number].status == KILLED]
+    found = finished_runs(folder) if unclear else {}
+    for number in unclear:
+        if number in found and found[number] != earlier.get(number):
+            ended[number] = outcome_of(*found[number])
+            write_outcome(folder, number, ended[number])
+    return ended
 
 
 def _launched(

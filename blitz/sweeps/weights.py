@@ -10,9 +10,10 @@ from statistics import fmean
 
 from blitz.redaction import redact
 from blitz.run_folder.candidates import is_candidate, keep_weights, remove_weights
-from blitz.run_folder.run_info import RunInfo
+from blitz.run_folder.run_info import ABOUT, SWEEP, RunInfo
 from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
 from blitz.sweeps.plan import PLAN, Plan
+from blitz.tracking.sending import Delivery
 from blitz.tracking.writer import Writer
 
 
@@ -54,17 +55,23 @@ def prune(sweep: Path) -> None:
 
 
 def keep_best(sweep: Path, uri: str | None) -> None:
-    """Prune, keep the weights that are left, and send them to the store."""
+    """Prune, keep the weights that are left, and send what the store lacks of the jobs that have finished."""
     prune(sweep)
+    answers = True
     for outcome in read_outcomes(sweep).values():
-        if (folder := _candidate(sweep, outcome)) is None:
+        if (folder := _candidate(sweep, outcome)) is not None:
+            keep_weights(folder)
+        if uri is None or outcome.folder is None or not Path(outcome.folder, ABOUT).exists():
             continue
-        keep_weights(folder)
+        folder = Path(outcome.folder)
         about = RunInfo.load(folder)
-        if uri is None or about.store != redact(uri):
+        delivery = Delivery(folder, uri, about)
+        if about.store != redact(uri) or about.tags.get(SWEEP) != sweep.name or delivery.complete:
             continue
-        if missing := Writer.take(folder, uri, about).end(about):
-            print(f"mlflow   {about.store} lacks {missing} of a job that is kept; 'blitz sync {folder}' sends it")
+        missing = Writer.take(folder, uri, about).end(about) if answers else delivery.missing()
+        answers = not missing  # a store that hangs costs its time limit once
+        if missing:
+            print(f"mlflow   {about.store} lacks {missing} of a job; 'blitz sync {folder}' sends it")
 
 
 def _candidate(sweep: Path, outcome: Outcome) -> Path | None:

@@ -137,3 +137,4 @@ def test_resume_continues_the_newest_run_of_a_job_that_did_not_finish(tmp_path: 
     sweep = folder.folder_of(str(tmp_path), "s")
     assert folder.unfinished_runs(sweep, [0, 1]) == {0: tmp_path / "b"}
     assert folder.unfinished_runs(sweep, [1]) == {}
+    assert {number: path for number, (path, _) in folder.finished_runs(sweep).items()} == {1: tmp_path / "d"}

@@ -8,8 +8,8 @@ import shutil
 import signal
 import statistics
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -32,7 +32,7 @@ from support.shell import refused
 
 import blitz
 from blitz.config.settings import Settings
-from blitz.run_folder.run_info import RunInfo
+from blitz.run_folder.run_info import RunInfo, runs_in
 from blitz.runner import run as runner
 from blitz.runner.build import JobInfo
 from blitz.sweeps import sweeper
@@ -40,6 +40,7 @@ from blitz.sweeps.combinations import Combination
 from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, STOP, Outcome, read_outcomes
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.results import Results
+from blitz.tracking.sending import Delivery
 
 SHORT = [*QUICK, "data.limit=100", "epochs=1", "tracking.system_metrics=null"]
 PARALLEL = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -442,7 +443,7 @@ def test_resume_without_a_store_reads_the_sweeps_folder(here: Path) -> None:
     (sweep,) = (here / "runs" / "sweeps").iterdir()
     (sweep / "0.json").write_text("")  # a power cut
     ended = command("-m", "sweep.resume=last", "tracking=none")
-    assert [line.split()[2] for line in ended.output.splitlines() if line.startswith("skipped")] == ["2"]
+    assert [line.split()[2] for line in ended.output.splitlines() if line.startswith("skipped")] == ["0", "2"]
 
 
 def test_exit_called_by_a_job_fails_that_job_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,6 +550,60 @@ def test_retry_of_a_parallel_job_that_was_killed(here: Path) -> None:
     assert sorted(done) == ["seed=0", "seed=1", "seed=2"]
     (sweep_folder,) = (here / "runs" / "sweeps").iterdir()
     assert [outcome.status for outcome in read_outcomes(sweep_folder).values()] == ["FINISHED"] * 3
+
+
+@contextmanager
+def at_its_end(trainer: psutil.Process, run: Path) -> Iterator[None]:
+    """The run has finished, and its process waits for the writer, which is suspended until the block ends."""
+    children = trainer.children(recursive=True)
+    for child in children:
+        child.suspend()
+    trainer.resume()
+    until(lambda: RunInfo.load(run).status == FINISHED)
+    try:
+        yield
+    finally:
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.resume()
+
+
+def runs_of_job(run: Path) -> list[Path]:
+    """The runs of the job that this is one of."""
+    number = RunInfo.load(run).tags["sweep.job"]
+    return [folder for folder, about in runs_in(run.parent) if about.tags["sweep.job"] == number]
+
+
+@pytest.mark.slow
+def test_retry_takes_the_run_of_a_job_that_was_killed_after_its_end(here: Path) -> None:
+    sweep = start(here, "-m", *SHORT, "epochs=100", "seed=0,1", *PARALLEL)
+    with held(sweep, here, 1) as trainers:
+        run, trainer = next(iter(trainers.items()))
+        with at_its_end(trainer, run):
+            trainer.kill()
+    _, errors = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, errors
+    assert runs_of_job(run) == [run]
+    until(lambda: [found.info.status for found in jobs()] == ["FINISHED"] * 2)  # its writer outlives it
+    assert sorted(str(found.info.run_name) for found in jobs()) == ["seed=0", "seed=1"]
+
+
+@pytest.mark.slow
+def test_resume_takes_the_run_of_a_job_that_was_killed_after_its_end(here: Path) -> None:
+    sweep = start(here, "-m", *SHORT, "epochs=60", "seed=0,1")
+    with held(sweep, here, 1) as trainers:
+        ((run, trainer),) = trainers.items()
+        with at_its_end(trainer, run):
+            kill_with_its_children(sweep)
+    about = RunInfo.load(run)
+    assert about.store is not None
+    assert not Delivery(run, about.store, about).complete
+    ended = command("-m", "sweep.resume=last")
+    assert (ended.code, ended.output.count("skipped  job 0 (seed=0) has finished already")) == (0, 1), ended
+    assert runs_of_job(run) == [run]
+    assert Delivery(run, about.store, about).complete
+    assert [found.info.status for found in jobs()] == ["FINISHED"] * 2
+    assert [found.info.status for found in sweeps()] == ["FINISHED"]
 
 
 @pytest.mark.slow
