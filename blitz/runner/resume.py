@@ -66,7 +66,7 @@ class ResumePoint:
         point._refuse_what_is_over()
         return point
 
-    def store(self, given: str | None) -> str | None:
+    def store(self, given: str | None, job: JobInfo | None) -> str | None:
         """Where it was recorded, None for nowhere. Its address may be given, for the credentials that no record holds.
 
         Raises BadInput where another one is given, where credentials are missing, and as `tracking_store`.
@@ -79,7 +79,7 @@ class ResumePoint:
             where = given or store.recorded_in(self.info)
         except BadInput as problem:
             raise BadInput(f"{self.folder}: {problem}") from None
-        return tracking_store(self.settings, where)
+        return tracking_store(self.settings, where, job)
 
     def setup(self, job: JobInfo | None = None) -> Setup:
         """Everything built, and where it was when the checkpoint was saved. Raises BadInput where it does not fit."""

@@ -77,7 +77,7 @@ def new_run(
     After `until` epochs it ends, with the course of a run of all of them, and tests nothing.
     """
     with Display() as display:
-        uri = tracking_store(settings)
+        uri = tracking_store(settings, job=job)
         if uri is not None:
             Writer.prepare()  # its seconds pass while data and model are built
         setup = build(fix_weights(settings), before, job)
@@ -100,7 +100,7 @@ def resume(
         folder, info = found.in_folder.folder, found.in_folder.info
     with Display() as display, sole_trainer(folder):
         point = ResumePoint.load(folder, info, overrides)
-        uri = point.store(uri)
+        uri = point.store(uri, job)
         if uri is not None:
             Writer.prepare()
         setup = point.setup(job)

@@ -20,7 +20,7 @@ from blitz.run_folder import files, git, provenance
 from blitz.run_folder.differences import differences
 from blitz.run_folder.run_info import DIGEST_LENGTH, RESUMED, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description
-from blitz.runner.build import Setup
+from blitz.runner.build import JobInfo, Setup
 from blitz.runner.find import LAST
 from blitz.tracking import health, store
 
@@ -111,10 +111,11 @@ def continue_run(
     return RunStart(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0, changes)
 
 
-def tracking_store(settings: Settings, uri: str | None = None) -> str | None:
+def tracking_store(settings: Settings, uri: str | None = None, job: JobInfo | None = None) -> str | None:
     """The store to record in, `uri` or the settings'; None for none.
 
-    Raises BadInput for one that cannot be, or does not answer now.
+    Raises BadInput for one that cannot be, or does not answer now. A job of a sweep is trained through an outage: the
+    store answered when the sweep began, and nobody may be there to start it again.
     """
     tracking = settings.tracking
     if tracking.name == "none":
@@ -124,10 +125,11 @@ def tracking_store(settings: Settings, uri: str | None = None) -> str | None:
     try:
         health.check(uri, tracking.experiment)
     except health.Unreachable as outage:
-        if tracking.offline == "fail":
+        if tracking.offline == "fail" and job is None:
             raise
         logger.warning("%s", outage)
-        logger.warning("tracking.offline=allow: training all the same; the record is sent when the store is back")
+        why = "tracking.offline=allow" if tracking.offline == "allow" else "the sweep has begun"
+        logger.warning("%s: training all the same; the record is sent when the store is back", why)
     return uri
 
 

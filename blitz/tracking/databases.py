@@ -28,7 +28,9 @@ LOOKS = 200  # of 10,000 of SQLite's instructions each, for damage: some 30 MB o
 TABLES = {"alembic_version", "experiments", "runs"}  # of any MLflow
 # What a database says when the same address may work at another time.
 PASSING = re.compile(
-    "refused|time(d )?out|unreachable|no such file|starting up|shutting down|recovery|too many|closed", re.IGNORECASE
+    "refused|time(d )?out|unreachable|no such file|starting up|shutting down|recovery|too many|closed|reset by peer|"
+    "terminating connection",
+    re.IGNORECASE,
 )
 
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from support.processes import QUICK, Server, finished, start, wait_for
+from support.processes import QUICK, Server, finished, held, start, wait_for
 from support.recorded import artifacts, assert_the_store_has_all_of, client, runs
 
 pytestmark = pytest.mark.slow
@@ -94,6 +94,21 @@ def test_a_server_that_answers_500_for_a_while(tmp_path: Path, server: Server) -
         assert run.returncode == 130, errors
         assert front.refused > 0
     assert_the_store_has_all_of(the_folder(tmp_path), server.uri)
+
+
+def test_an_outage_fails_no_job_of_a_sweep_that_has_begun(tmp_path: Path, server: Server) -> None:
+    short = [*QUICK, "data.limit=100", "epochs=30", "seed=0,1,2"]
+    sweep = start(tmp_path, "-m", *short, f"tracking.uri={server.uri}")
+    with held(sweep, tmp_path, 1):
+        server.signal(signal.SIGKILL)
+    output, errors = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, errors
+    assert output.count("the sweep has begun: training all the same") == 2
+    assert output.count("test     accuracy") == 3
+    server.start()
+    code, output, errors = finished(tmp_path, "sync")
+    assert (code, errors) == (0, "")
+    assert [run.info.status for run in runs(server.uri)] == ["FINISHED"] * 3
 
 
 def test_a_deleted_experiment_is_refused_before_training(tmp_path: Path, server: Server) -> None:
