@@ -23,6 +23,8 @@ ACCEPTED = "accepted: sqlite:///FILE, http://HOST:PORT, https://…, postgresql:
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 NAME_ANOTHER = "name another store with --store URI or MLFLOW_TRACKING_URI"
 SQLITE = b"SQLite format 3\0"
+SCHEMA = "alembic_version"  # MLflow's table with the version of all others
+FIRST_TABLES = {"experiments", "metrics", "params", "runs", "tags"}  # which it makes before that one
 LOCKED_SECONDS = 4.5  # that others may write into a file meanwhile
 LOOKS = 200  # of 10,000 of SQLite's instructions each, for damage: some 30 MB of a file, in less than a second
 TABLES = {"alembic_version", "experiments", "runs"}  # of any MLflow
@@ -130,7 +132,9 @@ def stage(url: URL, experiment: str | None, seconds: float) -> str | None:
         except OSError as error:
             raise Unreachable(error.strerror or str(error)) from None
     try:
-        if not sqlalchemy.inspect(engine).has_table("experiments"):
+        tables = set(sqlalchemy.inspect(engine).get_table_names())
+        if "experiments" not in tables or (tables >= FIRST_TABLES and SCHEMA not in tables):
+            # Or it is being filled, or who did was killed: the next run to open it makes the rest.
             raise Empty(f"no run is recorded in this database; {NAME_ANOTHER}")
         with closing(engine.raw_connection()) as connection:
             return _stage(connection, experiment)
@@ -144,7 +148,7 @@ def stage(url: URL, experiment: str | None, seconds: float) -> str | None:
 def _stage(connection: Any, experiment: str | None) -> str | None:
     """Asks a DB-API connection. Raises OtherSchema, and BadInput for tables that this MLflow does not know."""
     with closing(connection.cursor()) as cursor:
-        cursor.execute("SELECT version_num FROM alembic_version")
+        cursor.execute(f"SELECT version_num FROM {SCHEMA}")
         (found,) = cursor.fetchone() or (None,)
         cursor.execute("SELECT name, lifecycle_stage FROM experiments")
         stages = dict(cursor.fetchall())

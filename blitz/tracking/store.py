@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,12 @@ from filelock import FileLock
 from blitz.errors import BadInput
 from blitz.redaction import HIDDEN, redact
 from blitz.run_folder.run_info import RunInfo
+from blitz.tracking.databases import SCHEMA
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+MAKERS_LOCK = 0x626C69747A  # "blitz", among the advisory locks of a database
 
 
 def resolve(uri: str | None) -> str:
@@ -53,12 +57,12 @@ def prepare() -> None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store; an embedded one is created, by one process at a time, if it is not there."""
+    """A client of the store; its tables are created, by one process at a time, if they are not there."""
     prepare()
     from mlflow import MlflowClient
 
     path = sqlite_path(uri)
-    with _creating(path):
+    with _creating(uri):
         if path is not None and not path.exists():
             _create(path)
         client = MlflowClient(uri)
@@ -80,17 +84,38 @@ def _create(path: Path) -> None:
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     """The experiment's id; it is made if it is not there."""
+    from mlflow.exceptions import MlflowException
+
     path = sqlite_path(uri)
-    with _creating(path):
+    with _creating(uri):
         experiment = client.get_experiment_by_name(name)
-        if experiment is not None:
-            return str(experiment.experiment_id)
-        return str(client.create_experiment(name, str(path.parent / "mlartifacts") if path else None))
+        if experiment is None:
+            try:
+                return str(client.create_experiment(name, str(path.parent / "mlartifacts") if path else None))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                experiment = client.get_experiment_by_name(name)  # which another process has made meanwhile
+        assert experiment is not None
+        return str(experiment.experiment_id)
 
 
-def _creating(path: Path | None) -> AbstractContextManager[object]:
-    """Several processes that open a fresh sqlite store together can leave it broken for good: one at a time."""
-    return FileLock(f"{path}.lock") if path is not None else nullcontext()
+def _creating(uri: str) -> AbstractContextManager[object]:
+    """Of several processes that open a fresh store together, which would fail or break it for good: one at a time."""
+    if (path := sqlite_path(uri)) is not None:
+        return FileLock(f"{path}.lock")
+    return _sole_maker(uri) if uri.startswith("postgresql") else nullcontext()
+
+
+@contextmanager
+def _sole_maker(uri: str) -> Iterator[None]:
+    """Others wait while this process fills a PostgreSQL database; nobody does once its tables are there."""
+    import sqlalchemy
+
+    with sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect() as connection:
+        if not sqlalchemy.inspect(connection).has_table(SCHEMA):  # which appears together with all tables
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({MAKERS_LOCK})"))
+        yield
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from support.processes import wait_for
 
 import blitz
 from blitz.errors import BadInput
@@ -24,6 +26,7 @@ from blitz.tracking.health import Unreachable, check
 pytestmark = pytest.mark.slow
 BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 OWNER = "nobody" if os.geteuid() == 0 else None  # the server refuses to be run by root
+ROUNDS = 5
 QUICK = ["data=digits", "data.limit=100", "epochs=1", "device.threads=1", "tracking.figures=false"]
 
 
@@ -41,7 +44,10 @@ class Postgres:
         )
         self.start()
         for database in ("full", "empty"):
-            self._run("createdb", "-h", str(folder), "-U", "me", database, PGPASSWORD="hunter2hunter2")
+            self.create(database)
+
+    def create(self, database: str) -> None:
+        self._run("createdb", "-h", str(self.folder), "-U", "me", database, PGPASSWORD="hunter2hunter2")
 
     def _run(self, program: str, *arguments: str, **environment: str) -> None:
         assert BIN is not None
@@ -55,7 +61,7 @@ class Postgres:
         assert ended.returncode == 0, log.read_text()
 
     def start(self) -> None:
-        options = f"-c listen_addresses='' -c fsync=off -k {self.folder}"
+        options = f"-c listen_addresses='' -c fsync=off -c max_connections=300 -k {self.folder}"
         self._run("pg_ctl", "-D", "data", "-l", "server.log", "-w", "-t", "300", "-o", options, "start")
 
     def stop(self) -> None:
@@ -123,6 +129,56 @@ def test_tables_of_another_mlflow_are_bad_input(postgres: Postgres) -> None:
         with engine.begin() as connection:
             connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = :ours"), {"ours": ours})
         engine.dispose()
+
+
+# Does what a run does before training and at its first sending, in one database after another.
+OPENS = """
+import sys
+from blitz.tracking import health, store
+store.prepare()
+print("ready", flush=True)
+for uri in map(str.strip, sys.stdin):
+    health.check(uri, "together")
+    client = store.connect(uri)
+    print("experiment", store.experiment_id(client, uri, "together"), flush=True)
+"""
+
+
+def test_empty_database_is_filled_once_by_eight_processes_that_open_it_together(postgres: Postgres) -> None:
+    """None imports mlflow while another one has opened the database already: they open it within milliseconds."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENS],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(8)
+    ]  # fmt: skip
+    with ExitStack() as ended:
+        for process in processes:
+            ended.enter_context(process)
+            ended.callback(process.kill)
+        for process in processes:
+            wait_for(process, "ready")
+        for number in range(ROUNDS):
+            postgres.create(f"together{number}")
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write(f"{postgres.uri(f'together{number}')}\n")
+                process.stdin.flush()
+            assert len({wait_for(process, "experiment") for process in processes}) == 1
+
+
+def test_database_whose_maker_was_killed_half_way_is_completed(postgres: Postgres) -> None:
+    import sqlalchemy
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    postgres.create("half")
+    engine = sqlalchemy.create_engine(postgres.uri("half"))
+    Base.metadata.create_all(engine)  # as MLflow begins
+    engine.dispose()
+    check(postgres.uri("half"), "any")
+    assert store.connect(postgres.uri("half")).get_experiment("0").name == "Default"
+    check(postgres.uri("half"), "any")
 
 
 def test_server_that_is_down_is_an_outage(postgres: Postgres) -> None:
