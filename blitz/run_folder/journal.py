@@ -51,8 +51,8 @@ class Journal:
         self._known: dict[tuple[str, int], float] = {}  # behind the checkpoint, and not measured again so far
         self._resumed_at = resumed_at
         self._warned = False
+        mend(path)
         if resumed_at is not None:
-            mend(path)
             points = (point for point in every_point(path, resumed_at) if not point.name.startswith(SYSTEM))
             self._known = {(point.name, point.step): point.value for point in points}
         # Unbuffered: what was measured is with the operating system before the next step begins.
@@ -107,7 +107,9 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        """Sync, and write no more. Raises OSError where the disk fails."""
+        with self._file:
+            self.sync()
 
 
 def read(path: Path, offset: int, most: int = CHUNK) -> tuple[list[Point], int]:
@@ -134,14 +136,44 @@ def read(path: Path, offset: int, most: int = CHUNK) -> tuple[list[Point], int]:
     return points, offset
 
 
+def sync(path: Path) -> None:
+    """Make sure that a power cut loses nothing of what another process has written."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def ends_at(path: Path, position: int) -> bool:
+    """Whether it has so many bytes and a line ends there; zeros, which a power cut may leave, are none."""
+    if not position or not path.exists():
+        return not position
+    with path.open("rb") as file:
+        file.seek(position - 1)
+        return file.read(1) == b"\n"
+
+
+def damaged(path: Path, end: int) -> list[int]:
+    """Where lines before byte `end` begin that cannot be read."""
+    found, offset = [], 0
+    with path.open("rb") as file:
+        for line in file:
+            if offset >= end:
+                break
+            if not _parsed(line):
+                found.append(offset)
+            offset += len(line)
+    return found
+
+
 def mend(path: Path) -> None:
-    """Cut off a last line that was never written to its end; no file is an empty one."""
+    """Cut off a last line that was never written to its end, which is a warning; no file is an empty one."""
     with path.open("a+b") as file:
         if not os.fstat(file.fileno()).st_size:  # which cannot be mapped
             return
         with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-            whole = data.rfind(b"\n") + 1
-        file.truncate(whole)
+            whole, size = data.rfind(b"\n") + 1, len(data)
+        if whole < size:
+            logger.warning("%s: the last %d bytes are no whole line, and are cut off", path, size - whole)
+            file.truncate(whole)
 
 
 def every_point(path: Path, offset: int = 0) -> Iterator[Point]:

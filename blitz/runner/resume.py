@@ -14,6 +14,7 @@ from blitz.errors import BadInput, did_you_mean
 from blitz.parts.models import recorded_weights_follow
 from blitz.parts.schedules import SCHEDULES
 from blitz.redaction import redact
+from blitz.run_folder import journal
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import FINISHED, RunInfo
 from blitz.runner.build import JobInfo, Setup, build
@@ -171,11 +172,12 @@ def _state(folder: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: written by an older blitz (format {found}), which cannot be resumed")
     if missing := [key for key in NEEDED if key not in state]:
         raise BadInput(f"{path}: holds no {', no '.join(missing)}; accepted: the {LAST} of a run")
-    journal = folder / JOURNAL
-    size = journal.stat().st_size if journal.exists() else 0
-    if size < state["journal"]:
+    path, position = folder / JOURNAL, state["journal"]
+    if not journal.ends_at(path, position):
+        size = path.stat().st_size if path.exists() else 0
+        found = f"{size:,} bytes" if size < position else f"no line ends at byte {position:,}"
         raise BadInput(
-            f"{journal}: {size:,} bytes, where {state['journal']:,} had been written when {LAST} was saved: what was "
-            "measured is lost; train anew, or remove the checkpoint to begin again from the first step"
+            f"{path}: {found}, where {position:,} had been written when {LAST} was saved: what "
+            "was measured is lost; train anew, or remove the checkpoint to begin again from the first step"
         )
     return state

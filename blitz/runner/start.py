@@ -16,8 +16,9 @@ from blitz.config.compose import overrides_of
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact, redact_command, redact_values, remember
-from blitz.run_folder import files, git, provenance
+from blitz.run_folder import files, git, journal, provenance
 from blitz.run_folder.differences import differences
+from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import DIGEST_LENGTH, RESUMED, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description
 from blitz.runner.build import JobInfo, Setup
@@ -100,6 +101,9 @@ def continue_run(
         overrides.append(f"epochs={epochs}")
     if state is None:
         changes.append(f"{LAST} was never saved, or is gone: the run starts again")
+    elif damaged := journal.damaged(folder / JOURNAL, state["journal"]):
+        where = f"{len(damaged):,}, the first at byte {damaged[0]:,}"
+        changes.append(f"{JOURNAL}: lines that cannot be read, and what was measured there is lost: {where}")
     try:
         (folder / "checkpoints").mkdir(exist_ok=True)
         files.write_whole(folder / diff_name, diff)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blitz.run_folder.journal import JOURNAL, Journal
 from blitz.run_folder.run_info import RunInfo
+from blitz.tracking.sending import Delivery
 from blitz.tracking.writer import Writer
 
 logger = logging.getLogger("blitz")
@@ -22,10 +23,11 @@ class Recorder:
     def __init__(self, folder: Path, uri: str | None, about: RunInfo, resumed_at: int | None = None) -> None:
         self.folder = folder
         self.about = about
-        about.save(folder)
         self.journal = Journal(folder / JOURNAL, resumed_at)
+        about.save(folder)  # last: with it, the run has begun
         self._writer: Writer | None = None
         if uri is not None:
+            Delivery(folder, uri, about).forget_lost()
             try:
                 self._writer = Writer.take(folder, uri, about)
             except OSError as error:  # no process can be had
@@ -48,9 +50,9 @@ class Recorder:
 
     def end(self, status: str, tags: Mapping[str, str]) -> str:
         """Close the record and wait until MLflow has it, or has failed. Returns what it lacks, in words."""
-        self.journal.close()
         self.about = self.about.ended(status, tags)
         try:
+            self.journal.close()
             self.about.save(self.folder)
         except OSError as error:
             logger.warning("the end of the run could not be written down: %s", error)

@@ -92,6 +92,17 @@ class Delivery:
             self.sent.save(self.folder)
         self._send_files(run_id)  # last: where only the artifacts' store fails, the rest is right
 
+    def forget_lost(self) -> None:
+        """Before a resumed run writes again: count no more as sent than the journal has."""
+        size = (self.folder / JOURNAL).stat().st_size
+        if self.sent.journal > size:
+            lost = self.sent.journal - size
+            logger.warning(
+                "%s has lost %d bytes that MLflow has: points may be there twice", self.folder / JOURNAL, lost
+            )
+            self.sent.journal = size
+            self.sent.save(self.folder)
+
     def recorded(self) -> Run | None:
         """The run as the store has it; None where it does not, such as in a store that was emptied since."""
         from mlflow.exceptions import MlflowException
@@ -184,13 +195,14 @@ class Delivery:
 
         path = self.folder / JOURNAL
         end = path.stat().st_size if path.exists() else 0  # now: a run may write as fast as a server reads
-        if self.sent.journal > end:  # a power cut took the end of it
+        if self.sent.journal > end:  # it has lost its end
             self.sent.journal = 0
         while self.sent.journal < end:
             points, behind = journal.read(path, self.sent.journal, BATCH)
             if behind == self.sent.journal:  # a line that is still being written
                 return
             self._announce(STEP_SECONDS)
+            journal.sync(path)  # or a power cut would leave a store with points that the journal lost
             metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in points]
             self.client.log_batch(run_id, metrics=metrics)
             self.sent.journal = behind

@@ -121,13 +121,17 @@ def written(path: Path, *rows: tuple[int, dict[str, float]]) -> None:
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"step": 2, "ti', b"\0" * 10, b"x" * (journal.CHUNK + 7)])
-def test_what_was_not_written_to_its_end_is_cut_off(tmp_path: Path, torn: bytes) -> None:
+def test_what_was_not_written_to_its_end_is_cut_off(
+    tmp_path: Path, torn: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "metrics.jsonl"
     written(path, (1, {"a": 1.0}))
     whole = path.read_bytes()
     path.write_bytes(whole + torn)
     journal.mend(path)
     assert path.read_bytes() == whole
+    cut = [f"{path}: the last {len(torn)} bytes are no whole line, and are cut off"] if torn else []
+    assert caplog.messages == cut
     (tmp_path / "empty.jsonl").write_bytes(torn)
     journal.mend(tmp_path / "empty.jsonl")
     journal.mend(tmp_path / "none.jsonl")

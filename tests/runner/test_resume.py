@@ -335,6 +335,10 @@ def test_resume_refuses_a_journal_that_lost_its_end(here: Path, monkeypatch: pyt
         BadInput, match=r"metrics\.jsonl: 300 bytes, where \d+ had been written when .* what was measured"
     ):
         runner.resume(folder)
+    position = checkpoint.load(folder / LAST)["journal"]
+    path.write_bytes(before["metrics.jsonl"] + b"\0" * (position - 300))  # as long as it was
+    with pytest.raises(BadInput, match=rf"metrics\.jsonl: no line ends at byte {position:,}, where .* lost"):
+        runner.resume(folder)
     path.unlink()
     with pytest.raises(BadInput, match=r"metrics\.jsonl: 0 bytes"):
         runner.resume(folder)
@@ -342,7 +346,9 @@ def test_resume_refuses_a_journal_that_lost_its_end(here: Path, monkeypatch: pyt
     assert contents(folder) == before
 
 
-def test_a_damaged_line_of_the_journal_does_not_end_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_line_of_the_journal_does_not_end_a_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = stopped([*UNTRACKED, "runs_dir=cut"], 20, monkeypatch)
     path = folder / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -350,6 +356,10 @@ def test_a_damaged_line_of_the_journal_does_not_end_a_run(here: Path, monkeypatc
     lines[damaged] = lines[damaged].replace(b'"step": 1,', b'"step" 1,,')
     path.write_bytes(b"".join(lines))
     assert [row["epoch"] for row in runner.resume(folder).history] == [2, 3]
+    byte = sum(len(line) for line in lines[:damaged])
+    words = f"lines that cannot be read, and what was measured there is lost: 1, the first at byte {byte}"
+    assert words in capsys.readouterr().out
+    assert words in (folder / "run.log").read_text()
 
 
 def test_a_run_that_was_recorded_elsewhere_is_not_split(here: Path) -> None:
