@@ -6,7 +6,7 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from blitz.redaction import redact
@@ -179,11 +179,14 @@ class Record:
 def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
     """Keep a run's record, and close it as FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED, its log complete.
 
+    The log is closed before MLflow gets it: what there is to say about MLflow's end of it is printed alone.
+
     Raises BadInput for errors that the user can do something about; RunFailed where the disk fails.
     """
     settings, folder, facts = setup.settings, start.folder, start.facts
     status = FAILED
-    with log_file(folder, logger):
+    with ExitStack() as log:
+        log.enter_context(log_file(folder, logger))
         recorder = Recorder(folder, start.uri, start.about, start.resumed_at)
         record = Record(setup, recorder)
         every = settings.tracking.system_metrics
@@ -222,6 +225,7 @@ def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
             record.tags |= {f"weights.{which}": sha256 for which, sha256 in record.weights.items()}
             record.tags["mlflow.note.content"] = shortened(redact(note), TAG_LENGTH)
             add_result(folder, facts, record.result())
+            log.close()
             try:
                 record.missing = recorder.end(status, record.tags)
             except KeyboardInterrupt:

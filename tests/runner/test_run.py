@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shlex
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from itertools import accumulate
@@ -25,6 +27,7 @@ from blitz.runner.build import build
 from blitz.runner.run import Result
 from blitz.terminal.progress import Display
 from blitz.tracking import model, store
+from blitz.tracking.sync import sync
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
 from blitz.training.batches import stream
@@ -363,6 +366,34 @@ def test_a_last_batch_of_one_image_that_batch_normalisation_cannot_take_names_th
     overrides = ["model=torchvision", "model.arch=resnet18", "data.limit=33", "data.validation=0", "tracking=none"]
     with pytest.raises(blitz.BadInput, match="batch_size=32: leaves a batch of one image"):
         run(*overrides)
+
+
+def test_a_store_that_answers_again_at_the_end_lacks_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its artifacts cannot be stored until an epoch is over; what is logged then is in no log that was sent before."""
+    (here / "mlartifacts").touch()  # where a folder should be
+    failed = threading.Event()
+
+    def watch(record: logging.LogRecord) -> bool:
+        if record.getMessage().startswith("MLflow failed ("):
+            (here / "mlartifacts").unlink()
+            failed.set()
+        if record.getMessage().startswith("epoch 1/"):
+            assert failed.wait(300)
+        return True
+
+    logger = logging.getLogger("blitz")
+    logger.addFilter(watch)
+    try:
+        result = run()
+    finally:
+        logger.removeFilter(watch)
+    output = capsys.readouterr().out
+    assert "MLflow answers again and has everything so far" in output
+    assert "lacks" not in output
+    local = client().download_artifacts(str(result.run_id), "run.log", str(here))
+    assert Path(local).read_bytes() == (result.folder / "run.log").read_bytes()
+    assert sync([str(result.folder)], None) == 0
+    assert capsys.readouterr().out == f"1 run in {result.folder}: 1 complete already\n"
 
 
 def test_a_store_that_fails_costs_a_warning_and_nothing_else(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
