@@ -37,16 +37,19 @@ def new_folder(runs_dir: str) -> Path:
         try:
             Path(runs_dir).mkdir(parents=True, exist_ok=True)
             folder.mkdir()
+            (folder / "checkpoints").mkdir()
+            (folder / "figures").mkdir()
         except FileExistsError:
             if Path(runs_dir).is_dir():  # another run has this name
                 continue
             raise BadInput(f"runs_dir={runs_dir}: is a file; name a folder") from None
-        except OSError as error:
-            raise BadInput(
-                f"runs_dir={runs_dir}: no folder can be made there ({error.strerror}); name another with runs_dir="
-            ) from None
-        (folder / "checkpoints").mkdir()
-        (folder / "figures").mkdir()
+        except BaseException as error:  # a signal, say
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise BadInput(
+                    f"runs_dir={runs_dir}: no folder can be made there ({error.strerror}); name another with runs_dir="
+                ) from None
+            raise
         return folder
 
 

@@ -81,8 +81,7 @@ def new_run(
         if uri is not None:
             Writer.prepare()  # its seconds pass while data and model are built
         setup = build(fix_weights(settings), before, job)
-        start = start_run(setup, uri, overrides, tags)
-        with sole_trainer(start.folder):
+        with start_run(setup, uri, overrides, tags) as start:
             return _train_and_test(setup, start, display, until=until)
 
 

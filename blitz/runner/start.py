@@ -7,7 +7,8 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from blitz.redaction import redact, redact_command, redact_values, remember
 from blitz.run_folder import files, git, journal, provenance
 from blitz.run_folder.differences import differences
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import DIGEST_LENGTH, RESUMED, TAG_LENGTH, RunInfo, shortened, texts
+from blitz.run_folder.run_info import ABOUT, DIGEST_LENGTH, RESUMED, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description
 from blitz.runner.build import JobInfo, Setup
 from blitz.runner.find import LAST
@@ -41,36 +42,44 @@ class RunStart:
     warnings: Sequence[str] = ()  # for its log
 
 
-def start_run(setup: Setup, uri: str | None, overrides: Sequence[str], tags: Mapping[str, str]) -> RunStart:
-    """A new run, in a folder of its own, or none at all. Raises BadInput where there can be none."""
-    folder = files.new_folder(setup.settings.runs_dir)
+@contextmanager
+def start_run(setup: Setup, uri: str | None, overrides: Sequence[str], tags: Mapping[str, str]) -> Iterator[RunStart]:
+    """A new run in a folder of its own, locked while the block trains it.
+
+    Where the block ends before the run is recorded, nothing is left of it. Raises BadInput where there can be none.
+    """
     name = redact(description.name(setup, overrides))
+    facts, diff = facts_of(setup)  # takes longest, so before there is a folder
+    folder = files.new_folder(setup.settings.runs_dir)
     try:
-        facts, diff = facts_of(setup)
-        files.write_config(folder, redact_values(setup.settings.as_dict()))
-        files.write_opening(folder, redact_command(overrides), facts, diff)
-    except OSError as error:
+        with files.sole_trainer(folder):
+            files.write_config(folder, redact_values(setup.settings.as_dict()))
+            files.write_opening(folder, redact_command(overrides), facts, diff)
+            overrides = overrides or overrides_of(setup.settings)  # of a run that was started in Python
+            about = RunInfo(
+                record=uuid.uuid4().hex,
+                store=redact(uri) if uri else None,
+                experiment=setup.settings.tracking.experiment,
+                name=name,
+                started_at=time.time_ns() // 1_000_000,
+                params=texts(redact_values({**setup.settings.notable(), "device.threads": setup.device.threads})),
+                tags=_tag_texts({**description.tags(setup, overrides, facts, folder), **tags}),
+                dataset={
+                    "name": setup.dataset.name,
+                    "source": redact(setup.dataset.source),
+                    "digest": setup.dataset.fingerprint[:DIGEST_LENGTH],
+                    "rows": str(len(setup.splits.train)),
+                },
+            )
+            yield RunStart(folder, about, uri, facts, overrides)
+    except BaseException as error:  # a signal, say
+        if (folder / ABOUT).exists():
+            raise
         shutil.rmtree(folder, ignore_errors=True)
-        raise BadInput(
-            f"runs_dir={setup.settings.runs_dir}: cannot be written to ({error.strerror}); name another with runs_dir="
-        ) from None
-    overrides = overrides or overrides_of(setup.settings)  # of a run that was started in Python
-    about = RunInfo(
-        record=uuid.uuid4().hex,
-        store=redact(uri) if uri else None,
-        experiment=setup.settings.tracking.experiment,
-        name=name,
-        started_at=time.time_ns() // 1_000_000,
-        params=texts(redact_values({**setup.settings.notable(), "device.threads": setup.device.threads})),
-        tags=_tag_texts({**description.tags(setup, overrides, facts, folder), **tags}),
-        dataset={
-            "name": setup.dataset.name,
-            "source": redact(setup.dataset.source),
-            "digest": setup.dataset.fingerprint[:DIGEST_LENGTH],
-            "rows": str(len(setup.splits.train)),
-        },
-    )
-    return RunStart(folder, about, uri, facts, overrides)
+        if isinstance(error, OSError):
+            where = f"runs_dir={setup.settings.runs_dir}"
+            raise BadInput(f"{where}: cannot be written to ({error.strerror}); name another with runs_dir=") from None
+        raise
 
 
 def continue_run(

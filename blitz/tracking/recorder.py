@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from blitz.run_folder.journal import JOURNAL, Journal
@@ -24,7 +25,12 @@ class Recorder:
         self.folder = folder
         self.about = about
         self.journal = Journal(folder / JOURNAL, resumed_at)
-        about.save(folder)  # last: with it, the run has begun
+        try:
+            about.save(folder)  # last: with it, the run has begun
+        except BaseException:
+            with suppress(OSError):  # of a full disk
+                self.journal.close()
+            raise
         self._writer: Writer | None = None
         if uri is not None:
             Delivery(folder, uri, about).forget_lost()

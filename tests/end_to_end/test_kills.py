@@ -18,13 +18,15 @@ from blitz.run_folder.journal import is_result
 from blitz.tracking.sending import sole_sender
 from blitz.training import checkpoint
 
-# Trains in a child that kills itself at its nth touch of a file, then goes on in another, for every n there is.
+# Trains in a child that sends itself a signal at its nth touch of a file, then goes on in another, for every n there
+# is; with a signal that can be handled, only until there is a record to go on with.
 AT_EVERY_TOUCH = """
 import os, signal, stat, sys, traceback
 from pathlib import Path
 import blitz
 from blitz.runner import run as runner
 
+number = signal.Signals[sys.argv[1]]
 asked = [
     "data=synthetic", "data.train_size=60", "data.test_size=20", "data.image_size=16", "data.validation=0.2",
     "batch_size=12", "epochs=2", "device.threads=1", "tracking=none", "tracking.figures=false", "report_every=1",
@@ -55,7 +57,7 @@ def kill_at(touches):
         if changes and str(arguments[0]).startswith("killed"):
             left -= 1
             if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
     sys.addaudithook(touched)
     fsync = os.fsync
     def synced(descriptor):
@@ -84,8 +86,14 @@ for touches in range(1, 1000):
     ended = in_a_child(lambda: train(runs), touches)
     if ended == 0:
         break
-    assert ended == signal.SIGKILL, ended
     folders = list(runs.glob("*")) if runs.exists() else []
+    if number != signal.SIGKILL:
+        if folders and (folders[0] / "mlflow.json").exists():
+            break
+        assert not folders, (touches, list(folders[0].iterdir()))
+        print("nothing", touches)
+        continue
+    assert ended == signal.SIGKILL, ended
     if not folders or not (folders[0] / "mlflow.json").exists():
         print("nothing", touches)
         continue
@@ -114,7 +122,7 @@ def comparable(folder: Path) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_kill_9_at_every_touch_of_a_file(tmp_path: Path) -> None:
-    script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_TOUCH]
+    script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_TOUCH, "SIGKILL"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (whole,) = (tmp_path / "whole").iterdir()
@@ -127,6 +135,14 @@ def test_kill_9_at_every_touch_of_a_file(tmp_path: Path) -> None:
         (folder,) = (tmp_path / "killed" / str(touches)).iterdir()
         assert comparable(folder) == expected, touches
         assert not list(folder.rglob("*.unfinished"))
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_every_touch_before_the_record_begins_leaves_no_folder(tmp_path: Path) -> None:
+    script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_TOUCH, "SIGINT"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 20
 
 
 # Whatever keeps a state; tests/runner/test_resume.py stops runs with each choice that there is.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import re
 import shlex
 import sqlite3
@@ -368,6 +370,31 @@ def test_a_last_batch_of_one_image_that_batch_normalisation_cannot_take_names_th
         run(*overrides)
 
 
+@pytest.mark.parametrize("number", [1, 5, 9], ids="sync {}".format)
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError], ids=["signal", "full disk"])
+def test_a_run_that_cannot_begin_leaves_no_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException], number: int
+) -> None:
+    """Each file is synced, and then its folder: config, overrides, provenance, diff and, ninth, `mlflow.json`."""
+    left, fsync = number, os.fsync
+
+    def fail(descriptor: int) -> None:
+        nonlocal left
+        left -= f"{here}/runs/" in os.readlink(f"/proc/self/fd/{descriptor}")
+        if not left:
+            raise fault(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises((KeyboardInterrupt, blitz.BadInput)) as raised:
+            run("tracking=none")
+    if fault is OSError:
+        words = "runs_dir=runs: cannot be written to (No space left on device); name another with runs_dir="
+        assert str(raised.value) == words
+    assert list(Path("runs").iterdir()) == []
+
+
 def test_a_store_that_answers_again_at_the_end_lacks_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its artifacts cannot be stored until an epoch is over; what is logged then is in no log that was sent before."""
     (here / "mlartifacts").touch()  # where a folder should be
@@ -412,6 +439,7 @@ def test_a_store_that_fails_costs_a_warning_and_nothing_else(here: Path, capsys:
     [
         ("batch_size=301", "batch_size=301: accepted: at most 300, the number of training images"),
         ("runs_dir=mlflow.db", "runs_dir=mlflow.db: is a file; name a folder"),
+        ("runs_dir=link", "runs_dir=link: is a file; name a folder"),
         ("runs_dir=mlflow.db/deeper", "runs_dir=mlflow.db/deeper: no folder can be made there (Not a directory)"),
         ("tracking.uri=sqlite:///nowhere/mlflow.db", "there is no folder"),
         ("device=cuda", "device=cuda: this machine (or this build of PyTorch) has no CUDA device"),
@@ -420,10 +448,11 @@ def test_a_store_that_fails_costs_a_warning_and_nothing_else(here: Path, capsys:
 def test_what_cannot_be_done_is_refused_before_a_folder_is_made(here: Path, override: str, message: str) -> None:
     if override == "device=cuda" and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
+    (here / "link").symlink_to("nowhere")
     with pytest.raises(blitz.BadInput) as caught:
         run(override)
     assert message in str(caught.value)
-    assert {path.name for path in here.iterdir()} <= {"mlflow.db", "mlflow.db.lock"}
+    assert {path.name for path in here.iterdir()} <= {"mlflow.db", "mlflow.db.lock", "link"}
 
 
 def test_a_loss_that_takes_no_soft_labels_refuses_a_mix(here: Path) -> None:
