@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import secrets
 import select
 import signal
 import socket
@@ -149,21 +148,23 @@ def kill_with_its_children(process: subprocess.Popen[str]) -> None:
     process.communicate(timeout=300)
 
 
-def free_port() -> int:
-    """One that stays free until a server has started: below those that the system itself hands out meanwhile."""
-    while True:
-        port = 10_000 + secrets.randbelow(20_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 class Server:
-    """A real `mlflow server` on loopback, with a store of its own; may be killed, frozen and started again."""
+    """A real `mlflow server` on loopback, with a store of its own; may be killed, frozen and started again.
 
-    def __init__(self, folder: Path) -> None:
+    Or `mlflow COMMAND…`, which is up once it answers to `probe`.
+    """
+
+    def __init__(self, folder: Path, *command: str, probe: str = PROBE, **environment: str) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
+        self._command, self._probe = command, probe
+        if not command:
+            self._command = ("server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1")
+            self._command += ("--artifacts-destination", str(folder / "artifacts"))
+        # Without jobs of MLflow's own, whose five processes take as long to start as everything else.
+        self._environment = {
+            "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment,
+        }  # fmt: skip
         # Bound all along, so that nobody else is given the port while no server listens; as the server will bind it.
         self._reserved = socket.socket()
         self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -173,18 +174,16 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        command = [sys.executable, "-m", "mlflow", *self._command, "--host", "127.0.0.1", "--port", str(self.port)]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+                env={**os.environ, **self._environment},
             )  # fmt: skip
         deadline = time.monotonic() + 300
         while True:
             try:  # not /health: opening the store, for the first question to it, may take longer than blitz waits
-                with urllib.request.urlopen(self.uri + PROBE, timeout=30):
+                with urllib.request.urlopen(self.uri + self._probe, timeout=30):
                     return
             except OSError:
                 assert time.monotonic() < deadline, (self.folder / "server.log").read_text()

@@ -8,15 +8,10 @@ import json
 import logging
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from support.processes import free_port
+from support.processes import Server
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -369,44 +364,6 @@ def test_an_upload_that_broke_off_is_finished_and_not_begun_again(
     assert linked(client, run_id) == [begun]
 
 
-@contextmanager
-def serving(*command: str, port: int, health: str, environment: dict[str, str], log: Path) -> Iterator[str]:
-    """An MLflow server on loopback: its address, once it answers."""
-    address = f"http://127.0.0.1:{port}"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
-            cwd=log.parent,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # its workers end with it
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while not _answers(address + health):
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        yield address
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
 def invoke(address: str, body: str) -> np.ndarray:
     request = urllib.request.Request(f"{address}/invocations", body.encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
@@ -417,43 +374,41 @@ def invoke(address: str, body: str) -> np.ndarray:
 def test_the_scoring_server_takes_raw_images_and_needs_no_blitz(saved: Saved, tmp_path: Path) -> None:
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "blitz.py").write_text("raise ImportError('blitz is not installed here')")
-    command = ["models", "serve", "--model-uri", str(saved.folder), "--env-manager", "local"]
+    command = ("models", "serve", "--model-uri", str(saved.folder), "--env-manager", "local")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow starts `uvicorn` by its name
-    environment = {"PYTHONPATH": str(tmp_path / "without"), "PATH": path}
-    with serving(*command, port=free_port(), health="/ping", environment=environment, log=tmp_path / "log") as address:
+    server = Server(tmp_path / "server", *command, probe="/ping", PYTHONPATH=str(tmp_path / "without"), PATH=path)
+    server.start()
+    try:
         for size in (1, 5):  # another process has other threads, which round differently
             images = saved.test.images[:size]
-            predicted = invoke(address, json.dumps({"inputs": images.tolist()}))
+            predicted = invoke(server.uri, json.dumps({"inputs": images.tolist()}))
             np.testing.assert_allclose(predicted, classify(saved.classifier, images), atol=1e-5)
-        example = invoke(address, (saved.folder / "serving_input_example.json").read_text())
+        example = invoke(server.uri, (saved.folder / "serving_input_example.json").read_text())
         np.testing.assert_allclose(example, classify(saved.classifier, saved.test.images[:2]), atol=1e-5)
         for pixel in (256, -1):
             with pytest.raises(urllib.error.HTTPError, match="400") as refused:
-                invoke(address, json.dumps({"inputs": np.full((1, *DIGITS), pixel).tolist()}))
+                invoke(server.uri, json.dumps({"inputs": np.full((1, *DIGITS), pixel).tolist()}))
             assert "out of bounds for uint8" in refused.value.read().decode()
+    finally:
+        server.stop()
 
 
 @pytest.mark.slow
 def test_an_upload_through_a_tracking_server(
-    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    saved: Saved, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    database = f"sqlite:///{tmp_path / 'server.db'}"
-    command = ["server", "--backend-store-uri", database, "--artifacts-destination", str(tmp_path / "artifacts")]
-    with serving(
-        *command, "--workers", "1", port=free_port(), health="/health", environment={}, log=tmp_path / "log"
-    ) as address:
-        client = store.connect(address)
-        run_id = new_run(client)
-        capfd.readouterr()
-        with pytest.raises(OSError, match="the server is gone"):
-            model.upload(breaking(client, "finalize_logged_model"), run_id, saved.folder)
-        model_id = model.upload(client, run_id, saved.folder)
-        assert model.upload(client, run_id, saved.folder) == model_id
-        assert capfd.readouterr() == ("", "")
-        assert logged(client) == linked(client, run_id) == [model_id]
-        assert client.get_logged_model(model_id).status == "READY"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        expected = classify(saved.classifier, saved.test.images[:7])
-        for uri in (f"models:/{model_id}", f"runs:/{run_id}/model"):
-            predicted = load(uri, tmp_path).predict(saved.test.images[:7].numpy())
-            np.testing.assert_array_equal(predicted, expected)
+    client = store.connect(server.uri)
+    run_id = new_run(client)
+    capfd.readouterr()
+    with pytest.raises(OSError, match="the server is gone"):
+        model.upload(breaking(client, "finalize_logged_model"), run_id, saved.folder)
+    model_id = model.upload(client, run_id, saved.folder)
+    assert model.upload(client, run_id, saved.folder) == model_id
+    assert capfd.readouterr() == ("", "")
+    assert logged(client) == linked(client, run_id) == [model_id]
+    assert client.get_logged_model(model_id).status == "READY"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    expected = classify(saved.classifier, saved.test.images[:7])
+    for uri in (f"models:/{model_id}", f"runs:/{run_id}/model"):
+        predicted = load(uri, tmp_path).predict(saved.test.images[:7].numpy())
+        np.testing.assert_array_equal(predicted, expected)
