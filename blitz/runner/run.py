@@ -11,6 +11,7 @@ from typing import Any
 
 from blitz.config.recorded import RecordedDevice
 from blitz.config.settings import Settings
+from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import SWEEP, SWEEP_JOB
@@ -103,6 +104,8 @@ def resume(
         if uri is not None:
             Writer.prepare()
         setup = point.setup(job)
+        if uri is not None and (why := Writer.trained_elsewhere(folder, uri, info)):
+            raise BadInput(f"{folder}: {why}")
         start = continue_run(setup, uri, folder, info, point.provenance.model_dump(), point.state)
         return Result.of(_train_and_test(setup, start, display, point.state))
 

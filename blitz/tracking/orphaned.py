@@ -1,4 +1,4 @@
-"""Orphaned runs: a store calls them RUNNING, but their process is gone, as after kill -9 or a power cut."""
+"""Whether the process of a run that a store calls RUNNING is alive, or gone, as after kill -9 or a power cut."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blitz.errors import BadInput
-from blitz.run_folder.files import no_trainer
+from blitz.run_folder.files import is_locked, no_trainer
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import KILLED, RUNNING, RunInfo
 from blitz.tracking import queries
-from blitz.tracking.sending import Busy, brief, sole_sender
+from blitz.tracking.sending import Busy, Delivery, RecordedElsewhere, brief, sole_sender
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,6 +52,29 @@ def end_orphan(folder: Path, about: RunInfo) -> RunInfo:
         except OSError as error:
             logger.warning("%s", error)
         return found
+
+
+def trained_elsewhere(delivery: Delivery) -> str:
+    """Why a run must not be resumed in this folder, a copy of another one: empty where nothing is known against it.
+
+    Raises what the store's side raises.
+    """
+    if (run := delivery.recorded()) is None:
+        return ""
+    try:
+        delivery.refuse_copy(run)
+    except RecordedElsewhere as why:
+        return str(why)
+    host, folder = run.data.tags.get("host", ""), Path(run.data.tags.get("folder", ""))
+    if run.info.status != RUNNING or (host, folder) == (platform.node(), delivery.folder.absolute()):
+        return ""
+    is_here = host == platform.node() and folder.is_dir()
+    if not is_locked(folder) if is_here else _is_stale(run):
+        return ""
+    since = (
+        f"last heartbeat {_heartbeat(run):%H:%M:%S}; without one, it counts as gone after {STALE_AFTER / 60:g} minutes"
+    )
+    return f"run {run.info.run_id} is being trained in {host}:{folder}" + ("" if is_here else f" ({since})")
 
 
 def mark_orphans(client: MlflowClient) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -32,6 +33,7 @@ logger = logging.getLogger("blitz")
 
 BATCH = 1000  # metrics that MLflow takes at once
 AT_ONCE = 100  # parameters, or tags
+UPLOADS = 8  # files on their way at once: a distant server takes seconds to answer, whatever it is sent
 OPENING = ("config.yaml", "sweep.json", "overrides.yaml", "provenance.json", "git.diff", "git.resumed-*.diff")
 MODEL = f"{model.NAME}/MLmodel"  # is written anew with each model, and stands for the whole of it
 FILES = (*OPENING, "reproduction.*", "results.*", "run.log", "trace.json", "figures/*.png", BEST, MODEL)
@@ -42,6 +44,10 @@ SENT = "sent.json"
 
 class Busy(Exception):
     """Another process is sending this run."""
+
+
+class RecordedElsewhere(Exception):
+    """The run was resumed in a copy of its folder, and is recorded from there."""
 
 
 @contextmanager
@@ -75,6 +81,7 @@ class Delivery:
         if known is None:
             self.sent = Sent(self.about.record, redact(self.uri))  # nothing of it is there, or is there any more
             known = self._found_or_created()
+        self.refuse_copy(known)
         client, run_id = self.client, str(known.info.run_id)
         self._announce(STEP_SECONDS)
         if self.about.status == RUNNING and known.info.status != RUNNING:  # a run that had ended was resumed
@@ -91,6 +98,12 @@ class Delivery:
             self.sent.status = self.about.status
             self.sent.save(self.folder)
         self._send_files(run_id)  # last: where only the artifacts' store fails, the rest is right
+
+    def refuse_copy(self, known: Run) -> None:
+        """Raises RecordedElsewhere where another folder has become the run's own in this store."""
+        theirs = _origin(known.data.tags)
+        if self.sent.origin and theirs not in (self.sent.origin, _origin(self.about.tags)):
+            raise RecordedElsewhere(f"run {known.info.run_id} was resumed in {theirs}, a copy of this folder")
 
     def forget_lost(self) -> None:
         """Before a resumed run writes again: count no more as sent than the journal has."""
@@ -161,33 +174,36 @@ class Delivery:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
         about, client = self.about, self.client
+        new: dict[str, list[Any]] = {"params": [], "tags": []}
         for part, values, entity in (("params", about.params, Param), ("tags", about.tags, RunTag)):
             if self._is_new(part, values):
-                entities = [entity(key, value) for key, value in values.items()]
-                for first in range(0, len(entities), AT_ONCE):
-                    batch: dict[str, Any] = {part: entities[first : first + AT_ONCE]}
-                    client.log_batch(run_id, **batch)
-                self._was_sent(part, values)
+                new[part] = [entity(key, value) for key, value in values.items()]
+        for first in range(0, max(map(len, new.values())), AT_ONCE):
+            params, tags = (new[part][first : first + AT_ONCE] for part in ("params", "tags"))
+            client.log_batch(run_id, params=params, tags=tags)
+        if new["params"] or new["tags"]:
+            self.sent.origin = _origin(about.tags)
+            self._were_sent(params=about.params, tags=about.tags)
         if about.dataset and self._is_new("dataset", about.dataset):
             profile, source = {"num_rows": int(about.dataset["rows"])}, {"uri": about.dataset["source"]}
             dataset = Dataset(
                 about.dataset["name"], about.dataset["digest"], "local", json.dumps(source), profile=json.dumps(profile)
             )
             client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
-            self._was_sent("dataset", about.dataset)
+            self._were_sent(dataset=about.dataset)
         sweep = about.tags.get(SWEEP)
         if sweep is not None and queries.OF_A_SWEEP not in about.tags and self._is_new("sweep", {"sweep": sweep}):
             # Filed under the sweep's own run, once the store has that.
             experiment = store.experiment_id(client, self.uri, about.experiment)
             for parent in client.search_runs([experiment], f"tags.record = '{sweep}'", max_results=1):
                 client.set_tag(run_id, "mlflow.parentRunId", parent.info.run_id)
-                self._was_sent("sweep", {"sweep": sweep})
+                self._were_sent(sweep={"sweep": sweep})
 
     def _is_new(self, part: str, values: dict[str, str]) -> bool:
         return self.sent.parts.get(part) != digest(values)
 
-    def _was_sent(self, part: str, values: dict[str, str]) -> None:
-        self.sent.parts[part] = digest(values)
+    def _were_sent(self, **parts: dict[str, str]) -> None:
+        self.sent.parts |= {part: digest(values) for part, values in parts.items()}
         self.sent.save(self.folder)
 
     def _send_metrics(self, run_id: str) -> None:
@@ -209,17 +225,34 @@ class Delivery:
             self.sent.save(self.folder)
 
     def _send_files(self, run_id: str) -> None:
-        for name, state in self._changed():
-            path, folder = self.folder / name, Path(name).parent
-            parts = path.parent.rglob("*") if name == MODEL else [path]
-            size = sum(part.stat().st_size for part in parts)
-            self._announce(STEP_SECONDS + size / BYTES_PER_SECOND)
-            if name == MODEL:
-                model.upload(self.client, run_id, path.parent)
-            else:
-                self.client.log_artifact(run_id, str(path), None if folder == Path() else folder.as_posix())
-            self.sent.files[name] = state
-            self.sent.save(self.folder)
+        """Several at once; where one fails, the others are sent all the same. Raises the first failure."""
+        changed = dict(self._changed())
+        seconds = STEP_SECONDS + sum(map(self._size, changed)) / BYTES_PER_SECOND
+        failures: list[BaseException] = []
+        with ThreadPoolExecutor(UPLOADS) as pool:
+            sending = {pool.submit(self._send_file, run_id, name): name for name in changed}
+            self._announce(seconds)
+            for file in as_completed(sending):
+                self._announce(seconds)
+                if (error := file.exception()) is not None:
+                    failures.append(error)
+                    continue
+                name = sending[file]
+                self.sent.files[name] = changed[name]
+                self.sent.save(self.folder)
+        if failures:
+            raise failures[0]
+
+    def _send_file(self, run_id: str, name: str) -> None:
+        path, folder = self.folder / name, Path(name).parent
+        if name == MODEL:
+            model.upload(self.client, run_id, path.parent)
+        else:
+            self.client.log_artifact(run_id, str(path), None if folder == Path() else folder.as_posix())
+
+    def _size(self, name: str) -> int:
+        path = self.folder / name
+        return sum(part.stat().st_size for part in (path.parent.rglob("*") if name == MODEL else [path]))
 
     def _changed(self) -> Iterator[tuple[str, list[int]]]:
         """Files that the store lacks, with size and time of change: until a run has ended, only those it began with."""
@@ -258,6 +291,7 @@ class Sent:
     parts: dict[str, str] = field(default_factory=dict)  # params, tags, dataset, sweep -> digest of what was sent
     files: dict[str, list[int]] = field(default_factory=dict)  # name -> size and time of change
     status: str = RUNNING
+    origin: str = ""  # host and folder that the store was given as the run's own
 
     @classmethod
     def load(cls, folder: Path, record: str, store: str) -> Sent:
@@ -273,6 +307,10 @@ class Sent:
             write_whole(folder / SENT, json.dumps(asdict(self)) + "\n", synced=False)
         except OSError as error:  # a full disk, say: what was sent is sent all the same
             logger.debug("%s: %s", folder / SENT, error)
+
+
+def _origin(tags: Mapping[str, str]) -> str:
+    return f"{tags.get('host')}:{tags.get('folder')}"
 
 
 def digest(part: Mapping[str, str]) -> str:

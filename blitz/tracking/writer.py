@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 from blitz.redaction import redact, remember
 from blitz.run_folder.run_info import RUNNING, RunInfo
 from blitz.tracking import store
-from blitz.tracking.orphaned import HEARTBEAT, HEARTBEAT_EVERY, end_orphan, mark_orphans, now
+from blitz.tracking.orphaned import HEARTBEAT, HEARTBEAT_EVERY, end_orphan, mark_orphans, now, trained_elsewhere
 from blitz.tracking.sending import OPEN_SECONDS, STEP_SECONDS, Delivery, brief, sole_sender
 
 logger = logging.getLogger("blitz")
@@ -34,10 +34,16 @@ logger = logging.getLogger("blitz")
 SEND_EVERY = 5.0  # seconds that a metric waits at most
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries while a store fails
 LAST_TRIES = 2
+REPORT_AFTER, REPORT_EVERY = 2.0, 15.0  # seconds that a run's end waits for the store before it says so, and again
 RELEASE_SECONDS = 5.0  # between the two that a system closes of a process that is gone: our input, and its lock
 UNKNOWN = "an unknown part"
 # A server that hangs must not hold a run's end up for MLflow's own four minutes; trying again is our own work.
-REQUESTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+# To print where a run is, it would be asked for once more.
+REQUESTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 # ---- the side of the process that trains
@@ -61,10 +67,11 @@ class Writer:
             start_new_session=True,  # Ctrl-C in the terminal is for the run alone
         )
         self.run_id: str | None = None
+        self._folder, self._uri = Path(), ""  # of the run that it records
         self._discarded = False
         self._patience = OPEN_SECONDS  # how long it may be silent; before its first word it may be importing mlflow
-        self._ending = False
-        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()  # since the command to end
+        self._awaited = False
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()  # while one is awaited
         self._thread = threading.Thread(target=self._listen, name="mlflow-writer", daemon=True)
         self._thread.start()
 
@@ -78,10 +85,25 @@ class Writer:
         cls.prepare()
         writer = cls._idle.pop()
         writer.run_id, writer._patience = None, OPEN_SECONDS
-        # With today's environment, which may hold other credentials than when the process was started.
-        environment = {**REQUESTS, **os.environ}
-        writer._send({"open": str(folder.absolute()), "uri": uri, "about": asdict(about), "environment": environment})
+        writer._folder, writer._uri = folder, uri
+        writer._send_run("open", folder, uri, about)
         return writer
+
+    @classmethod
+    def trained_elsewhere(cls, folder: Path, uri: str, about: RunInfo) -> str:
+        """Why this run must not be resumed in this folder; empty also where the store does not answer."""
+        cls.prepare()
+        writer = cls._idle[-1]
+        writer._awaited = True
+        writer._send_run("ask", folder, uri, about)
+        answer = ""
+        with suppress(queue.Empty):
+            while (word := writer._answers.get(timeout=writer._patience)) is not None:
+                if "elsewhere" in word:
+                    answer = str(word["elsewhere"])
+                    break
+        writer._awaited = False
+        return answer
 
     def flush(self) -> None:
         """Ask for what is in the journal to be sent now."""
@@ -89,23 +111,36 @@ class Writer:
 
     def end(self, about: RunInfo) -> str:
         """Send the run's end, and wait while the store takes what is left. Returns what it lacks then, in words."""
-        self._ending = True
+        self._awaited, self._report_at = True, time.monotonic() + REPORT_AFTER
         self._send({"end": asdict(about)})
         try:
-            while True:
-                word = self._answers.get(timeout=self._patience)
-                if word is None:  # it died, and its last words were logged
-                    return UNKNOWN
+            while (word := self._next_word(about)) is not None:
                 if "missing" in word:
-                    self._ending = False
+                    self._awaited = False
                     Writer._idle.append(self)
                     return str(word["missing"])
+            return UNKNOWN  # it died, and its last words were logged
         except queue.Empty:
             self._discard()
             return UNKNOWN
         except KeyboardInterrupt:  # the process continues until it has sent what it can
             self._close()
             raise
+
+    def _next_word(self, about: RunInfo) -> dict[str, Any] | None:
+        """None where it died. A store that takes long is waited for aloud. Raises queue.Empty where it hangs."""
+        silent_until = time.monotonic() + self._patience
+        while True:
+            wait = min(silent_until, self._report_at) - time.monotonic()
+            try:
+                return self._answers.get(timeout=max(0.0, wait))
+            except queue.Empty:
+                if time.monotonic() >= silent_until:
+                    raise
+            missing = Delivery(self._folder, self._uri, about).missing()
+            what = "waiting for MLflow to take %s (Ctrl-C: 'blitz sync %s' sends it later)"
+            logger.info(what, missing or "the run's end", self._folder)
+            self._report_at += REPORT_EVERY
 
     def _discard(self) -> None:
         """End the process at once: it has nothing to send, or hangs."""
@@ -118,6 +153,11 @@ class Writer:
         assert self._process.stdin is not None
         with suppress(OSError):  # it is gone already
             self._process.stdin.close()
+
+    def _send_run(self, command: str, folder: Path, uri: str, about: RunInfo) -> None:
+        # With today's environment, which may hold other credentials than when the process was started.
+        environment = {**REQUESTS, **os.environ}
+        self._send({command: str(folder.absolute()), "uri": uri, "about": asdict(about), "environment": environment})
 
     def _send(self, command: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -140,7 +180,7 @@ class Writer:
                         continue
                     self.run_id = word.get("run_id", self.run_id)
                     self._patience = word.get("wait", STEP_SECONDS)
-                    if self._ending:  # in this order: `end` reads the one after it has set the other
+                    if self._awaited:  # in this order: `end` reads the one after it has set the other
                         self._answers.put(word)
                     if level is not None:
                         logger.log(level, "%s", text)
@@ -181,16 +221,30 @@ def main() -> None:
             if current is not None:
                 current.orphaned()
             return
-        if "open" in command:
+        if not command and not commands.empty():  # what is asked for next sends this as well
+            continue
+        if "environment" in command:
             os.environ.clear()
             os.environ.update(command["environment"])
             remember(command["uri"])
+        if "ask" in command:
+            _say({"elsewhere": _elsewhere(Path(command["ask"]), command["uri"], RunInfo(**command["about"]))})
+        if "open" in command:
             current = _Sending(Path(command["open"]), command["uri"], RunInfo(**command["about"]))
         if current is not None and "end" in command:
             _say({"missing": current.end(RunInfo(**command["end"]))})
             current = None
         if current is not None and time.monotonic() >= current.next_try:
             current.attempt()
+
+
+def _elsewhere(folder: Path, uri: str, about: RunInfo) -> str:
+    _say({"wait": OPEN_SECONDS})
+    try:
+        return trained_elsewhere(Delivery(folder, uri, about))
+    except Exception as error:  # a silent store says nothing against a run
+        logger.debug("%s", brief(error))
+        return ""
 
 
 def _hear(commands: queue.SimpleQueue[dict[str, Any] | None]) -> None:

@@ -6,6 +6,7 @@ import http.client
 import re
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -96,6 +97,28 @@ def test_a_server_that_answers_500_for_a_while(tmp_path: Path, server: Server) -
     assert_the_store_has_all_of(the_folder(tmp_path), server.uri)
 
 
+def test_a_slow_server_gets_files_side_by_side_and_is_waited_for_aloud(tmp_path: Path, server: Server) -> None:
+    with Faulty(server.port) as front:
+        other_is_on_its_way, was_said = threading.Barrier(2, timeout=300), threading.Event()
+
+        def hold(path: str) -> None:
+            if path.endswith(("/run.log", "/checkpoints/best.pt")):
+                other_is_on_its_way.wait()
+                assert was_said.wait(300)
+
+        front.before = hold
+        uri = f"tracking.uri=http://127.0.0.1:{front.server_port}"
+        run = start(tmp_path, *QUICK, "epochs=1", uri, MLFLOW_HTTP_REQUEST_TIMEOUT="300")
+        waiting = wait_for(run, "waiting for MLflow to take ")
+        was_said.set()
+        output, errors = run.communicate(timeout=300)
+        assert (run.returncode, errors) == (0, "")
+        assert waiting.rstrip().endswith(f"(Ctrl-C: 'blitz sync runs/{the_folder(tmp_path).name}' sends it later)")
+        assert "lacks" not in output
+        assert "View run" not in output
+    assert_the_store_has_all_of(the_folder(tmp_path), server.uri)
+
+
 def test_an_outage_fails_no_job_of_a_sweep_that_has_begun(tmp_path: Path, server: Server) -> None:
     short = [*QUICK, "data.limit=100", "epochs=30", "seed=0,1,2"]
     sweep = start(tmp_path, "-m", *short, f"tracking.uri={server.uri}")
@@ -124,6 +147,7 @@ class Faulty(ThreadingHTTPServer):
 
     def __init__(self, port: int) -> None:
         self.broken, self.refused = False, 0
+        self.before: Callable[[str], None] = lambda path: None  # is called with each request's
         front = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -137,6 +161,7 @@ class Faulty(ThreadingHTTPServer):
                 headers = {
                     key: value for key, value in self.headers.items() if key not in ("Host", "Transfer-Encoding")
                 }
+                front.before(self.path)
                 with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as behind:
                     behind.request(self.command, self.path, body, headers)
                     answer = behind.getresponse()

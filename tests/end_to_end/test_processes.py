@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import resource
 import shutil
@@ -30,6 +31,7 @@ from support.recorded import assert_the_store_has_all_of, lines, runs
 from support.shell import blitz as command
 
 from blitz.tracking.orphaned import WHY
+from blitz.tracking.sending import SENT
 from blitz.training import checkpoint
 
 
@@ -102,6 +104,29 @@ def test_kill_9_of_training_alone_is_recorded_by_its_writer(tmp_path: Path) -> N
     assert run.info.status == "KILLED"
     assert run.data.tags["ended"] == WHY
     assert checkpoint.load(folder / "checkpoints" / "last.pt")["epoch"] >= 1
+
+
+@pytest.mark.slow
+def test_copy_of_a_run_that_is_being_trained_is_not_resumed(here: Path) -> None:
+    process = start(here, *QUICK, "epochs=100000", "tracking.step_loss=1")
+    wait_for(process, "epoch 1/")
+    (folder,) = (here / "runs").iterdir()
+    while not (folder / SENT).exists():
+        wait_for(process, "epoch ")
+    own = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+    for each in own:  # it writes no file while all are copied
+        each.suspend()
+    copy = shutil.copytree(folder, here / "copies" / folder.name)
+    for each in own:
+        each.resume()
+    resumed = command("resume", str(copy))
+    assert (resumed.code, resumed.output) == (2, "")
+    assert resumed.told == [
+        f"blitz: {copy}: run {runs()[0].info.run_id} is being trained in {platform.node()}:{folder}"
+    ]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=300)
+    assert assert_the_store_has_all_of(folder).info.status == "KILLED"
 
 
 @pytest.mark.slow

@@ -553,6 +553,18 @@ def test_a_last_partial_window_is_recorded(here: Path) -> None:
     assert [step for step, _ in journal(folder)["train/step_loss"]] == [5, 8, 10, 15, 20, 24]
 
 
+def test_of_copies_of_a_run_the_one_that_was_resumed_is_its_record(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped(TINY, 12, monkeypatch)
+    copy = shutil.copytree(folder, here / "copies" / folder.name)
+    run_id = runner.resume(copy).run_id
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(BadInput, match=f"{folder}: run {run_id} was resumed in .*{copy}, a copy of this folder"):
+        runner.resume(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert_the_store_has_all_of(copy)
+    assert runner.resume(copy, ["epochs=4"]).run_id == run_id
+
+
 def test_only_one_process_trains_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stopped(UNTRACKED, 12, monkeypatch)
     from blitz.run_folder.files import sole_trainer
