@@ -5,7 +5,8 @@
     classifier = blitz.load_model(result.run_id)
 
 The menus `MODELS`, `OPTIMIZERS`, `SCHEDULES`, `LOSSES`, `AUGMENTATIONS`, `MIXES`, `DATASETS` and `DEVICES` take
-your own parts: `blitz.MODELS.add("mine", Mine)`. Everything is imported on first use.
+your own parts: `blitz.MODELS.add("mine", Mine)`. A data set is a function that returns a `Dataset` of two `Split`s.
+Everything is imported on first use.
 """
 
 from importlib import import_module
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from blitz.errors import BadInput as BadInput
     from blitz.parts.augmentations import AUGMENTATIONS as AUGMENTATIONS
     from blitz.parts.datasets import DATASETS as DATASETS
+    from blitz.parts.datasets import Dataset as Dataset
+    from blitz.parts.datasets import Split as Split
     from blitz.parts.devices import DEVICES as DEVICES
     from blitz.parts.losses import LOSSES as LOSSES
     from blitz.parts.mixes import MIXES as MIXES
@@ -34,6 +37,8 @@ _HOMES = {
     "run": "blitz.runner.run",
     "load_model": "blitz.runner.load",
     "BadInput": "blitz.errors",
+    "Dataset": "blitz.parts.datasets",
+    "Split": "blitz.parts.datasets",
     **{menu: f"blitz.parts.{menu.lower()}" for menu in MENUS},
 }
 __all__ = ["__version__", *_HOMES]

@@ -187,8 +187,8 @@ def run_hydra(arguments: list[str]) -> int:
         return objective
 
     try:
-        with checked_configs(refuse_code):
-            compose.with_menu(hydra.main(config_path=str(compose.CONF), config_name="config", **VERSION_BASE)(job))
+        with checked_configs(refuse_code, compose.with_menu):
+            hydra.main(config_path=str(compose.CONF), config_name="config", **VERSION_BASE)(job)()
     except JobFailed as failed:
         return int(failed.args[0])
     except Bug as bug:

@@ -36,7 +36,7 @@ def refuse(problems: Iterable[str]) -> None:
         raise BadInput(*found)
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """The message of a library's exception, which may have several lines."""
     return " ".join(str(error).split())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -14,6 +15,8 @@ class BlitzSweeper(Sweeper):
     """`blitz -m`: checks every job before the first one starts."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        if task_function.__module__.split(".")[0] != "blitz":
+            sys.exit("hydra/sweeper=blitz: sweeps the jobs of blitz alone; choose another, such as hydra/sweeper=basic")
         self._given = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from support.processes import Server
 
 from blitz.parts.models import MODELS
@@ -70,7 +71,7 @@ def _process_wide_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def models() -> Iterator[Registry]:
     """The menu of models, which is put back afterwards, as is Hydra's store."""
-    MODELS.names()  # with those of plug-ins
+    MODELS.names(), Plugins.instance()  # which add to both
     builders, stored = dict(MODELS._builders), copy.deepcopy(ConfigStore.instance().repo)
     yield MODELS
     MODELS._builders, ConfigStore.instance().repo = builders, stored

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import pytest
 from omegaconf import OmegaConf
-from support import shell
+from support import packages, shell
 from torch import nn
 
 import blitz
@@ -182,12 +182,9 @@ def test_options_lists_which_values_are_required(run, mine):
 
 @pytest.mark.slow
 def test_options_lists_what_an_installed_package_adds(tmp_path):
-    metadata = tmp_path / "brass_band-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: brass-band\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[blitz.models]\ntuba = brass_band:tuba\n")
-    (tmp_path / "brass_band.py").write_text('def tuba(num_classes, input_shape):\n    """A tuba."""\n')
-    listed = python("-m", "blitz", "options", "model", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stdout
+    source = 'def tuba(num_classes, input_shape):\n    """A tuba."""\n'
+    packages.install(tmp_path, "blitz.models", {"tuba": "tuba"}, source)
+    listed = python("-m", "blitz", "options", "model", cwd=tmp_path, PYTHONPATH=packages.path(tmp_path)).stdout
     assert ["tuba", "A", "tuba."] in [line.split() for line in listed.splitlines()]
 
 

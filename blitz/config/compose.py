@@ -130,6 +130,13 @@ def with_menu(composing: Callable[[], Outcome]) -> Outcome:
                 raise
 
 
+def store_menu(group: str) -> None:
+    """Make the YAML of each choice of a group that has none, so that Hydra lists it."""
+    with_yaml = {file.stem for file in (CONF / group).glob("*.yaml")}
+    for name in set(menus()[group].names() if group in menus() else ()) - with_yaml:
+        _store_choice(f"{group}/{name}")
+
+
 def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> None:
     """Raises BadInput for what Hydra would take and nobody heed: options of a sweep, where a single run is asked for,
     and where Hydra itself would put a run.
@@ -177,7 +184,7 @@ def explain(
         problems.extend(found)
         meant.extend(likely)
     try:
-        check(plain(with_menu(lambda: composing(meant)) if composing else _compose(meant, config_dir)))
+        check(plain(composing(meant) if composing else _compose(meant, config_dir)))
     except BadInput as bad:
         problems.extend(bad.problems)
     except COMPOSING_ERRORS as still:

@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra import __version__, compose, initialize_config_dir
+import hydra
+from hydra import __version__, initialize_config_dir
 from hydra._internal import config_loader_impl
 from hydra._internal import hydra as hydra_app
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -54,18 +55,21 @@ def read_flags(arguments: Sequence[str]) -> Namespace:
 
 
 @contextmanager
-def checked_configs(check: Callable[[DictConfig, bool], None]) -> Iterator[None]:
-    """While this lasts, an app of Hydra uses no config that `check(config, with_plugins)` raises for.
+def checked_configs(
+    check: Callable[[DictConfig, bool], None], compose: Callable[[Callable[[], DictConfig]], DictConfig]
+) -> Iterator[None]:
+    """While this lasts, an app of Hydra composes with `compose(composing)`, which may call `composing` again, and uses
+    no config that `check(config, with_plugins)` raises for.
 
     That is earlier than Hydra makes callbacks, loggers, launcher or sweeper of it. Hydra sends its loader to the
-    processes of a launcher, where jobs are composed again, and the check goes with it.
+    processes of a launcher, where jobs are composed again, and both functions go with it.
     """
     of_hydra = hydra_app.Hydra
 
     class Checked(of_hydra):  # type: ignore[misc, valid-type]
         def __init__(self, task_name: str, config_loader: Any) -> None:
             super().__init__(task_name=task_name, config_loader=config_loader)
-            config_loader._load_configuration_impl = partial(_load, config_loader, check)
+            config_loader._load_configuration_impl = partial(_load, config_loader, check, compose)
 
     hydra_app.Hydra = Checked  # type: ignore[misc]
     try:
@@ -74,8 +78,8 @@ def checked_configs(check: Callable[[DictConfig, bool], None]) -> Iterator[None]
         hydra_app.Hydra = of_hydra  # type: ignore[misc]
 
 
-def _load(loader: Any, check: Callable[[DictConfig, bool], None], **arguments: Any) -> DictConfig:
-    config: DictConfig = type(loader)._load_configuration_impl(loader, **arguments)
+def _load(loader: Any, check: Callable[..., None], compose: Callable[..., DictConfig], **arguments: Any) -> DictConfig:
+    config = compose(lambda: type(loader)._load_configuration_impl(loader, **arguments))
     check(config, arguments["run_mode"] == RunMode.MULTIRUN)
     return config
 
@@ -86,7 +90,7 @@ def compose_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), **VERSION_BASE):
-            return compose("config", overrides=list(overrides))
+            return hydra.compose("config", overrides=list(overrides))
     finally:
         GlobalHydra.instance().hydra = running
 

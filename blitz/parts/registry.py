@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -14,7 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, PydanticUndefinedAnnotation, ValidationError, create_model
 
-from blitz.errors import BadInput, did_you_mean, in_one_line, no_such, refuse
+from blitz.errors import BadInput, did_you_mean, in_one_line, no_such
+from blitz.redaction import redact
 
 # The ranges that options are annotated with.
 Positive = Annotated[float, Gt(0)]
@@ -52,21 +54,22 @@ class Registry:
         self.plugins = plugins
         self.common = common
         self._builders = dict(builders)
-        self._broken_plugins: list[str] | None = None  # None before they were loaded
+        self._plugins_loaded = False
 
     def add(self, name: str, builder: Builder) -> None:
         """Add a choice; a name that exists already is an error."""
         if name in self.names():
             raise ValueError(f"{self.group}={name} exists already; choose another name")
+        if not callable(builder):
+            raise TypeError(f"{self.group}={name}: {builder!r} cannot be called")
         self._builders[name] = builder
 
     def names(self) -> list[str]:
-        """Raises BadInput for installed plug-ins that cannot be added."""
-        if self._broken_plugins is None:
-            self._broken_plugins = []  # before loading: a plug-in may call add() while it is imported
-            problems = [self._load(point) for point in entry_points(group=self.plugins)]
-            self._broken_plugins = [problem for problem in problems if problem]
-        refuse(self._broken_plugins)
+        """With those of installed packages; what cannot be added of them is left out, with a warning."""
+        if not self._plugins_loaded:
+            self._plugins_loaded = True  # before loading: a plug-in may call add() while it is imported
+            for point in entry_points(group=self.plugins):
+                self._load(point)
         return list(self._builders)
 
     def builder(self, name: str) -> Builder:
@@ -105,17 +108,17 @@ class Registry:
         own = _own(builder).model_fields
         return builder(*supplied, **{key: value for key, value in choice.items() if key in own})
 
-    def _load(self, point: EntryPoint) -> str | None:
-        """Add what an installed package offers; returns what is wrong with it."""
+    def _load(self, point: EntryPoint) -> None:
+        """Add what an installed package offers, or warn."""
         try:
             self.add(point.name, point.load())
-        except Exception as error:  # whatever the import of somebody else's module raises
+        except (Exception, SystemExit) as error:  # whatever the import of somebody else's module raises
             package = point.dist.name if point.dist else "unknown"
-            return (
-                f"{self.group}={point.name}: the installed package {package} offers it as {point.value}, which cannot "
-                f"be added: {type(error).__name__}: {in_one_line(error)}; repair or uninstall {package}"
+            problem = (
+                f"{self.group}={point.name}: left out: the installed package {package} offers it as {point.value}, "
+                f"which cannot be added: {type(error).__name__}: {in_one_line(error)}; repair or uninstall {package}"
             )
-        return None
+            print(f"blitz: {redact(problem)}", file=sys.stderr)
 
 
 def validate(schema: type[Model], values: Mapping[str, Any], path: str, noun: str) -> Model:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hydra.types import HydraContext
 
-from blitz.config.compose import as_hydra_overrides
+from blitz.config.compose import as_hydra_overrides, store_menu
 from blitz.config.hydra_internals import Override, ValueType, parse_overrides, product
 from blitz.config.settings import Sweep
 from blitz.errors import BadInput, refuse
@@ -63,6 +63,9 @@ def combinations(context: HydraContext, arguments: Sequence[str], sweep: Sweep) 
     Raises BadInput where there are none, or where it is not clear what they are.
     """
     given = parse_overrides(arguments, context.config_loader)
+    for override in given:
+        if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+            store_menu(override.key_or_group)
     intervals = [override for override in given if override.value_type == ValueType.INTERVAL_SWEEP]
     others = [override for override in given if override not in intervals]
     _refuse_draws(intervals, others, sweep.samples)

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from support.processes import finished
 from support.shell import blitz, refused
 
-from blitz.config.compose import CONF
+from blitz.config.compose import CONF, with_menu
 from blitz.config.hydra_internals import checked_configs
 from blitz.config.targets import refuse_code
 from blitz.errors import BadInput
@@ -150,7 +150,7 @@ def test_variables_that_are_copied_are_no_code(folder: Path) -> None:
 
 
 def test_loader_that_was_sent_to_a_worker_refuses_code() -> None:
-    with checked_configs(refuse_code):
+    with checked_configs(refuse_code, with_menu):
         app = hydra_app.Hydra.create_main_hydra2("job", create_config_search_path(str(CONF)))
     try:
         sent = pickle.loads(pickle.dumps(app.config_loader))

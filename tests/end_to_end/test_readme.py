@@ -147,7 +147,7 @@ def test_python_examples(here: Path) -> None:
         cwd=here, capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("test     accuracy") == 3
+    assert done.stdout.count("test     accuracy") == 4
 
 
 def test_the_example_of_mistakes_is_what_is_printed(

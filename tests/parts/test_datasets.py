@@ -7,6 +7,7 @@ import resource
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -504,6 +505,41 @@ def numbered(num_train: int = 100, num_test: int = 40, num_classes: int = 2) -> 
     classes = tuple(f"class {label}" for label in range(num_classes))
     train_split, test_split = (Split(images, torch.arange(len(images)) % num_classes) for images in (train, test))
     return Dataset("numbered", train_split, test_split, classes, "0" * 64, "a test")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"train": [1]}, "train: is list; accepted: blitz.Split"),
+        ({"train": lambda part: replace(part, images=part.images.float())},
+         "train.images: torch.float32 (100, 2, 2, 2); accepted: torch.uint8 (N, C, H, W), N > 0"),
+        ({"test": lambda part: replace(part, images=part.images[:, 0])},
+         "test.images: torch.uint8 (40, 2, 2); accepted: torch.uint8 (N, C, H, W), N > 0"),
+        ({"test": lambda part: Split(part.images[:0], part.labels[:0])},
+         "test.images: torch.uint8 (0, 2, 2, 2); accepted: torch.uint8 (N, C, H, W), N > 0"),
+        ({"train": lambda part: replace(part, labels=part.labels.int())},
+         "train.labels: torch.int32 (100,); accepted: torch.int64 (100,)"),
+        ({"test": lambda part: replace(part, labels=part.labels[:9])},
+         "test.labels: torch.int64 (9,); accepted: torch.int64 (40,)"),
+        ({"test": lambda part: replace(part, labels=part.labels + 1)},
+         "test.labels: 1 to 2; accepted: 0 to 1, one for each class"),
+        ({"test": lambda part: replace(part, images=part.images[:, :, 1:])},
+         "test.images: of (2, 1, 2); accepted: (2, 2, 2), as those of train"),
+        ({"classes": (1, 2)}, "classes: accepted: their names, as text"),
+        ({"fingerprint": None}, "fingerprint: accepted: SHA-256 over all images, labels and class names, as text"),
+    ],
+)  # fmt: skip
+def test_builder_that_returns_no_data_set_is_refused(change: dict[str, Any], problem: str) -> None:
+    ((key, value),) = change.items()
+    wrong = replace(numbered(), **{key: value(getattr(numbered(), key)) if callable(value) else value})
+    with pytest.raises(BadInput) as refused:
+        split(wrong)
+    assert refused.value.problems == (f"data=numbered: {problem}",)
+
+
+def test_builder_that_returns_another_type_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"^data: its builder returned tuple; accepted: blitz\.Dataset$"):
+        split((numbered().train, numbered().test))  # type: ignore[arg-type]
 
 
 def numbers(part: Split | None) -> list[int]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +17,7 @@ import psutil
 import pytest
 from mlflow.entities import Run
 from omegaconf import DictConfig
+from support import packages
 from support.processes import (
     QUICK,
     Server,
@@ -32,6 +34,7 @@ from support.shell import refused
 
 import blitz
 from blitz.config.settings import Settings
+from blitz.parts.registry import Registry
 from blitz.run_folder.run_info import RunInfo, runs_in
 from blitz.runner import run as runner
 from blitz.runner.build import JobInfo
@@ -43,6 +46,12 @@ from blitz.sweeps.results import Results
 from blitz.tracking.sending import Delivery
 
 SHORT = [*QUICK, "data.limit=100", "epochs=1", "tracking.system_metrics=null"]
+PARTS = """\
+from torch.optim import SGD
+
+def sgd(params, *, lr: float = 0.05):
+    return SGD(params, lr=lr)
+"""
 PARALLEL = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
@@ -773,6 +782,53 @@ def test_option_that_the_default_choice_lacks_is_taken_if_all_swept_choices_have
     (run,) = jobs()
     assert run.data.params["model.dropout"] == "0.2"
     assert run.data.tags["mlflow.source.name"].count("+") == 0
+
+
+@pytest.mark.parametrize("swept", ["model=net,mine", "model=glob(mi*)"])
+def test_choice_without_a_yaml_is_swept(here: Path, models: Registry, swept: str) -> None:
+    models.add("mine", models.builder("net"))
+    ended = command("-m", *SHORT, swept, "seed=0,1", "sweep.dry_run=true")
+    assert (ended.code, ended.told) == (0, [])
+    assert [line.split()[1:] for line in ended.output.splitlines()[-3:-1]] == [
+        ["model=mine", "seed=0"],
+        ["model=mine", "seed=1"],
+    ]
+
+
+def test_choice_without_a_yaml_is_swept_from_points(here: Path, models: Registry) -> None:
+    models.add("mine", models.builder("net"))
+    (here / "points.csv").write_text("model,seed\nnet,1\nmine,2\n")
+    ended = command("-m", *SHORT, "sweep.points=points.csv", "sweep.dry_run=true")
+    assert (ended.code, ended.told) == (0, [])
+    assert "model=mine seed=2" in ended.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", [PARALLEL, ["hydra/sweeper=basic"]])
+def test_parts_of_an_installed_package_are_swept(here: Path, chosen: list[str]) -> None:
+    package = packages.install(here / "package", "blitz.optimizers", {"mine": "sgd", "broken": "nothing"}, PARTS)
+    asked = [*SHORT, *chosen, "optimizer=sgd,mine"]
+    code, _, errors = finished(here, "-m", *asked, PYTHONPATH=packages.path(package))
+    assert code == 0
+    assert {line.split()[1] for line in errors.splitlines()} == {"optimizer=broken:"}
+    assert {(run.data.params["optimizer.name"], run.info.status) for run in runs()} == {
+        ("mine", "FINISHED"),
+        ("sgd", "FINISHED"),
+    }
+
+
+@pytest.mark.slow
+def test_sweeper_refuses_the_jobs_of_another_program(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("import hydra\nhydra.main(config_path=None, version_base='1.3')(lambda config: print(config))()\n")
+    ended = subprocess.run(
+        [sys.executable, app, "-m", "+x=1,2", "hydra/sweeper=blitz"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "hydra/sweeper=blitz: sweeps the jobs of blitz alone; choose another, such as hydra/sweeper=basic\n"
+    )
+    assert list(tmp_path.iterdir()) == [app]
 
 
 def test_preflight_reports_which_jobs_have_a_mistake(here: Path) -> None:

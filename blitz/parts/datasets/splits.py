@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from blitz.errors import BadInput
+from blitz.errors import BadInput, refuse
 from blitz.parts.registry import Count, Fraction, Index, Positive
 
 LOG = logging.getLogger("blitz")
@@ -21,8 +23,10 @@ LOG = logging.getLogger("blitz")
 
 @dataclass(frozen=True)
 class Split:
-    images: Tensor  # (N, C, H, W) uint8
-    labels: Tensor  # (N,) int64
+    """Images and what they show, in memory of the processor: at least one."""
+
+    images: Tensor  # (N, C, H, W) uint8, as they are: they are scaled and normalised on the device
+    labels: Tensor  # (N,) int64, indices of `Dataset.classes`
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -30,11 +34,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
+    """What a builder on the menu `blitz.DATASETS` returns. Validation is cut from `train` afterwards."""
+
     name: str
     train: Split
-    test: Split
-    classes: tuple[str, ...]
-    fingerprint: str  # SHA-256 (hex) over all images, labels and class names
+    test: Split  # of the same channels, height and width
+    classes: tuple[str, ...]  # their names
+    fingerprint: str  # SHA-256 (hex) over all images, labels and class names: a part of `config_hash`
     source: str  # where it came from, one line for the record (no credentials)
 
 
@@ -68,6 +74,7 @@ def split(
         mean: per channel, of pixels scaled to [0, 1]; null = measured on the training images
         std: per channel, of pixels scaled to [0, 1]; null = measured on the training images
     """
+    refuse(_wrong_in(dataset))
     num_channels = dataset.train.images.shape[1]
     for key, values in (("mean", mean), ("std", std)):
         if values is not None and len(values) != num_channels:
@@ -93,6 +100,33 @@ def split(
         mean=tuple(mean),
         std=tuple(std),
     )
+
+
+def _wrong_in(dataset: Any) -> Iterator[str]:
+    """What is wrong with what a builder returned: that of another package may return anything."""
+    if not isinstance(dataset, Dataset):
+        yield f"data: its builder returned {type(dataset).__name__}; accepted: blitz.Dataset"
+        return
+    named = f"data={dataset.name}"
+    if not (dataset.classes and all(isinstance(name, str) for name in dataset.classes)):
+        yield f"{named}: classes: accepted: their names, as text"
+    if not (isinstance(dataset.fingerprint, str) and dataset.fingerprint):
+        yield f"{named}: fingerprint: accepted: SHA-256 over all images, labels and class names, as text"
+    for name, part in (("train", dataset.train), ("test", dataset.test)):
+        if not isinstance(part, Split):
+            yield f"{named}: {name}: is {type(part).__name__}; accepted: blitz.Split"
+        elif part.images.dtype != torch.uint8 or part.images.ndim != 4 or part.images.numel() == 0:
+            shape = tuple(part.images.shape)
+            yield f"{named}: {name}.images: {part.images.dtype} {shape}; accepted: torch.uint8 (N, C, H, W), N > 0"
+        elif part.labels.dtype != torch.int64 or part.labels.shape != part.images.shape[:1]:
+            shape = tuple(part.labels.shape)
+            yield f"{named}: {name}.labels: {part.labels.dtype} {shape}; accepted: torch.int64 ({len(part.images)},)"
+        elif part.labels.min() < 0 or part.labels.max() >= len(dataset.classes):
+            found = f"{part.labels.min()} to {part.labels.max()}"
+            yield f"{named}: {name}.labels: {found}; accepted: 0 to {len(dataset.classes) - 1}, one for each class"
+        elif isinstance(dataset.train, Split) and part.images.shape[1:] != dataset.train.images.shape[1:]:
+            shape, accepted = tuple(part.images.shape[1:]), tuple(dataset.train.images.shape[1:])
+            yield f"{named}: {name}.images: of {shape}; accepted: {accepted}, as those of train"
 
 
 def _held_out(dataset: Dataset, validation: float) -> int:
