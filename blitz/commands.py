@@ -115,8 +115,9 @@ def compare(runs: tuple[str, ...], form: str, picture: str | None, uri: str | No
     """Compare runs: the given ones, those of a sweep, or the newest of an experiment (default: the newest 20).
 
     Prints the parameters that differ (of config, code, packages, data and device) and the metrics, best first. Runs
-    that differ only in their seed share a row with mean, 95 % interval and count; a test over seeds says whether the
-    best row is significantly better. A metric is a run's last value; "objective" is the accuracy of its best epoch.
+    that differ only in their seed share a row with mean, 95 % interval (of three or more) and count; a test over seeds
+    says whether the best row is significantly better. A metric is a run's last value; "objective" is the accuracy of
+    its best epoch.
     """
     gc.disable()  # not even at exit: it takes a quarter of a command that imports 2,000 modules and ends
     try:

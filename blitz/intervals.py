@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from scipy.special import stdtrit  # scipy.stats takes a second to import
 
 CONFIDENCE = 0.95
+LEAST_SEEDS = 3  # of an interval: with two it is often wider than everything that was measured
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds, and half the width of its 95 % interval by Student's t; no width for a single seed."""
+    """A mean over seeds, and half the width of its 95 % interval by Student's t; no width for fewer than three."""
 
     mean: float
     margin: float | None
@@ -26,7 +27,7 @@ class Estimate:
 
     @property
     def std(self) -> float:
-        return statistics.stdev(self.values) if self.margin else 0.0
+        return statistics.stdev(self.values) if min(self.values) < max(self.values) else 0.0
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
@@ -35,9 +36,10 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     if not n:
         return None
     if min(values) == max(values):  # of which a sum's last bit would make some spread
-        return Estimate(values[0], 0.0 if n > 1 else None, tuple(values))
-    margin = quantile(n - 1) * statistics.stdev(values) / math.sqrt(n)
-    return Estimate(statistics.fmean(values), margin, tuple(values))
+        mean, std = values[0], 0.0
+    else:
+        mean, std = statistics.fmean(values), statistics.stdev(values)
+    return Estimate(mean, quantile(n - 1) * std / math.sqrt(n) if n >= LEAST_SEEDS else None, tuple(values))
 
 
 def quantile(degrees: float) -> float:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from blitz.comparison.noise import sentences
 from blitz.comparison.rows import ID_LENGTH, Comparison, Row, is_share
-from blitz.intervals import Estimate
+from blitz.intervals import LEAST_SEEDS, Estimate
 from blitz.run_folder.run_info import shortened
 from blitz.terminal.names import short_names
 from blitz.terminal.text import Screen, in_a_line
@@ -111,7 +111,9 @@ def as_json(comparison: Comparison) -> str:
 
 def remarks(comparison: Comparison) -> list[str]:
     """Whether differences are significant, and what is not in the table."""
-    return [*sentences(comparison), *(f"{note}." for note in comparison.notes)]
+    few = any(_has_too_few(row.estimate(metric)) for row in comparison.rows for metric in comparison.metrics)
+    lines = ["Two seeds are too few for an interval: the values are shown."] * few
+    return [*sentences(comparison), *lines, *(f"{note}." for note in comparison.notes)]
 
 
 def _headings(comparison: Comparison) -> list[tuple[str, bool]]:
@@ -142,11 +144,18 @@ def _figure(row: Row, metric: str) -> str:
     estimate = row.estimate(metric)
     if estimate is None:
         return ""
-    mean, margin = estimate.mean, estimate.margin
-    some = f" (n = {estimate.n})" if estimate.n < len(row.finished) else ""
-    if is_share(metric):
-        return (f"{100 * mean:.2f}%" if margin is None else f"{100 * mean:.2f} ± {100 * margin:.2f}%") + some
-    return (f"{mean:.4g}" if margin is None else f"{mean:.4g} ± {margin:.2g}") + some
+    scale, unit, digits, digits_of_margin = (100, "%", ".2f", ".2f") if is_share(metric) else (1, "", ".4g", ".2g")
+    text = f"{scale * estimate.mean:{digits}}"
+    if estimate.margin is not None:
+        text += f" ± {scale * estimate.margin:{digits_of_margin}}"
+    text += unit
+    if _has_too_few(estimate):
+        text += f" ({', '.join(f'{scale * value:{digits}}' for value in estimate.values)})"
+    return text + (f" (n = {estimate.n})" if estimate.n < len(row.finished) else "")
+
+
+def _has_too_few(estimate: Estimate | None) -> bool:
+    return estimate is not None and 1 < estimate.n < LEAST_SEEDS
 
 
 def _duration(seconds: float | None) -> str:

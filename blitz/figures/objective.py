@@ -14,6 +14,7 @@ from blitz.figures import style
 from blitz.figures.canvas import BARS, TICKS, VAL, labels, write_beside
 from blitz.figures.space import PlotRow, Space, brief
 from blitz.figures.style import HEIGHT, SMALL, STYLES, finish, legend, short
+from blitz.intervals import LEAST_SEEDS
 
 FEW = 6  # values of another number up to which each gets a line of its own
 JOINED = 12  # single runs up to which a line joins them
@@ -32,7 +33,7 @@ def by_number(axes: Axes, space: Space, key: str, label: str) -> float:
         line = sorted(members, key=lambda row: row.place(key))
         look = {**look, "linestyle": "-" if joined else "none"}
         style.draw_rows(axes, [row.place(key) for row in line], line, look, name)
-    style.percent_axis(axes, "y", label)
+    style.percent_axis(axes, "y", label, rows)
     style.number_axis(axes, "x", [row.place(key) for row in rows])
     axes.set_xlabel(short(space.names[key]))
     finish(axes, f"{label} by {short(space.names[key])}", style.run_counts(space, [key]), style.seed_counts(rows))
@@ -67,18 +68,24 @@ def by_category(axes: Axes, space: Space, key: str, label: str) -> float:
         offset = 0.7 * ((min(number, lanes - 1) + 0.5) / lanes - 0.5)
         places = [values.index(row.values[key]) + offset for row in members]
         style.draw_rows(axes, places, members, {**look, "linestyle": "none"}, name, horizontal=True)
-    style.percent_axis(axes, "x", label)
+    style.percent_axis(axes, "x", label, rows)
     size, height, longest = (SMALL, 0.3, (72, 38)) if len(values) <= 30 else (7, 0.17, (44, None))
     if len(groups) == 1:
-        margins = [f" ± {row.margin:.2f}" if row.seeds > 1 else "" for row in rows]
-        texts = [f"{row.mean:.2f}{margin} %  (n = {row.seeds})" for row, margin in zip(rows, margins, strict=True)]
-        write_beside(axes, texts, size)
+        write_beside(axes, [_written(row) for row in rows], size)
     axes.set_yticks(range(len(values)), labels([brief(value) for value in values], *longest), fontsize=size)
     axes.set(ylabel=short(space.names[key]), ylim=(len(values) - 0.4, -0.6))
     cut = f"the {BARS} best of {len(ranked)} are drawn" if len(ranked) > BARS else ""
     finish(axes, f"{label} by {short(space.names[key])}", style.run_counts(space), style.seed_counts(rows), cut)
     legend(axes, space, by)
     return max(max(height, 0.15 * lanes) * len(values), 0.3 * lanes, 1.1) + 1.5
+
+
+def _written(row: PlotRow) -> str:
+    if row.seeds == 1:
+        return f"{row.mean:.2f} %  (n = 1)"
+    if row.seeds < LEAST_SEEDS:
+        return f"{row.mean:.2f} %  ({', '.join(f'{score:.2f}' for score in row.scores)})"
+    return f"{row.mean:.2f} ± {row.margin:.2f} %  (n = {row.seeds})"
 
 
 def by_pair(axes: Axes, space: Space, pair: Pair, label: str, left_out: str) -> float:

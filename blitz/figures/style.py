@@ -13,6 +13,7 @@ from matplotlib.transforms import Affine2D
 
 from blitz.figures.canvas import dress, labels
 from blitz.figures.space import Groups, PlotRow, Space, Value, brief, is_logarithmic
+from blitz.intervals import LEAST_SEEDS
 
 # Okabe and Ito's, those that stand out on white first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -79,10 +80,15 @@ def draw_rows(
     )
 
 
-def percent_axis(axes: Axes, which: str, label: str) -> None:
-    """Of shares: intervals may leave 0 … 100 %."""
-    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
-    axes.set(**{f"{which}lim": (max(low, -4), min(high, 104)), f"{which}label": f"{label} (%)"})
+def percent_axis(axes: Axes, which: str, label: str, rows: Sequence[PlotRow]) -> None:
+    """Follows the runs: intervals have as much room beyond them as they span, within 0 … 100 %."""
+    scores = [score for row in rows for score in row.scores]
+    low, high = min(scores), max(scores)
+    ends = [row.mean + side * row.margin for row in rows if row.seeds >= LEAST_SEEDS for side in (-1, 1)]
+    ends = [min(max(end, 2 * low - high, 0), 2 * high - low, 100) for end in ends]
+    low, high = min([low, *ends]), max([high, *ends])
+    room = max(0.04 * (high - low), 0.5)
+    axes.set(**{f"{which}lim": (low - room, high + room), f"{which}label": f"{label} (%)"})
 
 
 def number_axis(axes: Axes, which: str, numbers: Iterable[float]) -> None:
@@ -133,4 +139,6 @@ def run_counts(space: Space, keys: Sequence[str] = ()) -> str:
 def seed_counts(drawn: Sequence[PlotRow]) -> str:
     sizes = {row.seeds for row in drawn}
     seeds = counted(max(sizes), "seed") if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)} seeds"
-    return f"{seeds} each" + (", mean and 95 % interval" if max(sizes) > 1 else "")
+    if max(sizes) < LEAST_SEEDS:
+        return f"{seeds} each" + (", too few for an interval" if max(sizes) > 1 else "")
+    return f"{seeds} each, mean and 95 % interval" + (" of three or more" if min(sizes) < LEAST_SEEDS else "")

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from blitz.intervals import CONFIDENCE, Estimate
+from blitz.intervals import CONFIDENCE, LEAST_SEEDS, Estimate
 from blitz.run_folder.journal import GRAD_NORM, OBJECTIVE, STEP_LOSS
 
 Results = Mapping[str, Mapping[int, float]]  # metric -> step -> value
 
 IDENTICAL, EQUAL, DIFFERENT = "identical", "equal within noise", "different"
 BY_STEP = (STEP_LOSS, GRAD_NORM)  # all other metrics are counted in epochs
-LEAST_SEEDS = 3  # fewer say nothing of a standard deviation
 
 
 class Point(NamedTuple):
@@ -104,7 +103,7 @@ def from_seeds(found: Estimate | None) -> Tolerance | None:
 
     None where they are too few, or their values are all the same.
     """
-    if found is None or found.n < LEAST_SEEDS or not found.margin:
+    if found is None or not found.margin:
         return None
     width = found.margin * math.sqrt(2 * found.n)
     return Tolerance(width, f"95 % of two runs, by the standard deviation {found.std:.4f} over {found.n} seeds")

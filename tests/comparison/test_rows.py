@@ -215,6 +215,9 @@ def test_runs_that_measured_nothing_are_listed_all_the_same(write: Any) -> None:
 def test_the_interval_is_students(sample: Sequence[float]) -> None:
     found = estimated(compare(seeds({}, sample), ["objective"]).rows[0])
     assert found.mean == pytest.approx(statistics.fmean(sample), rel=1e-12)
+    if len(sample) < 3:
+        assert found.margin is None
+        return
     assert found.margin is not None
     if len(set(sample)) == 1:
         assert (found.mean, found.margin) == (sample[0], 0.0)
@@ -224,8 +227,19 @@ def test_the_interval_is_students(sample: Sequence[float]) -> None:
     assert (found.mean - found.margin, found.mean + found.margin) == pytest.approx((low, high), rel=1e-9)
 
 
-def test_one_seed_has_no_interval() -> None:
-    assert estimated(compare(seeds({}, [0.5]), ["objective"]).rows[0]).margin is None
+@pytest.mark.parametrize("sample", [[0.5], [0.5, 0.6], [0.5, 0.5]])
+def test_fewer_than_three_seeds_have_no_interval(sample: list[float]) -> None:
+    found = estimated(compare(seeds({}, sample), ["objective"]).rows[0])
+    assert (found.margin, found.values) == (None, tuple(sample))
+    assert found.std == pytest.approx(np.std(sample, ddof=1) if len(sample) > 1 else 0)
+
+
+@pytest.mark.parametrize("write", [table, as_markdown, as_json])
+def test_two_seeds_are_called_too_few_for_an_interval(write: Any) -> None:
+    def said(sample: Sequence[float]) -> int:
+        return int(write(compare(seeds({"lr": "1"}, sample), ["objective"])).count("too few for an interval"))
+
+    assert [said(sample) for sample in ([0.5], [0.5, 0.6], [0.5, 0.6, 0.7])] == [0, 1, 0]
 
 
 def test_equal_values_have_no_spread_though_their_sum_is_rounded() -> None:
@@ -354,8 +368,8 @@ def test_markdown_has_the_best_in_bold_and_a_row_in_a_line() -> None:
     lines = as_markdown(wild()).splitlines()
     assert lines[0] == "| note | lr | objective | n | time | status | best run |"
     assert lines[1] == "| :-- | :-- | --: | --: | --: | :-- | :-- |"
-    assert lines[2].startswith('| a, "b" \\| c d | [red]0.1[/red] | **68.33 ± ')
-    assert lines[3].startswith("|  | 0.2 | 34.17 ± ")
+    assert lines[2].startswith('| a, "b" \\| c d | [red]0.1[/red] | **68.33% (66.67, 70.00)** |')
+    assert lines[3].startswith("|  | 0.2 | 34.17% (33.33, 35.00) |")
     assert lines[4].startswith("|  | 3 |  | 0 |  | FAILED | ")
     assert lines[5] == ""
     assert 'note=a, "b" | c d lr=[red]0.1[/red] (n = 2) is' in lines[6]
@@ -368,7 +382,11 @@ def test_csv_is_read_back_as_it_was_with_numbers_in_full() -> None:
     assert list(rows[0]) == ["note", "lr", "objective", "objective ±", "objective n", "n", "seconds", "status", "runs"]
     assert {key: rows[0][key] for key in WILD} == WILD
     best = estimated(wild().rows[0])
-    assert (float(rows[0]["objective"]), float(rows[0]["objective ±"])) == (best.mean, best.margin)
+    assert (float(rows[0]["objective"]), rows[0]["objective ±"]) == (best.mean, "")
+    (row,) = csv.DictReader(
+        io.StringIO(as_csv(three := compare(seeds({}, [0.1, 0.2, 0.3]), ["objective"])), newline="")
+    )
+    assert float(row["objective ±"]) == estimated(three.rows[0]).margin
     assert (rows[2]["objective"], rows[2]["n"], rows[2]["status"]) == ("", "0", "FAILED")
     assert rows[1]["runs"] == "note= lr=0.2/0 note= lr=0.2/1"
 
@@ -392,7 +410,10 @@ def test_json_is_valid_with_numbers_in_full_and_null_for_none() -> None:
     assert first["values"] == {"lr": "1", "model.num_tokens": None, "token": None}
     assert second["values"] == {"lr": None, "model.num_tokens": "64", "token": "x"}
     assert second["metrics"] == {"objective": None}
-    assert found["notes"] == ["1 objective value left out: not finite."]
+    assert found["notes"] == [
+        "Two seeds are too few for an interval: the values are shown.",
+        "1 objective value left out: not finite.",
+    ]
 
 
 def test_the_table_shows_texts_as_they_are() -> None:
@@ -419,7 +440,7 @@ def test_table_shows_numbers_as_people_read_them() -> None:
     lines = table(compare(runs, ["objective", "train/loss"])).splitlines()
     heading, *rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines[:4]]
     assert heading == ["lr", "objective", "train/loss", "n", "time", "best run"]
-    assert rows[0] == ["1", "55.00 ± 63.53%", "1.267 ± 0.42", "2", "59.9 s", "lr=1/1"]
+    assert rows[0] == ["1", "55.00% (50.00, 60.00)", "1.267 (1.235, 1.3)", "2", "59.9 s", "lr=1/1"]
     assert rows[1] == ["2", "40.00%", "1.235e+04", "1", "1:01 min", "lr=2/0"]
     assert rows[2] == ["3", "30.00%", "1", "2:02:05 h", "lr=3/0"]
 
@@ -490,7 +511,7 @@ def test_a_terminal_has_room_for_what_was_swept_before_other_metrics(monkeypatch
 def test_a_mean_over_fewer_runs_than_finished_says_so() -> None:
     runs = [*seeds({"lr": "1"}, [0.9, math.nan, 0.8]), *seeds({"lr": "2"}, [0.5, 0.6])]
     found = compare(runs, ["objective"])
-    assert "85.00 ± 63.53% (n = 2)  3" in table(found)
+    assert "85.00% (90.00, 80.00) (n = 2)  3" in table(found)
     assert table(found).count("(n = ") == 1 + sum(line.count("(n = ") for line in sentences(found))
     first, second = csv.DictReader(io.StringIO(as_csv(found), newline=""))
     assert (first["objective n"], first["n"], second["objective n"]) == ("2", "3", "2")
