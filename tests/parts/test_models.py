@@ -249,6 +249,13 @@ def test_vit_offers_patches_that_divide_both_sides():
     assert "choose one of 1, 2, 4, 8," in refusal("vit", (3, 32, 24), patch=5)
 
 
+def test_vit_differs_from_the_papers_code_as_its_docstring_says():
+    model = build("vit", width=12, depth=2)
+    assert {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)} == {1e-5}
+    assert model.class_token.count_nonzero() == 12
+    assert model.fc.weight.count_nonzero() == model.fc.weight.numel()
+
+
 def test_vit_layers_do_not_start_alike():
     first, second = build("vit", width=12, depth=2).layers
     assert not torch.equal(first.linear1.weight, second.linear1.weight)

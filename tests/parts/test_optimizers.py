@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -230,6 +231,17 @@ def test_muon_sees_a_filter_as_a_matrix(layout: torch.memory_format) -> None:
     step_together([filters, matrices], [build("muon", filters), build("muon", matrices)], steps=3)
     assert torch.equal(filters[0].flatten(1), matrices[0])
     assert filters[0].is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize(("shape", "longer"), [((64, 3, 3, 3), math.sqrt(64 / 27)), ((8, 16, 3, 3), 1.0)])
+def test_muon_scales_filters_as_matrices_where_its_authors_code_has_a_factor_of_one(
+    shape: tuple[int, ...], longer: float
+) -> None:
+    (ours,), (start,) = muon_pair([shape])
+    ours.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    build("muon", [ours], lr=0.02).step()
+    authors = start - 0.02 * orthogonalise(ours.grad.flatten(1), torch.float32).reshape(shape)
+    torch.testing.assert_close(ours - start, longer * (authors - start), rtol=1e-3, atol=1e-6)
 
 
 def test_muon_gives_the_rest_to_adamw() -> None:

@@ -13,7 +13,9 @@ class ViT(nn.Module):
     """Patches, a class token, learned positions, pre-norm encoder layers: 2.7M parameters by default.
 
     ViT-Ti's width at half its depth, with the 4x4 patches that suit 32x32 images: 64 tokens.
-    Dosovitskiy et al. 2020, arXiv:2010.11929.
+    Dosovitskiy et al. 2020, arXiv:2010.11929. Unlike in the paper's code (vit_jax/models_vit.py of
+    github.com/google-research/vision_transformer) LayerNorm's eps is PyTorch's 1e-5, not 1e-6; GELU is exact, not
+    approximated by tanh; class token and head start at random, not at zero.
 
     Args:
         patch: side of a patch, pixels; must divide the image's sides
