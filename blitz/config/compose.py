@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from blitz.config.composer import Composer
 from blitz.config.hydra_internals import (
     COMPOSING_ERRORS,
     Override,
@@ -20,6 +22,7 @@ from blitz.config.hydra_internals import (
     as_text,
     compose_config,
     parse_override,
+    parse_overrides,
     reword,
 )
 from blitz.config.settings import Checkpoint, Choice, Settings, Tracking, check, menus
@@ -193,8 +196,26 @@ def explain(
 
 
 def _compose(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    if config_dir is None and not any(text.startswith("hydra") for text in overrides):  # such as another search path
+        builders = tuple(registry.builder(name) for registry in menus().values() for name in registry.names())
+        return _composer(_files(), builders).compose(overrides)
     extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     return with_menu(lambda: compose_config(CONF, [*overrides, *extra]))
+
+
+@lru_cache(maxsize=1)
+def _composer(files: tuple[tuple[Path, int, int], ...], builders: tuple[Callable[..., Any], ...]) -> Composer:
+    """One for as long as these are the files of `conf/`, and these stand on the menus."""
+    return Composer(
+        lambda overrides: with_menu(lambda: compose_config(CONF, overrides)),
+        lambda text: parse_overrides([text])[0],
+        lambda key: (CONF / key).is_dir(),
+    )
+
+
+def _files() -> tuple[tuple[Path, int, int], ...]:
+    states = ((path, path.stat()) for path in sorted(CONF.rglob("*.yaml")))
+    return tuple((path, state.st_mtime_ns, state.st_size) for path, state in states)
 
 
 def _choices(group: str, config_dir: str | None) -> set[str]:

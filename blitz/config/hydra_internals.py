@@ -90,7 +90,7 @@ def compose_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), **VERSION_BASE):
-            return hydra.compose("config", overrides=list(overrides))
+            return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
     finally:
         GlobalHydra.instance().hydra = running
 

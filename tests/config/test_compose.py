@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from blitz.config.hydra_internals import VERSION_BASE
 from blitz.config.recorded import change
 from blitz.config.settings import Settings, check, menus
 from blitz.errors import BadInput
-from blitz.parts.registry import Count
+from blitz.parts.registry import Count, Registry
 
 
 def problems(*overrides: str) -> tuple[str, ...]:
@@ -178,6 +179,30 @@ def test_a_name_that_was_added_can_be_chosen_and_is_checked(models):
     settings = compose(["model=mine", "model.width=8", "model.depth=4"])
     assert settings.model == {"name": "mine", "width": 8, "depth": 4, "scales": [1, 2], "weights": None}
     assert check(settings.as_dict()) == settings
+
+
+def test_a_config_file_that_is_edited_counts_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("blitz.config.compose.CONF", shutil.copytree(CONF, tmp_path / "conf"))
+    assert blitz.compose(["epochs=2"]).optimizer["momentum"] == 0.9
+    sgd = tmp_path / "conf" / "optimizer" / "sgd.yaml"
+    sgd.write_text(sgd.read_text().replace("momentum: 0.9", "momentum: 0.75"))
+    assert blitz.compose(["epochs=2"]).optimizer["momentum"] == 0.75
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nepochs: 7\n")
+    assert blitz.compose(["experiment=mine"]).epochs == 7
+
+
+@pytest.mark.parametrize("default", [3, 4])
+def test_a_part_of_the_same_name_in_another_menu_is_another_one(models: Registry, default: int) -> None:
+    def mine(num_classes: int, input_shape: tuple[int, int, int], *, size: int = default) -> nn.Module:
+        """Mine.
+
+        Args:
+            size: any
+        """
+        raise NotImplementedError
+
+    models.add("mine", mine)
+    assert blitz.compose(["model=mine"]).model["size"] == default
 
 
 def test_what_such_a_part_needs_must_be_given(models):

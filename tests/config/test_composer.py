@@ -1,4 +1,4 @@
-"""A sweep's jobs are composed as Hydra composes them one by one, only sooner."""
+"""Configs that differ in values alone are composed as Hydra composes them one by one, only sooner."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 import pytest
 from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import HydraContext, RunMode
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from blitz.config.compose import CONF
-from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE
-from blitz.sweeps.jobs import Composer
+from blitz.config.composer import Composer
+from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE, parse_overrides
 
 OF_HYDRA = ["hydra.sweep.subdir=some", "hydra.job.config.override_dirname.item_sep=' '"]
 
@@ -42,7 +41,12 @@ def sweeping(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweeping]:
             return real(master_config, sweep_overrides)
 
         monkeypatch.setattr(loader, "load_sweep_config", counted)
-        yield Sweeping(Composer(HydraContext(loader, Callbacks()), master), loader, master, composed)
+        composer = Composer(
+            lambda overrides: loader.load_sweep_config(master, overrides),
+            lambda text: parse_overrides([text], loader)[0],
+            lambda key: (CONF / key).is_dir(),
+        )
+        yield Sweeping(composer, loader, master, composed)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_values_alone_compose_nothing_again(sweeping: Sweeping) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["optimizer.speed=1", "+seed=1", "~optimizer.speed", "model=none_such", "seed=[1"])
-def test_a_mistake_is_told_in_hydras_own_words(sweeping: Sweeping, wrong: str) -> None:
+def test_a_mistake_is_reported_in_hydras_own_words(sweeping: Sweeping, wrong: str) -> None:
     with pytest.raises(COMPOSING_ERRORS) as theirs:
         sweeping.loader.load_sweep_config(sweeping.master, ["epochs=1", wrong])
     with pytest.raises(type(theirs.value)) as ours:
