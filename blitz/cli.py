@@ -219,6 +219,9 @@ def _run_job(config: DictConfig) -> tuple[float | None, int]:
             from blitz.sweeps.run_job import train
 
             return train(values, overrides, Path(hydra.sweep.dir), hydra.job.num).objective, 0
+        if OmegaConf.is_missing(hydra.job, "num") and hydra.sweeper.get("params"):
+            swept = ", ".join(map(str, hydra.sweeper.params))
+            raise BadInput(f"hydra.sweeper.params: a recipe sweeps {swept}: needs -m, for a sweep")
         settings = check(values)
         from blitz.runner.run import run
 

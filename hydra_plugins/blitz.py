@@ -14,6 +14,9 @@ from omegaconf import DictConfig
 class BlitzSweeper(Sweeper):
     """`blitz -m`: checks every job before the first one starts."""
 
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         if task_function.__module__.split(".")[0] != "blitz":
             sys.exit("hydra/sweeper=blitz: sweeps the jobs of blitz alone; choose another, such as hydra/sweeper=basic")
@@ -23,13 +26,15 @@ class BlitzSweeper(Sweeper):
         from blitz.config.compose import as_hydra_overrides, as_typed  # Hydra imports this file at every start
         from blitz.config.hydra_internals import COMPOSING_ERRORS
         from blitz.errors import Bug
+        from blitz.sweeps.combinations import listed_in_a_recipe
         from blitz.sweeps.sweeper import SweepRequest, sweep
 
         try:
-            return sweep(SweepRequest(*self._given, as_hydra_overrides(as_typed(arguments))))
+            listed = listed_in_a_recipe(self._options, arguments)
+            return sweep(SweepRequest(*self._given, as_hydra_overrides(as_typed([*listed, *arguments]))))
         except COMPOSING_ERRORS as error:  # a user's mistake is a BadInput by now
             raise Bug(error) from error
 
 
-node = {"_target_": "hydra_plugins.blitz.BlitzSweeper"}
+node = {"_target_": "hydra_plugins.blitz.BlitzSweeper", "params": None}
 ConfigStore.instance().store(group="hydra/sweeper", name="blitz", node=node, provider="blitz")

@@ -6,13 +6,14 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.types import HydraContext
 
 from blitz.config.compose import as_hydra_overrides, store_menu
-from blitz.config.hydra_internals import Override, ValueType, parse_overrides, product
+from blitz.config.hydra_internals import Override, ValueType, as_text, parse_overrides, product
 from blitz.config.settings import Sweep
-from blitz.errors import BadInput, refuse
+from blitz.errors import BadInput, no_such, refuse
 from blitz.redaction import redact, redact_values
 from blitz.sweeps import points
 from blitz.terminal.names import briefly
@@ -55,6 +56,30 @@ class Combination:
             return f"{self.drawn[key]}: {what}{whole}"
         is_of_file = any(known == key or known.startswith(f"{key}.") for known in self.of_file)
         return f"{file}: {problem}" if is_of_file else problem
+
+
+def listed_in_a_recipe(options: Mapping[str, Any], arguments: Sequence[str]) -> list[str]:
+    """The overrides of `hydra.sweeper.params`, in which a recipe lists what is swept: `optimizer.lr: 0.1,0.01`.
+
+    What is typed goes first. Raises BadInput for other options of the sweeper, and for what is no value of a job.
+    """
+    others = [name for name in options if name != "params"]
+    refuse(no_such(f"hydra.sweeper.{name}", "option", name, ["params"]) for name in others)
+    params = options.get("params") or {}
+    if not isinstance(params, Mapping):
+        raise BadInput(f"hydra.sweeper.params={params}: accepted: mapping of keys to what is swept")
+    listed = dict(points.flat(params))
+    refuse(
+        f"hydra.sweeper.params.{key}: accepted: the dotted key of a job's value or choice, such as optimizer.lr"
+        for key in listed
+        if not points.is_of_a_job(key)
+    )
+    typed = {text.lstrip("+~").partition("=")[0] for text in arguments}
+    return [
+        f"{key}={value if isinstance(value, str) else as_text(value)}"
+        for key, value in listed.items()
+        if key not in typed
+    ]
 
 
 def combinations(context: HydraContext, arguments: Sequence[str], sweep: Sweep) -> list[Combination]:

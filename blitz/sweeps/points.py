@@ -42,9 +42,14 @@ def read(path: str) -> list[Point]:
     if not points:
         raise BadInput(f"sweep.points={path}: holds no points")
     keys = sorted({key for point in points for key in point})
-    wrong = [key for key in keys if not KEY.fullmatch(key) or key.startswith(("hydra.", "sweep."))]
+    wrong = [key for key in keys if not is_of_a_job(key)]
     refuse(f"{path}: {key}: accepted: the dotted key of a value, such as optimizer.lr" for key in wrong)
     return points
+
+
+def is_of_a_job(key: str) -> bool:
+    """Whether it may be a key of a job's config; those of Hydra and of the sweep are about all jobs."""
+    return bool(KEY.fullmatch(key)) and key.split(".")[0] not in ("hydra", "sweep")
 
 
 def draw(intervals: Sequence[Override], number: int, seed: int) -> list[Point]:
@@ -89,16 +94,17 @@ def _of_yaml(file: Path) -> Iterator[Point]:
     if not isinstance(found, list) or not all(isinstance(point, dict) and point for point in found):
         raise BadInput(f"{file}: accepted: a list of points, such as - {{optimizer.lr: 0.1, batch_size: 32}}")
     for point in found:
-        pairs = list(_flat(point))
+        pairs = list(flat(point))
         if twice := [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]:
             raise BadInput(f"{file}: {twice[0]} stands twice in a point")
         yield {key: as_text(value) for key, value in pairs}
 
 
-def _flat(values: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested mappings."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{key}.")
+            yield from flat(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
 

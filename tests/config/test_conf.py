@@ -197,7 +197,7 @@ def test_a_recipe_composes_and_says_what_it_is(file):
     assert lines[0] == "# @package _global_"
     assert lines[1].startswith("# ")
     record = compose([f"{file.parent.name}={file.stem}"]).as_dict()
-    written = {key: value for key, value in values(file).items() if key != "defaults"}
+    written = {key: value for key, value in values(file).items() if key not in ("defaults", "hydra")}
     assert {key: at(record, key) for key, _ in leaves(written)} == dict(leaves(written))
     assert {group: record[group]["name"] for group in choices_in(file)} == choices_in(file)
 
@@ -216,7 +216,7 @@ def test_an_experiment_holds_deltas_only(file):
     chosen = choices_in(file)
     assert chosen.items() & choices_in(CONFIG).items() == set()
     without = compose([f"{group}={name}" for group, name in chosen.items()]).as_dict()
-    written = {key: value for key, value in values(file).items() if key != "defaults"}
+    written = {key: value for key, value in values(file).items() if key not in ("defaults", "hydra")}
     assert [key for key, value in leaves(written) if at(without, key) == value] == []
 
 

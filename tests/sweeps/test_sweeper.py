@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow.entities import Run
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from support import packages
 from support.processes import (
     QUICK,
@@ -29,8 +29,8 @@ from support.processes import (
     until,
 )
 from support.recorded import artifacts, client, runs, sweeps
+from support.shell import Ended, refused
 from support.shell import blitz as command
-from support.shell import refused
 
 import blitz
 from blitz.config.settings import Settings
@@ -782,6 +782,82 @@ def test_option_that_the_default_choice_lacks_is_taken_if_all_swept_choices_have
     (run,) = jobs()
     assert run.data.params["model.dropout"] == "0.2"
     assert run.data.tags["mlflow.source.name"].count("+") == 0
+
+
+def recipe(here: Path, **hydra: object) -> list[str]:
+    """What chooses a recipe with these values for Hydra."""
+    (here / "own/experiment").mkdir(parents=True)
+    (here / "own/experiment/mine.yaml").write_text(f"# @package _global_\n{OmegaConf.to_yaml({'hydra': hydra})}")
+    return ["--config-dir", "own", "experiment=mine"]
+
+
+def listed(ended: Ended) -> list[str]:
+    """What differs between the jobs that a dry run lists."""
+    assert (ended.code, ended.told) == (0, [])
+    return [" ".join(line.split()[1:]) for line in ended.output.splitlines()[1:-1]]
+
+
+def test_recipe_lists_what_is_swept_and_what_is_typed_goes_first(here: Path) -> None:
+    params = {"optimizer.lr": "0.1,0.01", "seed": "range(2)", "model": {"hidden": [9]}}
+    asked = ["-m", *SHORT, *recipe(here, sweeper={"params": params}), "model=mlp", "sweep.dry_run=true"]
+    assert listed(command(*asked)) == ["lr=0.1 seed=0", "lr=0.1 seed=1", "lr=0.01 seed=0", "lr=0.01 seed=1"]
+    assert listed(command(*asked, "optimizer.lr=0.3", "seed=7,8")) == ["seed=7", "seed=8"]
+    assert listed(command(*asked, "optimizer.lr=0.3", "seed=5")) == [""]
+
+
+def test_recipe_draws_what_it_sweeps(here: Path) -> None:
+    chosen = recipe(here, sweeper={"params": {"optimizer.lr": "tag(log, interval(0.01, 1))"}})
+    assert len(set(listed(command("-m", *SHORT, *chosen, "sweep.samples=3", "sweep.dry_run=true")))) == 3
+
+
+def test_recipe_of_the_package_is_a_sweep(here: Path) -> None:
+    rates, seeds = ("0.1", "0.03", "0.01"), range(3)
+    jobs = [f"lr={rate} seed={seed}" for rate in rates for seed in seeds]
+    assert listed(command("-m", "experiment=lr_sweep", "sweep.dry_run=true")) == jobs
+
+
+@pytest.mark.parametrize("asked", [[], ["seed=1"]])
+def test_recipe_that_sweeps_is_refused_without_m(here: Path, asked: list[str]) -> None:
+    chosen = recipe(here, sweeper={"params": {"optimizer.lr": "0.1,0.01", "seed": "0,1"}})
+    assert refused(*SHORT, *chosen, *asked) == [
+        "hydra.sweeper.params: a recipe sweeps optimizer.lr, seed: needs -m, for a sweep"
+    ]
+    assert not list(here.glob("runs*"))
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "problem"),
+    [
+        (
+            {"params": {"sweep.seed": 1}},
+            "hydra.sweeper.params.sweep.seed: accepted: the dotted key of a job's value or ",
+        ),
+        (
+            {"params": {"hydra/launcher": "joblib"}},
+            "hydra.sweeper.params.hydra/launcher: accepted: the dotted key of a ",
+        ),
+        ({"params": {"optimizer.lrr": "1,2"}}, "optimizer.lrr: no such option of sgd; did you mean optimizer.lr?"),
+        ({"params": [1]}, "hydra.sweeper.params=[1]: accepted: mapping of keys to what is swept"),
+        ({"prams": {"seed": 1}}, "hydra.sweeper.prams: no such option; did you mean params? (accepted: params)"),
+    ],
+)
+def test_mistake_in_what_a_recipe_sweeps(here: Path, sweeper: dict[str, object], problem: str) -> None:
+    (line,) = refused("-m", *SHORT, *recipe(here, sweeper=sweeper))
+    assert line.startswith(problem)
+    assert not list(here.glob("runs*"))
+
+
+@pytest.mark.slow
+def test_resume_of_a_sweep_that_a_recipe_lists(here: Path) -> None:
+    asked = ["-m", *SHORT, *recipe(here, sweeper={"params": {"seed": "0,1"}})]
+    assert command(*asked).code == 0
+    assert sorted(run.info.run_name for run in jobs()) == ["seed=0", "seed=1"]
+    (parent,) = sweeps()
+    assert parent.info.run_name == "seed=0,1"
+    for again in ([*asked, "sweep.resume=last"], ["-m", "--config-dir", "own", "sweep.resume=last"]):
+        ended = command(*again)
+        assert (ended.code, ended.output.count("skipped  job")) == (0, 2)
+    assert len(jobs()) == 2
 
 
 @pytest.mark.parametrize("swept", ["model=net,mine", "model=glob(mi*)"])
