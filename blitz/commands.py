@@ -66,8 +66,9 @@ FORMAT = click.option("--format", "form", type=click.Choice(["table", "json"]), 
 def evaluate(run: str, overrides: tuple[str, ...], data: str | None, part: str, form: str, uri: str | None) -> None:
     """Evaluate the best weights of RUN on its own data or on other data, with the run's device settings.
 
-    RUN is a run id, a unique prefix of one, "last" or a run's folder. data.OPTION=VALUE changes an option of the data;
-    paths and addresses, such as data.root=DIR, are never taken from the record.
+    RUN is a run id, a unique prefix of one, "last", "best" (of the last sweep) or a run's folder.
+    data.OPTION=VALUE changes an option of the data; paths and addresses, such as data.root=DIR, are never taken from
+    the record.
     """
     from blitz.evaluation import evaluate as evaluation
     from blitz.evaluation.report import print_json, print_tables
@@ -87,7 +88,8 @@ def evaluate(run: str, overrides: tuple[str, ...], data: str | None, part: str, 
 def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | None) -> None:
     """Classify image files with the best weights of RUN; prints class and confidence.
 
-    RUN is a run id, a unique prefix of one, "last" or a run's folder. Images are resized to the model's input size.
+    RUN is a run id, a unique prefix of one, "last", "best" (of the last sweep) or a run's folder.
+    Images are resized to the model's input size.
     """
     from blitz.evaluation import predict as prediction
     from blitz.terminal.progress import Display
@@ -146,7 +148,7 @@ def compare(runs: tuple[str, ...], form: str, picture: str | None, uri: str | No
 def resume(run: str, overrides: tuple[str, ...], uri: str | None) -> None:
     """Resume RUN from its last checkpoint; epochs=N extends it.
 
-    RUN is a run id, a unique prefix of one, "last" or a run's folder.
+    RUN is a run id, a unique prefix of one, "last", "best" (of the last sweep) or a run's folder.
     """
     from blitz.runner import run as runner
 
@@ -162,9 +164,9 @@ def resume(run: str, overrides: tuple[str, ...], uri: str | None) -> None:
 def reproduce(run: str, overrides: tuple[str, ...], check: bool, epochs: int | None, uri: str | None) -> int:
     """Train RUN again from its record and report whether the result is the same, bit for bit.
 
-    RUN is a run id, a unique prefix of one, or "last". KEY=VALUE changes a value of its config; paths and addresses,
-    such as data.root=DIR, are never taken from the record. The exit code is 0 if the result is identical or equal
-    within noise, 1 if it is different (with --check: if anything differs).
+    RUN is a run id, a unique prefix of one, "last" or "best" (of the last sweep). KEY=VALUE changes a value of its
+    config; paths and addresses, such as data.root=DIR, are never taken from the record. The exit code is 0 if the
+    result is identical or equal within noise, 1 if it is different (with --check: if anything differs).
     """
     from blitz.reproduction import reproduce as reproduction
     from blitz.reproduction.report import lines

@@ -1,4 +1,4 @@
-"""The one lookup of RUN: an id, a unique prefix of one, `last` or a folder → a run's record, its folder, its files."""
+"""The one lookup of RUN: an id, a prefix of one, `last`, `best` or a folder → a run's record, its folder, its files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.run_folder.candidates import BEST as BEST
-from blitz.run_folder.run_info import ABOUT, RunInfo, runs_in
+from blitz.run_folder.run_info import ABOUT, SWEEP, RunInfo, runs_in
 from blitz.tracking import health, queries, store
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LAST = "checkpoints/last.pt"
+SWEEPS = "runs/sweeps"
 
 
 @dataclass
@@ -116,7 +117,8 @@ FoundRun = StoredRun | FolderRun
 
 @contextmanager
 def find_run(wanted: str | Path, uri: str | None = None) -> Iterator[FoundRun]:
-    """The run with this id, a unique prefix of one, in this folder, or the `last` one that was started here.
+    """The run with this id, a unique prefix of one, in this folder, the `last` one that was started here, or the
+    `best` one of the last sweep.
 
     `uri` is the store, by default the one that a run would use. Raises BadInput where there is no such run.
     """
@@ -133,9 +135,11 @@ def _find(wanted: str, uri: str | None, scratch: Path) -> FoundRun:
         folder = Path(wanted).expanduser()
         if not folder.is_dir():
             raise BadInput(
-                f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, or such a folder)"
+                f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, best, or such a folder)"
             )
         return FolderRun(folder, uri, scratch)
+    if wanted == queries.BEST_OF_SWEEP:
+        wanted = _best_of_last_sweep(uri, scratch)
     newest = _newest_here(uri, scratch) if wanted == queries.LAST else None
     try:
         client = health.connect(uri)
@@ -153,8 +157,8 @@ def _find(wanted: str, uri: str | None, scratch: Path) -> FoundRun:
 
 
 def id_in_store(wanted: str, uri: str | None = None) -> str:
-    """What a store finds the run by: an id as it was given, of `last` and of a folder the whole id."""
-    if wanted != queries.LAST and not is_path(wanted):
+    """What a store finds the run by: an id as it was given, of `last`, `best` and a folder the whole id."""
+    if wanted not in (queries.LAST, queries.BEST_OF_SWEEP) and not is_path(wanted):
         return wanted
     with find_run(wanted, uri) as found:
         return found.stored.name
@@ -186,11 +190,30 @@ def is_path(text: str) -> bool:
     return path.exists() or bool(path.suffix) or len(path.parts) > 1
 
 
-def _newest_here(uri: str | None, scratch: Path) -> FolderRun | None:
-    """The newest run in ./runs that was started on this host, in the store `uri` where that is given."""
+def _best_of_last_sweep(uri: str | None, scratch: Path) -> str:
+    """The id of its run. Raises BadInput where there is none."""
+    sweep, newest = None, _newest_here(uri, scratch, SWEEPS)
+    try:
+        sweep = queries.find_sweep(health.connect(uri), queries.LAST)
+    except BadInput:
+        if newest is None:
+            raise
+    tags = sweep.data.tags if sweep is not None else {}
+    if newest is not None and (sweep is None or newest.info.started_at >= sweep.info.start_time):
+        tags = newest.info.tags  # its store may not have all of it yet
+    if not tags:
+        raise BadInput(f"{queries.BEST_OF_SWEEP}: no sweep was started here (accepted: {queries.RUN})")
+    if not tags.get(queries.BEST_JOB):
+        why = "it has not ended, no job of it has finished, or its runs are in no store"
+        raise BadInput(f"{queries.BEST_OF_SWEEP}: the last sweep, {tags[SWEEP]}, names no best run: {why}")
+    return tags[queries.BEST_JOB]
+
+
+def _newest_here(uri: str | None, scratch: Path, place: str = "runs") -> FolderRun | None:
+    """The newest run in `place` that was started on this host, in the store `uri` where that is given."""
     where = redact(store.resolve(uri)) if uri is not None else None
     newest: FolderRun | None = None
-    for folder, info in runs_in(Path("runs").absolute()):
+    for folder, info in runs_in(Path(place).absolute()):
         if info.host == platform.node() and where in (None, info.store):
             newest = FolderRun(folder, uri, scratch)
             newest.info = info

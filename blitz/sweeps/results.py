@@ -21,6 +21,7 @@ from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TRAIN_ACCURACY, VAL_ACC
 from blitz.sweeps.folder import FAILED, FINISHED, NOT_STARTED, Outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.tracking import health
+from blitz.tracking.queries import BEST_JOB
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Results:
             return {}
         job, outcome = self.best
         values = {f"sweep.best.{key}": value for key, value in job.combination.values.items()}
-        return {**values, "sweep.best": outcome.run_id or "", "sweep.best.objective": repr(outcome.objective)}
+        return {**values, BEST_JOB: outcome.run_id or "", "sweep.best.objective": repr(outcome.objective)}
 
     def summary(self) -> str:
         """How many jobs ended how."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LAST = "last"
+BEST_OF_SWEEP = "best"
+RUN = f"a run id, the start of one, {LAST}, or {BEST_OF_SWEEP}"
+BEST_JOB = "sweep.best"  # a tag of runs that stand for a sweep: the id of its best run
 OF_A_SWEEP = "sweep.jobs"  # a tag of runs that stand for a sweep: the number of its jobs
 SKIPPED = "sweep.skipped"  # others, numbered where one is not enough: ids of the runs that it did not repeat
 AT_ONCE = 200  # ids in a query
@@ -58,7 +61,7 @@ def find(client: MlflowClient, wanted: str) -> Run:
         runs = _first(client, f"attributes.run_id LIKE '{wanted}%'", 2)
     where = redact(str(client.tracking_uri))
     if not runs:
-        raise BadInput(f"{wanted}: no such run in {where} (accepted: a run id, the start of one, or {LAST})")
+        raise BadInput(f"{wanted}: no such run in {where} (accepted: {RUN})")
     if len(runs) > 1:
         raise BadInput(f"{wanted}: more than one run in {where} starts like this; give more of its id")
     if OF_A_SWEEP in runs[0].data.tags:

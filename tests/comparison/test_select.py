@@ -512,7 +512,7 @@ def test_mistakes_are_reported_in_a_line_each(here: Path) -> None:
     parent = lab.sweep("2026-01-01_a1", 1)
     where = lab.uri
     for arguments, line in {
-        "xyz": f"xyz: no such run in {where} (accepted: a run id, the start of one, or last)",
+        "xyz": f"xyz: no such run in {where} (accepted: a run id, the start of one, last, or best)",
         parent: f"{parent}: a sweep, and no run that was trained; blitz compare --sweep 2026-01-01_a1 lists its runs",
         "--sweep 2026-01-01_a2": f"--sweep=2026-01-01_a2: no such sweep in {where}; did you mean 2026-01-01_a1? "
                                  "(the newest: 2026-01-01_a1)",

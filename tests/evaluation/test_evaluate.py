@@ -432,13 +432,13 @@ def test_the_last_run_of_a_user_without_a_name(here: Path, monkeypatch: pytest.M
 
 
 def test_a_run_that_is_not_there_is_refused(digits: Recorded, tmp_path: Path) -> None:
-    missing = "(accepted: a run id, the start of one, or last)"
+    missing = "(accepted: a run id, the start of one, last, or best)"
     for wanted in ("nope", "0" * 32):
         assert refused("evaluate", wanted, "--store", digits.uri) == [
             f"{wanted}: no such run in {digits.uri} {missing}"
         ]
     assert refused("evaluate", "runs/nope") == [
-        "runs/nope: no folder of a run (accepted: a run id, the start of one, last, or such a folder)"
+        "runs/nope: no folder of a run (accepted: a run id, the start of one, last, best, or such a folder)"
     ]
     (tmp_path / "empty").mkdir()
     assert refused("evaluate", "empty") == ["empty: this folder holds no config.yaml"]

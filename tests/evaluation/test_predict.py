@@ -231,10 +231,10 @@ def test_mistakes_are_refused(trained: Trained, tmp_path: Path, arguments: list[
 
 def test_a_run_that_is_not_there_is_refused(trained: Trained, tmp_path: Path) -> None:
     plain("red").save("good.png")
-    missing = "(accepted: a run id, the start of one, or last)"
+    missing = "(accepted: a run id, the start of one, last, or best)"
     assert refused("predict", "nope", "good.png", "--store", trained.uri) == [
         f"nope: no such run in {trained.uri} {missing}"
     ]
     assert refused("predict", "good.png", "good.png") == [
-        "good.png: no folder of a run (accepted: a run id, the start of one, last, or such a folder)"
+        "good.png: no folder of a run (accepted: a run id, the start of one, last, best, or such a folder)"
     ]

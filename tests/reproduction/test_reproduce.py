@@ -360,7 +360,7 @@ def test_a_run_that_is_none_of_blitz_or_has_not_ended_or_never_began_is_refused(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert refused("reproduce", "last") == [
-        f"last: no such run in sqlite:///{here}/mlflow.db (accepted: a run id, the start of one, or last)"
+        f"last: no such run in sqlite:///{here}/mlflow.db (accepted: a run id, the start of one, last, or best)"
     ]
     foreign = client().create_run("0").info.run_id
     assert refused("reproduce", foreign) == [f"{foreign}: run {foreign} has not ended yet"]

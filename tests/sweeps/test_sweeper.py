@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -161,6 +162,25 @@ def test_figures_are_stored_with_the_sweeps_run(here: Path) -> None:
     (parent,) = sweeps()
     names = ("heat_map", "learning_curves", "objective_by_optimizer_lr", "objective_by_optimizer_momentum")
     assert {f"figures/{name}.png" for name in names} <= artifacts(parent.info.run_id)
+
+
+@pytest.mark.slow
+def test_best_is_the_best_run_of_the_last_sweep(here: Path) -> None:
+    (problem,) = refused("evaluate", "best")
+    assert problem == "best: no sweep was started here (accepted: a run id, the start of one, last, or best)"
+    assert command("-m", *SHORT, "optimizer.lr=0.1,0.01", "epochs=2").code == 0
+    (parent,) = sweeps()
+    best = parent.data.tags["sweep.best"]
+    assert command(*SHORT, "seed=5").code == 0  # it is the last run
+    assert f"run      {best}" in command("evaluate", "best").output
+    assert best[:8] in command("compare", "best").output
+    assert command(*SHORT, "model.weights=best").code == 0
+    assert runs()[0].data.params["model.weights"] == best
+    assert command("-m", *SHORT, "seed=0,1", "tracking=none").code == 0
+    (problem,) = refused("reproduce", "best")
+    assert re.fullmatch(
+        r"best: the last sweep, \S+, names no best run: it has not ended, .* or its runs are in no store", problem
+    )
 
 
 def test_sweeps_run_is_refused_by_verbs_that_need_a_trained_run(here: Path) -> None:
