@@ -49,6 +49,7 @@ BLITZ_TRACEBACK=1 prints the traceback of whatever fails.
 """
 PAGES = {"-h": HELP, "--help": HELP, "help": HELP, "--version": f"blitz {__version__}\n"}
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # of a write to stdout
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP)  # of a path that a user gave
 INTERRUPTED, CLOSED_PIPE, TERMINATED = 130, 141, 143  # exit codes: 128 and the signal's number
 TRACEBACK = "BLITZ_TRACEBACK"  # environment variable: print tracebacks
 LONGEST = 500  # characters of a library's error message
@@ -85,16 +86,18 @@ def report(error: Exception, what: str) -> int:
     elif isinstance(error, OSError) and error.strerror:
         where = error.filename or ("the output" if error.errno in OUTPUT_ERRORS else type(error).__name__)
         problems = [f"{what} failed: {where}: {error.strerror}"]
+        if error.errno in NAME_ERRORS:
+            code, problems = 2, [f"{where}: {error.strerror}"]
     else:
         reason = shorten(redact(f"{type(error).__name__}: {error}"), LONGEST, placeholder=" …")
         problems = ["; ".join([f"{what} failed: {reason}", *(notes or [f"{TRACEBACK}=1 prints the traceback"])])]
-    from blitz.terminal.text import in_a_line
+    from blitz.terminal.text import brief_words, in_a_line
 
     with suppress(OSError):  # stderr may be closed, or a full disk
         if os.environ.get(TRACEBACK):
             print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         for problem in problems:
-            print(f"blitz: {in_a_line(redact(problem))}", file=sys.stderr)
+            print(f"blitz: {in_a_line(brief_words(redact(problem)))}", file=sys.stderr)
     return code
 
 

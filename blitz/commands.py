@@ -104,7 +104,10 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
 @click.option("--sweep", default=None, metavar="ID", help="the runs of a sweep: its id, a prefix of it, or last")
 @click.option("--experiment", default=None, metavar="NAME", help="the newest runs of an experiment")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="the newest N runs [default: 20; with --experiment 100]"
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    metavar="N",
+    help="the newest N runs [default: 20; with --experiment 100]",
 )
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="show this metric; may be repeated; sorts by the first"

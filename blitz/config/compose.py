@@ -18,6 +18,7 @@ from blitz.config.composer import Composer
 from blitz.config.hydra_internals import (
     COMPOSING_ERRORS,
     Override,
+    RangeSweep,
     ValueType,
     as_text,
     compose_config,
@@ -41,6 +42,7 @@ for _name in SHORT_NAMES:
 
 UNREADABLE = "cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"
 OF_IDS = ("model.weights", "sweep.resume")  # keys that take the start of a run's id
+LONGEST_NAME = 250  # bytes, of 255 that a file's may have: Hydra adds .yaml
 NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
 # Keys that every config has, with options of their own.
 PARTS = [name for name, field in Settings.model_fields.items() if field.annotation in (Choice, Tracking, Checkpoint)]
@@ -149,12 +151,23 @@ def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> N
         key = text.lstrip("+~").partition("=")[0]
         if key in OF_FOLDERS:
             problems.append(f"{text}: blitz makes a run's folder itself, in runs_dir")
+        if _is_too_long(text):
+            problems.append(f"{text}: too long for the name of a key or of a file")
         if key.split(".")[0] == "sweep" and not multirun:
             problems.append(f"{text}: needs -m, for a sweep")
         if text.startswith("~") and key in PARTS:
             chosen = f"{key}=NAME, " if (CONF / key).is_dir() else ""
             problems.append(f"{text}: every config has one; accepted: {chosen}{key}.OPTION=VALUE")
     refuse(problems)
+
+
+def _is_too_long(text: str) -> bool:
+    """Whether Hydra would look for a file of a name that no file can have: any key may be a group's."""
+    key, _, value = text.lstrip("+~").partition("=")
+    names = re.split(r"[/,\[\]]", key)
+    if max(map(len, names)) <= LONGEST_NAME and (key.startswith("hydra/") or (CONF / key).is_dir()):
+        names = re.split(r"[/,\[\]]", value)
+    return max(len(name.encode()) for name in names) > LONGEST_NAME
 
 
 def refuse_shadowed(config_dir: str) -> None:
@@ -265,9 +278,11 @@ def _check_choice(override: Override, choices: Collection[str]) -> tuple[list[st
 
 
 def _values(override: Override) -> list[str]:
-    """The values of a sweep, as far as they are listed."""
+    """The values of a sweep, as far as they are listed; of a range the first."""
     if override.value_type in (ValueType.INTERVAL_SWEEP, ValueType.GLOB_CHOICE_SWEEP):
         return []
+    if isinstance(values := override.value(), RangeSweep):
+        return [str(values.start)]
     return list(override.sweep_string_iterator())
 
 

@@ -6,11 +6,15 @@ Tested on hydra-core 1.3.8 with omegaconf 2.3.1, and on hydra-core 1.4.0rc3 with
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from fractions import Fraction
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +27,23 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, ValueType
+from hydra.core.override_parser.types import (
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    ValueType,
+)
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from blitz.errors import BadInput, did_you_mean, in_one_line, no_such, refuse
 
-__all__ = ["IntervalSweep", "Override", "ValueType"]
+__all__ = ["IntervalSweep", "Override", "RangeSweep", "ValueType"]
 
 # What is raised for overrides and YAML files that cannot be composed.
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
@@ -71,6 +82,15 @@ def checked_configs(
             super().__init__(task_name=task_name, config_loader=config_loader)
             config_loader._load_configuration_impl = partial(_load, config_loader, check, compose)
 
+        def show_cfg(self, **asked: Any) -> None:
+            printed = StringIO()
+            try:
+                with redirect_stderr(printed):
+                    super().show_cfg(**asked)
+            except SystemExit:
+                raise BadInput(f"--package={asked['package']}: no such key of the config that is printed") from None
+            sys.stderr.write(printed.getvalue())
+
     hydra_app.Hydra = Checked  # type: ignore[misc]
     try:
         yield
@@ -81,6 +101,12 @@ def checked_configs(
 def _load(loader: Any, check: Callable[..., None], compose: Callable[..., DictConfig], **arguments: Any) -> DictConfig:
     config = compose(lambda: type(loader)._load_configuration_impl(loader, **arguments))
     check(config, arguments["run_mode"] == RunMode.MULTIRUN)
+    verbose = config.hydra.verbose
+    names = verbose if OmegaConf.is_list(verbose) else [verbose]
+    if not isinstance(verbose, bool) and not all(isinstance(name, str) for name in names):
+        raise BadInput(
+            f"hydra.verbose={as_text(verbose)}: accepted: true, false, the name of a logger or a list of these"
+        )
     return config
 
 
@@ -120,8 +146,28 @@ def as_text(value: Any) -> str:
 
 
 def parse_overrides(texts: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Raises HydraException. The `loader` finds the values of `glob`."""
-    return OverridesParser.create(config_loader=loader).parse_overrides(list(texts))
+    """The `loader` finds the values of `glob`. Raises HydraException, and BadInput for numbers that are too long."""
+    try:
+        return OverridesParser.create(config_loader=loader).parse_overrides(list(texts))
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        too_long = [text for text in texts if re.search(rf"[\d_]{{{most + 1}}}", text)]
+        refuse(f"{text}: accepted: numbers of at most {most:,} digits" for text in too_long)
+        raise
+
+
+def number_of_values(override: Override) -> int:
+    """Of a list or range, which is not expanded. Raises BadInput for a range that has no number of them."""
+    values = override.value()
+    if not isinstance(values, RangeSweep):
+        return sum(1 for _ in override.sweep_string_iterator())
+    try:
+        start, stop, step = (Fraction(limit) for limit in (values.start, values.stop, values.step))
+        return max(0, math.ceil((stop - start) / step))
+    except (OverflowError, ValueError, ZeroDivisionError):  # infinity, NaN, a step of 0
+        raise BadInput(
+            f"{override.input_line}: accepted: range(START,STOP,STEP) with three numbers, STEP not 0"
+        ) from None
 
 
 def product(overrides: Sequence[Override]) -> list[list[str]]:

@@ -55,6 +55,8 @@ def _code_in(config: DictConfig, with_plugins: bool) -> Iterator[str]:
         for plugin in PLUGINS:
             chosen = OmegaConf.select(config, f"hydra.{plugin}")
             hydra[plugin] = OmegaConf.to_container(chosen, resolve=True) if OmegaConf.is_config(chosen) else chosen
+            if not isinstance(hydra[plugin], dict) or "_target_" not in hydra[plugin]:
+                yield f"hydra.{plugin}: names no {plugin} (accepted: hydra/{plugin}=NAME of an installed one)"
     for path, value in leaves(hydra, "hydra"):
         if "_target_" in path and (problem := _problem_of(path, value)):
             yield problem

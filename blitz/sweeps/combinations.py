@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 from hydra.types import HydraContext
 
 from blitz.config.compose import as_hydra_overrides, store_menu
-from blitz.config.hydra_internals import Override, ValueType, as_text, parse_overrides, product
+from blitz.config.hydra_internals import Override, ValueType, as_text, number_of_values, parse_overrides, product
 from blitz.config.settings import Sweep
 from blitz.errors import BadInput, no_such, refuse
 from blitz.redaction import redact, redact_values
@@ -19,7 +20,7 @@ from blitz.sweeps import points
 from blitz.terminal.names import briefly
 from blitz.terminal.text import in_a_line
 
-MOST = 100_000  # points and samples of a sweep
+MOST = 100_000  # jobs of a sweep
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,13 @@ def _refuse_draws(intervals: Sequence[Override], others: Sequence[Override], sam
 
 
 def _refuse_products(given: Sequence[Override], listed: Sequence[points.Point], sweep: Sweep) -> None:
-    key, number = ("sweep.samples", sweep.samples) if sweep.samples is not None else ("sweep.points", sweep.points)
-    if (asked := len(listed) * (sweep.samples or 1)) > MOST:
-        raise BadInput(f"{key}={number}: {asked:,} jobs; accepted: at most {MOST:,}")
     twice = {override.key_or_group for override in given} & {key for point in listed for key in point}
     refuse(f"{key}: is given by {sweep.points} and on the command line" for key in sorted(twice))
     lists = [o for o in given if o.is_sweep_override() and o.value_type != ValueType.INTERVAL_SWEEP]
-    empty = [override for override in lists if next(override.sweep_string_iterator(), None) is None]
-    refuse(f"{override.input_line}: holds no value, and the sweep no job" for override in empty)
+    numbers = {str(override.input_line): number_of_values(override) for override in lists}
+    refuse(f"{text}: holds no value, and the sweep no job" for text, number in numbers.items() if not number)
+    numbers |= {f"sweep.points={sweep.points}": len(listed), f"sweep.samples={sweep.samples}": sweep.samples or 1}
+    if (asked := math.prod(numbers.values())) > MOST:
+        most = max(numbers, key=lambda text: numbers[text])
+        jobs = f"{asked:,} jobs" if asked < 10**15 else "too many jobs"
+        raise BadInput(f"{most}: {jobs}; accepted: at most {MOST:,}")

@@ -37,7 +37,7 @@ def read(path: str) -> list[Point]:
         points = list(_of_csv(file) if kind == ".csv" else _of_yaml(file))
     except OSError as error:
         raise BadInput(f"sweep.points={path}: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error, YAMLError, OmegaConfBaseException) as error:
+    except (csv.Error, YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise BadInput(f"sweep.points={path}: cannot be read: {in_one_line(error)}") from None
     if not points:
         raise BadInput(f"sweep.points={path}: holds no points")

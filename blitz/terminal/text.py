@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
@@ -60,6 +61,11 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: C
 def printable(text: str) -> str:
     """`text` without control characters, with which a record could change the terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def brief_words(text: str) -> str:
+    """The same with words of more than 500 characters cut: what was typed may be as long as a file."""
+    return re.sub(r"(\S{200})\S{281,}(\S{20})", r"\1…\2", text)
 
 
 def in_a_line(text: str) -> str:

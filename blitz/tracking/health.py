@@ -149,7 +149,7 @@ def _ask(server: str, experiment: str | None) -> str | None:
     query = server.rstrip("/") + (PROBE if experiment is None else BY_NAME + quote(experiment, safe=""))
     try:
         answer = requests.get(query, timeout=SECONDS, headers=headers, auth=login, verify=certificate or not insecure)
-    except requests.exceptions.InvalidURL as error:
+    except ValueError as error:  # also of urllib3
         raise BadInput(f"invalid address: {redact(in_one_line(error))} ({ACCEPTED})") from None
     except requests.RequestException as error:
         raise Unreachable(_reason(error)) from None

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -106,6 +107,12 @@ def without_menu(problems: list[str]) -> list[str]:
         ("optimizer.lr=1,2 model=net,mlp",
          ["optimizer.lr=1,2: several values need -m, for a sweep; a list is written optimizer.lr=[A,B]",
           "model=net,mlp: several values need -m, for a sweep; a list is written model=[A,B]"]),
+        ("'seed=range(1,9999999999999)' 'optimizer.lr=shuffle(range(0,1,0.0))'",
+         ["seed=range(1,9999999999999): several values need -m, for a sweep; a list is written seed=[A,B]",
+          "optimizer.lr=shuffle(range(0,1,0.0)): several values need -m, for a sweep; a list is written "
+          "optimizer.lr=[A,B]",
+          "optimizer.lr=0: accepted: number > 0"]),
+        (f"epochs=1{'0' * 4300}", [f"epochs=1{'0' * 192}…{'0' * 19}: accepted: numbers of at most 4,300 digits"]),
         # everything at once
         ("model=resnt20 optimizer.lrr=1 epochs=abc seed=-1 modle=net experiment=quikstart",
          ["model=resnt20: no such model; did you mean resnet20?",
@@ -120,13 +127,23 @@ def without_menu(problems: list[str]) -> list[str]:
           "lr=[1: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)",
           "hydra.job.nme: no such option; did you mean hydra.job.name?",
           "epochs=0: accepted: integer >= 1"]),
+        # longer than any name
+        (f"experiment={'x' * 251} +hydra/launcher={'x' * 251} {'y' * 251}=1 optimizer.{'y' * 251}=1",
+         [f"experiment={'x' * 251}: too long for the name of a key or of a file",
+          f"+hydra/launcher={'x' * 251}: too long for the name of a key or of a file",
+          f"{'y' * 251}=1: too long for the name of a key or of a file",
+          f"optimizer.{'y' * 251}=1: too long for the name of a key or of a file"]),
         # a sweep's options, and Hydra's for folders
         ("sweep.dry_run=true sweep.id=mine", ["sweep.dry_run=true: needs -m, for a sweep",
                                               "sweep.id=mine: needs -m, for a sweep"]),
         ("hydra.run.dir=mine hydra.job.chdir=true",
          ["hydra.run.dir=mine: blitz makes a run's folder itself, in runs_dir",
           "hydra.job.chdir=true: blitz makes a run's folder itself, in runs_dir"]),
+        ("'hydra.verbose={a: [1]}'",
+         ["hydra.verbose={'a': [1]}: accepted: true, false, the name of a logger or a list of these"]),
+        ("hydra.verbose=[1]", ["hydra.verbose=[1]: accepted: true, false, the name of a logger or a list of these"]),
         # flags
+        ("--cfg job --package nope", ["--package=nope: no such key of the config that is printed"]),
         ("--one --two", ["--one: no such flag; see blitz --help and blitz --hydra-help",
                          "--two: no such flag; see blitz --help and blitz --hydra-help"]),
         ("--cfg", ["argument --cfg/-c: expected one argument"]),
@@ -139,6 +156,8 @@ def without_menu(problems: list[str]) -> list[str]:
         ("options model nett", ["model=nett: no such model; did you mean net?"]),
         ("options model net more", ["options: Got unexpected extra argument (more)"]),
         ("ui --port 99999999", ["ui: Invalid value for '--port': 99999999 is not in the range 1<=x<=65535."]),
+        (f"compare --limit {'9' * 30}",
+         [f"compare: Invalid value for '--limit': {'9' * 30} is not in the range 1<=x<=1000000."]),
         ("ui --prot 1", ["ui: No such option '--prot'. Did you mean '--port'?"]),
     ],
 )  # fmt: skip
@@ -158,6 +177,18 @@ def test_mistakes_are_reported_together_each_in_one_line(refused, command, expec
         ("experiment=quickstart -m epohcs=1,2", ["epohcs: no such key of a config; did you mean epochs?"]),
         ("-m model=net,nett epohcs=1", ["model=nett: no such model; did you mean net?",
                                         "epohcs: no such key of a config; did you mean epochs?"]),
+        # counted before they are expanded
+        ("-m 'seed=range(1,9999999999999)'",
+         ["seed=range(1,9999999999999): 9,999,999,999,998 jobs; accepted: at most 100,000"]),
+        ("-m 'seed=range(1,300)' 'optimizer.lr=range(0.001,1,0.001)'",
+         ["optimizer.lr=range(0.001,1,0.001): 298,701 jobs; accepted: at most 100,000"]),
+        ("-m 'optimizer.lr=shuffle(range(0,1,1e-300))'",
+         ["optimizer.lr=shuffle(range(0,1,1e-300)): too many jobs; accepted: at most 100,000"]),
+        ("-m 'seed=range(0,5,0)'",
+         ["seed=range(0,5,0): accepted: range(START,STOP,STEP) with three numbers, STEP not 0"]),
+        ("-m 'optimizer.lr=range(0,1e999)'",
+         ["optimizer.lr=range(0,1e999): accepted: range(START,STOP,STEP) with three numbers, STEP not 0"]),
+        ("-m 'seed=range(5,0)'", ["seed=range(5,0): holds no value, and the sweep no job"]),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_sweep_are_reported_together(refused, command, expected):
@@ -207,6 +238,8 @@ def test_mistakes_inside_files_of_the_users_own(refused, own):
         ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - quikstart\n", "experiment=own",
          "In 'experiment/own': Could not load 'experiment/quikstart'."),
         ("optimizer/own.yaml", "name: sgd\n", "optimizer=onw", "optimizer=onw: no such optimizer; did you mean own?"),
+        ("hydra/launcher/own.yaml", "n_jobs: 2\n", "-m hydra/launcher=own seed=1,2",
+         "hydra.launcher: names no launcher (accepted: hydra/launcher=NAME of an installed one)"),
         ("optimizer/sgd.yaml", "name: sgd\nlr: 1\n", "epochs=0",
          "own/optimizer/sgd.yaml: blitz has a file of that name, which goes first; rename yours"),
     ],
@@ -223,9 +256,44 @@ def test_flags_and_overrides_come_in_any_order(refused, own):
     assert printed == ["epochs=0: accepted: integer >= 1", "seed=-1: accepted: integer >= 0"]
 
 
+# Paths that no file can have
+
+SMALL = "data=synthetic data.train_size=20 data.test_size=20 tracking=none"
+
+
+@pytest.mark.parametrize("link", ["own", "own/train", "own/train/a", "own/train/a/image.png"])
+def test_links_that_point_to_themselves(refused, tmp_path, link):
+    path = tmp_path / link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(path.name)
+    for folder in ("train/a", "train/b", "test/a", "test/b"):
+        with suppress(OSError):
+            (tmp_path / "own" / folder).mkdir(parents=True)
+    (problem,) = refused("data=folder data.root=own tracking=none")
+    assert problem.startswith("data.root=own: ")
+    assert problem.endswith("(accepted: a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE)")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["resume ./{}", "compare {}", "compare --store sqlite:///{}", "--config-dir {}", "model.weights={} " + SMALL],
+)
+def test_names_that_are_too_long_for_a_file(refused, command):
+    (problem,) = refused(command.format("x" * 5000))
+    assert problem.endswith(f"{'x' * 19}: File name too long")
+    assert len(problem) < 500
+
+
 # A store that cannot be used
 
-BAD_STORES = ["sqlite:///missing/mlflow.db", "sqlite:///notes.txt", "sqlite:///folder", "./mlruns", "http://[::1"]
+BAD_STORES = [
+    "ftp://x",
+    "sqlite:///missing/mlflow.db",
+    "sqlite:///notes.txt",
+    "sqlite:///folder",
+    "./mlruns",
+    "http://[::1",
+]
 VERBS_WITH_A_STORE = [verb for verb in VERBS.commands if any(o.name == "uri" for o in VERBS.commands[verb].params)]
 
 

@@ -465,7 +465,7 @@ def test_a_whole_model_instead_of_its_weights_is_refused(tmp_path):
     )
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"model": {}}, torch.zeros(2)])
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"model": {}}, torch.zeros(2), {1: torch.zeros(2)}])
 def test_a_file_without_weights_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
     assert load_refusal(tmp_path / "other.pt") == 'holds no state_dict, neither itself nor under the key "model"'

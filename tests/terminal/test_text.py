@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blitz.terminal.text import print_table
+from blitz.terminal.text import brief_words, print_table
 
 HEADINGS, ROWS = ("name", "value", "note"), [("[b]a[/b]", "1.5", "a longer note"), ("c", "20", "")]
 
@@ -27,3 +27,8 @@ def test_table_headings_are_bold_on_a_terminal(
     assert heading.startswith("\x1b[1mname")
     assert not any(line.endswith(" ") for line in (heading, *rows))
     assert not any("\x1b" in row for row in rows)
+
+
+def test_words_are_cut_that_are_longer_than_any_of_ours() -> None:
+    assert brief_words(f"{'a' * 500} b: c") == f"{'a' * 500} b: c"
+    assert brief_words(f"x={'a' * 5000}: b") == f"x={'a' * 198}…{'a' * 19}: b"

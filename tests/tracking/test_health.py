@@ -92,6 +92,7 @@ def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> N
         ("http://127.0.0.1:99999", "invalid address: Port out of range 0-65535"),
         ("http://127.0.0.1:abc", "invalid address: Port could not be cast to integer value as 'abc'"),
         ("http://[::1", "invalid address: Invalid IPv6 URL"),
+        (f"http://{'x' * 300}", "invalid address: Failed to parse: "),
         ("postgresql://127.0.0.1:abc/db", "invalid address"),
         ("postgresql://127.0.0.1:99999/db", "invalid port 99999"),
         ("postgresql+nothing://127.0.0.1/db", "Can't load plugin"),

@@ -41,7 +41,10 @@ def folder(*, root: str | None = None, image_size: Count | None = None) -> Datas
     if root is None:
         raise BadInput(f"data.root=null: data=folder needs one ({LAYOUT})")
     top = Path(root).expanduser().absolute()
-    found, classes = _listed(root, top)
+    try:
+        found, classes = _listed(root, top)
+    except OSError as error:  # of permissions, say, or of links in a circle
+        raise BadInput(f"data.root={root}: {error.filename or top}: {error.strerror} ({LAYOUT})") from None
     key = {
         "root": str(top),
         "image_size": image_size,
@@ -56,7 +59,7 @@ def _listed(root: str, top: Path) -> tuple[list[_Picture], list[str]]:
         raise BadInput(f"data.root={root}: {'not a folder' if top.exists() else 'does not exist'} ({LAYOUT})")
     missing = [split for split in SPLITS if not (top / split).is_dir()]
     if missing:
-        there = ", ".join(sorted(entry.name for entry in os.scandir(top) if entry.is_dir())) or "no folder"
+        there = ", ".join(sorted(entry.name for entry in list(os.scandir(top)) if entry.is_dir())) or "no folder"
         raise BadInput(f"data.root={root}: no folder {' and no folder '.join(missing)} in it, but {there} ({LAYOUT})")
 
     skipped: list[str] = []
