@@ -6,13 +6,15 @@ import contextlib
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 
 from blitz.errors import BadInput
-from blitz.parts.registry import Count, Index, Registry
+from blitz.parts.registry import Index, Registry
 
+Threads = Annotated[int, Ge(1), Le(1024)]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 # Net at batch 4 trains a fifth faster on one thread than on two; from a few dozen images on, every core pays.
@@ -92,7 +94,7 @@ def prepare(
     precision: Precision = "fp32",
     channels_last: bool = False,
     compile: bool = False,
-    threads: Literal["auto"] | Count = "auto",
+    threads: Literal["auto"] | Threads = "auto",
     deterministic: bool = True,
 ) -> Device:
     """Set up this process for a device, every setting again: a sweep runs many jobs in one process.

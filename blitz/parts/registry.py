@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, PydanticUndefinedAnnotation, ValidationError, create_model
 
 from blitz.errors import BadInput, did_you_mean, in_one_line, no_such
+from blitz.parts import memory
 from blitz.redaction import redact
 
 # The ranges that options are annotated with.
@@ -24,7 +25,10 @@ NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Probability = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
+Depth = Annotated[int, Ge(1), Le(2000)]  # layers: the deepest networks that were published have 1,202
 Index = Annotated[int, Ge(0)]
+
+LARGEST = 3.4e38  # number in fp32, in which parts compute
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
@@ -96,17 +100,46 @@ class Registry:
         if name is None:
             raise BadInput(f"{self.group}: no choice made (accepted: {', '.join(sorted(self.names()))})")
         checked = validate(_schema(self.builder(name), self.common), options, self.group, f"option of {name}")
-        return {"name": name, **checked.model_dump(mode="json")}
+        values = checked.model_dump(mode="json")
+        too_large = {key: value for key, value in values.items() if any(abs(n) > LARGEST for n in _numbers(value))}
+        what = f"accepted: numbers up to {LARGEST}"
+        refuse(f"{self.group}.{key}={json.dumps(value)}: {what}" for key, value in too_large.items())
+        return {"name": name, **values}
 
     def shared(self, choice: Mapping[str, Any]) -> dict[str, Any]:
         """Those options of a checked choice that the whole group shares."""
         return {key: choice[key] for key in _own(self.common).model_fields} if self.common else {}
 
     def build(self, choice: Mapping[str, Any], /, *supplied: Any) -> Any:
-        """Build the part that a checked choice names from what the run supplies."""
+        """Build the part that a checked choice names from what the run supplies.
+
+        Raises BadInput for sizes that the memory does not hold, besides what the builder raises.
+        """
         builder = self.builder(choice["name"])
-        own = _own(builder).model_fields
-        return builder(*supplied, **{key: value for key, value in choice.items() if key in own})
+        options = {key: value for key, value in choice.items() if key in _own(builder).model_fields}
+        try:
+            return builder(*supplied, **options)
+        except Exception as error:
+            if not memory.is_too_large(error):
+                raise
+            raise self.too_large(choice) from None
+
+    def sizes(self, choice: Mapping[str, Any]) -> list[str]:
+        """The numbers among a choice's own options that are not at their defaults, as `GROUP.OPTION=VALUE`."""
+        found = []
+        for key, option in _own(self.builder(choice["name"])).model_fields.items():
+            value, default = choice[key], option.default
+            usual = list(default) if isinstance(default, tuple) else default
+            if isinstance(value, int | float | list) and not isinstance(value, bool) and value != usual:
+                found.append(f"{self.group}.{key}={json.dumps(value)}")
+        return found
+
+    def too_large(self, choice: Mapping[str, Any]) -> BadInput:
+        """What is wrong with sizes that the memory does not hold."""
+        what = ", ".join(self.sizes(choice)) or f"{self.group}={choice['name']}"
+        return BadInput(
+            f"{what}: too large for this machine ({memory.free() / 1e9:.1f} GB of memory are free); choose less"
+        )
 
     def _load(self, point: EntryPoint) -> None:
         """Add what an installed package offers, or warn."""
@@ -119,6 +152,10 @@ class Registry:
                 f"which cannot be added: {type(error).__name__}: {in_one_line(error)}; repair or uninstall {package}"
             )
             print(f"blitz: {redact(problem)}", file=sys.stderr)
+
+
+def _numbers(value: Any) -> list[float]:
+    return [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, float)]
 
 
 def validate(schema: type[Model], values: Mapping[str, Any], path: str, noun: str) -> Model:

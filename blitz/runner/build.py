@@ -21,8 +21,9 @@ from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.datasets import DATASETS, Dataset, Split, Splits, split
 from blitz.parts.devices import DEVICES, Device, available, prepare
 from blitz.parts.losses import LOSSES, LossModule
+from blitz.parts.memory import free
 from blitz.parts.mixes import MIXES
-from blitz.parts.models import MODELS, recorded_weights_follow, starting_weights
+from blitz.parts.models import MODELS, bytes_of_weights, recorded_weights_follow, starting_weights
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.parts.schedules import SCHEDULES
 from blitz.runner.find import weights_file
@@ -162,6 +163,10 @@ def data_of(choice: Choice) -> tuple[Dataset, Splits]:
 
 def model_of(choice: Choice, num_classes: int, input_shape: tuple[int, ...], uri: str | None) -> nn.Module:
     """On the CPU, with the weights that it starts from, drawn from the default generator or another run's."""
+    with recorded_weights_follow():
+        size = bytes_of_weights(lambda: MODELS.build(choice, num_classes, input_shape)) if MODELS.sizes(choice) else 0
+    if 2 * size > free():  # with their gradients
+        raise MODELS.too_large(choice)
     follow = recorded_weights_follow() if choice["weights"] is not None else nullcontext()
     with follow:
         model: nn.Module = MODELS.build(choice, num_classes, input_shape)

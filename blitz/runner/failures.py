@@ -22,7 +22,7 @@ def reword(error: Exception, setup: Setup, folder: Path, epochs: int) -> Excepti
     `epochs`: so many are finished.
     """
     size = setup.settings.batch_size
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return BadInput(out_of_memory(setup.settings, setup.device.torch, error))
     if "Expected more than 1 value per channel" in str(error):
         return BadInput(
@@ -36,7 +36,7 @@ def reword(error: Exception, setup: Setup, folder: Path, epochs: int) -> Excepti
     return None
 
 
-def out_of_memory(settings: Settings, device: torch.device, error: torch.OutOfMemoryError) -> str:
+def out_of_memory(settings: Settings, device: torch.device, error: Exception) -> str:
     """Which size to halve, in training or under a function `evaluate`."""
     # By where it was raised: a model that is averaged stays in training mode while the averaged one is evaluated.
     if any(frame.name == "evaluate" for frame in traceback.extract_tb(error.__traceback__)):

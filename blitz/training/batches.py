@@ -38,7 +38,7 @@ class Batches:
     ) -> None:
         self.images = images.to(device) if _fits(images, device) else images
         self.labels = labels.to(self.images.device)
-        self.batch_size = batch_size
+        self.batch_size = max(1, min(batch_size, len(labels)))
         self.device = device
         self.normalise = normalise
         self.format = torch.channels_last if channels_last else torch.contiguous_format

@@ -15,6 +15,7 @@ import pytest
 from support import shell
 
 from blitz.commands import VERBS
+from blitz.parts import memory
 
 Blitz = Callable[[str], list[str]]
 
@@ -127,12 +128,16 @@ def without_menu(problems: list[str]) -> list[str]:
           "lr=[1: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)",
           "hydra.job.nme: no such option; did you mean hydra.job.name?",
           "epochs=0: accepted: integer >= 1"]),
-        # longer than any name
+        # longer than any name, larger than any size
         (f"experiment={'x' * 251} +hydra/launcher={'x' * 251} {'y' * 251}=1 optimizer.{'y' * 251}=1",
          [f"experiment={'x' * 251}: too long for the name of a key or of a file",
           f"+hydra/launcher={'x' * 251}: too long for the name of a key or of a file",
           f"{'y' * 251}=1: too long for the name of a key or of a file",
           f"optimizer.{'y' * 251}=1: too long for the name of a key or of a file"]),
+        ("optimizer.lr=1e300 model=vit model.depth=99999999999999999999 device.threads=99999999999999999999",
+         ["optimizer.lr=1e+300: accepted: numbers up to 3.4e+38",
+          "model.depth=99999999999999999999: accepted: integer >= 1 and <= 2000",
+          "device.threads=99999999999999999999: accepted: auto or integer >= 1 and <= 1024"]),
         # a sweep's options, and Hydra's for folders
         ("sweep.dry_run=true sweep.id=mine", ["sweep.dry_run=true: needs -m, for a sweep",
                                               "sweep.id=mine: needs -m, for a sweep"]),
@@ -256,9 +261,40 @@ def test_flags_and_overrides_come_in_any_order(refused, own):
     assert printed == ["epochs=0: accepted: integer >= 1", "seed=-1: accepted: integer >= 0"]
 
 
-# Paths that no file can have
+# Sizes and names beyond what a machine holds
 
 SMALL = "data=synthetic data.train_size=20 data.test_size=20 tracking=none"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "key"),
+    [
+        ("model=mlp model.hidden=[99999999999]", "model.hidden=[99999999999]"),
+        ("model=mlp model.hidden=[99999999999999999999]", "model.hidden=[99999999999999999999]"),
+        ("model=vit model.mlp_ratio=1e30", "model.mlp_ratio=1e+30"),
+        ("model=vit model.width=99999999999999999999 model.heads=1",
+         "model.width=99999999999999999999, model.heads=1"),
+        ("model=wide_resnet model.widen_factor=1000000", "model.widen_factor=1000000"),
+        ("data.image_size=300000", "data.image_size=300000, data.train_size=20, data.test_size=20"),
+        ("data.channels=99999999999999999999",
+         "data.channels=99999999999999999999, data.train_size=20, data.test_size=20"),
+        ("data.train_size=99999999999999999999", "data.train_size=99999999999999999999, data.test_size=20"),
+    ],
+)  # fmt: skip
+def test_sizes_beyond_memory(refused, sizes, key):
+    (problem,) = refused(f"{SMALL} {sizes}")
+    assert problem.startswith(f"{key}: too large for this machine (")
+
+
+def test_sizes_that_a_system_would_give_and_does_not_have(refused):
+    units = memory.free() // (3 * 32 * 32 * 4)  # weights as large as all that is free
+    (problem,) = refused(f"{SMALL} model=mlp model.hidden=[{units}]")
+    assert problem.startswith(f"model.hidden=[{units}]: too large for this machine (")
+
+
+def test_images_beyond_the_disk_of_the_cache(refused):
+    (problem,) = refused("data=digits data.image_size=300000 tracking=none")
+    assert problem.startswith("data.image_size=300000: 1,797 such images take more than the ")
 
 
 @pytest.mark.parametrize("link", ["own", "own/train", "own/train/a", "own/train/a/image.png"])

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from torchvision import models
 
 from blitz.errors import BadInput
-from blitz.parts.models import MODELS, load_weights, recorded_weights_follow, starting_weights
+from blitz.parts.models import MODELS, bytes_of_weights, load_weights, recorded_weights_follow, starting_weights
 
 RGB, GREY = (3, 32, 32), (1, 32, 32)
 NUM_CLASSES = 10
@@ -479,3 +479,15 @@ def test_the_weights_of_another_model_are_refused(saved, tmp_path):
     assert load_refusal(tmp_path / "seven.pt") == (
         "the weights of another model: fc3.weight is 7x84, not 10x84, fc3.bias is 7, not 10"
     )
+
+
+@pytest.mark.parametrize("name", ["net", "mlp", "cifar_resnet", "resnet18", "wide_resnet", "vit"])
+def test_memory_that_weights_take_is_known_before_they_are_drawn(name):
+    state = torch.get_rng_state()
+    size = bytes_of_weights(lambda: build(name))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert size == sum(weights.nbytes for weights in build(name).parameters())
+
+
+def test_memory_of_a_model_that_cannot_be_built_without_any_is_unknown():
+    assert bytes_of_weights(lambda: nn.Linear(int(torch.ones(1).item()), 2)) == 0

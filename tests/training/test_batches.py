@@ -196,3 +196,9 @@ def test_a_classifier_keeps_its_normalisation_with_its_weights() -> None:
     images = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8)
     assert torch.equal(other(images), classifier()(images))
     assert classifier().classes == ("cat", "dog")
+
+
+def test_more_images_a_batch_than_there_are_is_all_of_them() -> None:
+    ((images, labels),) = numbered(3, 10**30).in_order()
+    assert labels.tolist() == [0, 1, 2]
+    assert len(images) == 3

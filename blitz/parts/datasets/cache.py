@@ -97,7 +97,7 @@ def cached(name: str, key: Mapping[str, Any], decode: Callable[[], Decoded]) -> 
                 return _open(folder, name)
         except _Damaged as damage:
             LOG.warning("the cache of data=%s in %s is damaged (%s); building it again", name, folder, damage)
-        _build(folder, decode)
+        _build(folder, decode, key.get("image_size"))
         _remove_oldest(folder, name)
         return _open(folder, name)
 
@@ -147,7 +147,7 @@ def _fingerprint(arrays: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> 
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _build(folder: Path, decode: Callable[[], Decoded]) -> None:
+def _build(folder: Path, decode: Callable[[], Decoded], image_size: int | None) -> None:
     """Under the lock: into a folder beside, renamed when it is whole."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     old = folder.with_name(f"{folder.name}.old")
@@ -158,6 +158,7 @@ def _build(folder: Path, decode: Callable[[], Decoded]) -> None:
         unfinished.mkdir()
     try:
         decoded = decode()
+        _refuse_too_large(len(decoded.train_labels) + len(decoded.test_labels), image_size)
         _write_images(unfinished / "train_images.npy", decoded.train_images, len(decoded.train_labels))
         _write_images(unfinished / "test_images.npy", decoded.test_images, len(decoded.test_labels))
         with writing():
@@ -178,6 +179,16 @@ def _build(folder: Path, decode: Callable[[], Decoded]) -> None:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+def _refuse_too_large(num_images: int, image_size: int | None) -> None:
+    """Raises BadInput for squares of pixels that the disk does not hold, be they grey."""
+    room = shutil.disk_usage(home()).free
+    if image_size is not None and num_images * image_size**2 > room:
+        raise BadInput(
+            f"data.image_size={image_size}: {num_images:,} such images take more than the {room / 1e9:.0f} GB that are "
+            f"free in BLITZ_CACHE={home()}; choose less"
+        )
 
 
 def _remove_oldest(new: Path, name: str) -> None:

@@ -9,10 +9,13 @@ import numpy as np
 from annotated_types import Ge
 
 from blitz.errors import refuse
+from blitz.parts import memory
 from blitz.parts.datasets.cache import Decoded, Images, cached, in_memory
 from blitz.parts.datasets.pictures import resize_blocks
 from blitz.parts.datasets.splits import Dataset
 from blitz.parts.registry import Count, NonNegative
+
+BLOCK = 500  # images that are made together
 
 
 def digits(*, image_size: Count | None = 32) -> Dataset:
@@ -70,14 +73,18 @@ def synthetic(
     sizes = {"train_size": train_size, "test_size": test_size}
     accepted = f"accepted: integer >= data.num_classes={num_classes}"
     refuse(f"data.{key}={size}: {accepted}" for key, size in sizes.items() if size < num_classes)
+    # Images, patterns and the noise of a block, in numbers of 1 and of 4 bytes; and labels.
+    num_pixels = channels * image_size**2 * (train_size + test_size + 4 * (num_classes + 3 * BLOCK))
+    if num_pixels + 64 * (train_size + test_size) > memory.free():
+        raise MemoryError
     random = np.random.default_rng(0)
     patches = random.random((num_classes, channels, 4, 4), dtype=np.float32)
     rows = np.arange(image_size) * 4 // image_size
     patterns = patches[:, :, rows][:, :, :, rows]
 
     def images(size: int) -> Iterator[Images]:
-        for start in range(0, size, 500):
-            labels = np.arange(start, min(start + 500, size)) % num_classes
+        for start in range(0, size, BLOCK):
+            labels = np.arange(start, min(start + BLOCK, size)) % num_classes
             shape = (len(labels), channels, image_size, image_size)
             noisy = patterns[labels] + noise * random.standard_normal(shape, dtype=np.float32)
             yield np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)

@@ -20,6 +20,7 @@ Size = tuple[int, int]  # (width, height), as in Pillow
 
 GREY = {"1", "L", "LA", "I;16", "I;16L", "I;16B"}
 BLOCK = 256  # images decoded together
+BYTES_AT_ONCE = 2**26  # of images resized together
 # Pillow decodes without Python's global lock, but opens files under it. 10,000 JPEGs of 1 kB take 2.4 s with one
 # thread and 3.1 s with two; 2,000 of 256x256 pixels take 2.0 s with one and 1.1 s with two.
 BYTES_WORTH_A_THREAD = 4096
@@ -84,7 +85,9 @@ def resize_blocks(blocks: Iterable[Array], image_size: int | None) -> Iterator[A
         if image_size is None or block.shape[2:] == (image_size, image_size):
             yield block
         else:
-            yield np.stack([_resized(image, image_size) for image in block])
+            few = max(1, BYTES_AT_ONCE // (block.shape[1] * image_size**2))
+            for start in range(0, len(block), few):
+                yield np.stack([_resized(image, image_size) for image in block[start : start + few]])
 
 
 def _resized(image: Array, image_size: int) -> Array:

@@ -3,13 +3,14 @@
 from blitz.parts.models.cifar_resnet import CifarResNet, ResNet18, of_depth
 from blitz.parts.models.mlp import MLP
 from blitz.parts.models.net import Net
+from blitz.parts.models.sizes import bytes_of_weights
 from blitz.parts.models.vit import ViT
 from blitz.parts.models.weights import load_weights, recorded_weights_follow, starting_weights
 from blitz.parts.models.wide_resnet import WideResNet
 from blitz.parts.models.zoo import from_timm, from_torchvision
 from blitz.parts.registry import Registry
 
-__all__ = ["MODELS", "load_weights", "recorded_weights_follow", "starting_weights"]
+__all__ = ["MODELS", "bytes_of_weights", "load_weights", "recorded_weights_follow", "starting_weights"]
 
 MODELS = Registry(
     "model",

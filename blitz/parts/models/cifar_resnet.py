@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blitz.errors import BadInput
-from blitz.parts.registry import Count, meanings
+from blitz.parts.registry import Depth, meanings
 
 Shortcut = Literal["A", "B"]
 
@@ -82,7 +82,7 @@ class CifarResNet(ResNet):
     """
 
     def __init__(
-        self, num_classes: int, input_shape: tuple[int, int, int], *, depth: Count = 20, shortcut: Shortcut = "A"
+        self, num_classes: int, input_shape: tuple[int, int, int], *, depth: Depth = 20, shortcut: Shortcut = "A"
     ) -> None:
         num_blocks = blocks_per_stage(depth, 2, "a CIFAR ResNet")
         super().__init__(num_classes, input_shape[0], (16, 32, 64), num_blocks, shortcut)

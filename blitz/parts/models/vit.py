@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from blitz.errors import refuse
-from blitz.parts.registry import Count, Fraction, Positive
+from blitz.parts.registry import Count, Depth, Fraction, Positive
 
 
 class ViT(nn.Module):
@@ -33,7 +33,7 @@ class ViT(nn.Module):
         *,
         patch: Count = 4,
         width: Count = 192,
-        depth: Count = 6,
+        depth: Depth = 6,
         heads: Count = 3,
         mlp_ratio: Positive = 4.0,
         dropout: Fraction = 0.1,

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blitz.parts.models.cifar_resnet import blocks_per_stage, he_normal
-from blitz.parts.registry import Count, Fraction
+from blitz.parts.registry import Count, Depth, Fraction
 
 
 class WideResNet(nn.Module):
@@ -26,7 +26,7 @@ class WideResNet(nn.Module):
         num_classes: int,
         input_shape: tuple[int, int, int],
         *,
-        depth: Count = 16,
+        depth: Depth = 16,
         widen_factor: Count = 4,
         dropout: Fraction = 0.0,
     ) -> None:
