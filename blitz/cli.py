@@ -161,7 +161,6 @@ def run_hydra(arguments: list[str]) -> int:
 
     from blitz.config import compose
     from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE, checked_configs, read_flags
-    from blitz.config.targets import refuse_code
 
     flags = read_flags(arguments)
     if flags.experimental_rerun is not None:
@@ -171,9 +170,16 @@ def run_hydra(arguments: list[str]) -> int:
         )
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     overrides = (compose.as_hydra_job_overrides if multirun else compose.as_hydra_overrides)(flags.overrides)
-    compose.refuse_without_effect(flags.overrides, multirun)
+    compose.refuse_without_effect(flags.overrides, multirun or bool(flags.cfg or flags.info))
+    if flags.config_path is not None:
+        raise BadInput(
+            f"--config-path={flags.config_path}: blitz has its own; --config-dir DIR adds groups and recipes"
+        )
     if flags.config_dir is not None:
         compose.refuse_shadowed(flags.config_dir)
+    folders = compose.own_folders(flags.config_dir, flags.overrides)
+    if flags.config_name is not None:
+        compose.refuse_name(flags.config_name, folders)
     for override in flags.overrides:
         arguments.remove(override)
     if flags.hydra_help:  # composed without our config, which chooses these
@@ -190,7 +196,7 @@ def run_hydra(arguments: list[str]) -> int:
         return objective
 
     try:
-        with checked_configs(refuse_code, compose.with_menu):
+        with checked_configs(compose.refuse_composed, compose.with_menu):
             hydra.main(config_path=str(compose.CONF), config_name="config", **VERSION_BASE)(job)()
     except JobFailed as failed:
         return int(failed.args[0])
@@ -199,7 +205,7 @@ def run_hydra(arguments: list[str]) -> int:
     except COMPOSING_ERRORS as error:
         if code:  # another sweeper found no job that did not fail; why has been printed
             return code
-        raise compose.explain(compose.as_hydra_overrides(flags.overrides), error, flags.config_dir, multirun) from None
+        raise compose.explain(compose.as_hydra_overrides(flags.overrides), error, folders, multirun) from None
     return code
 
 

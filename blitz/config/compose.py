@@ -27,6 +27,7 @@ from blitz.config.hydra_internals import (
     reword,
 )
 from blitz.config.settings import Checkpoint, Choice, Settings, Tracking, check, menus
+from blitz.config.targets import refuse_code
 from blitz.errors import BadInput, nearest, no_such, refuse
 
 # In a checkout `conf/` stands beside the package, in a wheel inside it.
@@ -41,13 +42,15 @@ for _name in SHORT_NAMES:
     ConfigStore.instance().store(name=_name, group="model", node={**_ANY_DEPTH, "name": _name})
 
 UNREADABLE = "cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"
+ONE_NAME = "accepted: one name"
 OF_IDS = ("model.weights", "sweep.resume")  # keys that take the start of a run's id
 LONGEST_NAME = 250  # bytes, of 255 that a file's may have: Hydra adds .yaml
 NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
 # Keys that every config has, with options of their own.
 PARTS = [name for name, field in Settings.model_fields.items() if field.annotation in (Choice, Tracking, Checkpoint)]
 PARTS.append("sweep")
-OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir")
+OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir")
+OF_A_JOB = re.compile(r"hydra\.(job\.(num|id)|overrides|runtime)\b")  # what Hydra says of one
 
 Outcome = TypeVar("Outcome")
 
@@ -144,20 +147,23 @@ def store_menu(group: str) -> None:
 
 def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> None:
     """Raises BadInput for what Hydra would take and nobody heed: options of a sweep, where a single run is asked for,
-    and where Hydra itself would put a run.
+    what Hydra says of a job, where Hydra itself would put a run, and keys removed that come back with their defaults.
     """
     problems = []
     for text in overrides:
-        key = text.lstrip("+~").partition("=")[0]
+        key, _, value = text.lstrip("+~").partition("=")
         if key in OF_FOLDERS:
             problems.append(f"{text}: blitz makes a run's folder itself, in runs_dir")
+        if OF_A_JOB.match(key):
+            problems.append(f"{text}: Hydra sets this key itself")
+        if key == "hydra.mode" and value == "RUN" and multirun:
+            problems.append(f"{text}: contradicts -m, which asks for a sweep")
         if _is_too_long(text):
             problems.append(f"{text}: too long for the name of a key or of a file")
-        if key.split(".")[0] == "sweep" and not multirun:
+        if (key.split(".")[0] == "sweep" or key in ("hydra/launcher", "hydra/sweeper")) and not multirun:
             problems.append(f"{text}: needs -m, for a sweep")
-        if text.startswith("~") and key in PARTS:
-            chosen = f"{key}=NAME, " if (CONF / key).is_dir() else ""
-            problems.append(f"{text}: every config has one; accepted: {chosen}{key}.OPTION=VALUE")
+        if text.startswith("~") and (problem := _lasting(key)):
+            problems.append(f"{text}: {problem}")
     refuse(problems)
 
 
@@ -168,6 +174,58 @@ def _is_too_long(text: str) -> bool:
     if max(map(len, names)) <= LONGEST_NAME and (key.startswith("hydra/") or (CONF / key).is_dir()):
         names = re.split(r"[/,\[\]]", value)
     return max(len(name.encode()) for name in names) > LONGEST_NAME
+
+
+def _lasting(key: str) -> str:
+    """Why a key cannot be removed; empty for one that can."""
+    part, _, option = key.partition(".")
+    is_group = (CONF / part).is_dir()
+    if key in PARTS or (part in PARTS and option == "name"):
+        return f"every config has one; accepted: {f'{part}=NAME, ' if is_group else ''}{part}.OPTION=VALUE"
+    if is_group and not option:  # a recipe
+        return "leave it out for none"
+    if part in PARTS or (part in Settings.model_fields and part != "tags"):
+        return f"cannot be removed; accepted: {key}=VALUE"
+    return ""
+
+
+def refuse_composed(config: DictConfig, with_plugins: bool) -> None:
+    """Raises BadInput for what no composed config may hold, whoever wrote it there: code for Hydra to run, several
+    choices of a part, of which the last one would count, and files that Hydra passes over for ours.
+    """
+    refuse_code(config, with_plugins)
+    refuse_several(config)
+    for source in config.hydra.runtime.config_sources:
+        if source.provider.startswith("hydra.searchpath") and source.schema == "file":
+            refuse_shadowed(source.path)
+
+
+def refuse_several(config: DictConfig) -> None:
+    """Raises BadInput where a list of names is chosen for a part, of which Hydra keeps no choice. Only recipes add up.
+
+    A primary config of the user's own, which may hold its parts as values, is left alone.
+    """
+    if config.hydra.job.config_name != "config":
+        return
+    listed = [part for part in PARTS if (CONF / part).is_dir() and part not in config.hydra.runtime.choices]
+    overrides: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    typed = {text.partition("=")[0]: text for text in overrides}
+    refuse(f"{typed.get(part, f'{part}=[…]')}: {ONE_NAME}" for part in listed)
+
+
+def own_folders(config_dir: str | None, overrides: Iterable[str]) -> list[str]:
+    """Where a user has groups and recipes: `--config-dir`, and the folders of `hydra.searchpath`."""
+    given = [parse_override(text) for text in overrides if text.lstrip("+").startswith("hydra.searchpath=")]
+    paths = [path for override in given if override and isinstance(override.value(), list) for path in override.value()]
+    files = [path for path in (str(path).removeprefix("file://") for path in paths) if "://" not in path]
+    return [config_dir, *files] if config_dir is not None else files
+
+
+def refuse_name(config_name: str, folders: Iterable[str]) -> None:
+    """Raises BadInput for a `--config-name` that stands neither in `conf/` nor in the user's own folders."""
+    names = {file.stem for folder in (CONF, *folders) for file in Path(folder).glob("*.yaml")}
+    if config_name.removesuffix(".yaml") not in names:
+        raise BadInput(no_such(f"--config-name={config_name}", "config", config_name, sorted(names)))
 
 
 def refuse_shadowed(config_dir: str) -> None:
@@ -183,7 +241,7 @@ def refuse_shadowed(config_dir: str) -> None:
 def explain(
     overrides: Sequence[str],
     error: Exception,
-    config_dir: str | None = None,
+    folders: Sequence[str] = (),
     multirun: bool = False,
     composing: Callable[[list[str]], DictConfig] | None = None,
 ) -> BadInput:
@@ -194,13 +252,13 @@ def explain(
     problems: list[str] = []
     meant: list[str] = []
     if of_hydra := [text for text in overrides if text.lstrip("+~").startswith(("hydra.", "hydra/"))]:
-        problems += _problems_of(of_hydra, config_dir)  # together: an option is one of the choice beside it
+        problems += _problems_of(of_hydra, folders)  # together: an option is one of the choice beside it
     for text in overrides:
-        found, likely = _check_override(text, config_dir, multirun)
+        found, likely = _check_override(text, folders, multirun)
         problems.extend(found)
         meant.extend(likely)
     try:
-        check(plain(composing(meant) if composing else _compose(meant, config_dir)))
+        check(plain(composing(meant) if composing else _compose(meant, folders)))
     except BadInput as bad:
         problems.extend(bad.problems)
     except COMPOSING_ERRORS as still:
@@ -208,12 +266,17 @@ def explain(
     return BadInput(*(problems or [reword(error)]))
 
 
-def _compose(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
-    if config_dir is None and not any(text.startswith("hydra") for text in overrides):  # such as another search path
+def _compose(overrides: Sequence[str], folders: Sequence[str] = ()) -> DictConfig:
+    """`folders`: the user's own."""
+    if folders or any(text.startswith("hydra") for text in overrides):  # such as another search path
+        paths = ",".join(f"file://{Path(folder).resolve()}" for folder in folders)
+        extra = [f"hydra.searchpath=[{paths}]"] if folders else []
+        config = with_menu(lambda: compose_config(CONF, [*overrides, *extra]))
+    else:
         builders = tuple(registry.builder(name) for registry in menus().values() for name in registry.names())
-        return _composer(_files(), builders).compose(overrides)
-    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    return with_menu(lambda: compose_config(CONF, [*overrides, *extra]))
+        config = _composer(_files(), builders).compose(overrides)
+    refuse_several(config)
+    return config
 
 
 @lru_cache(maxsize=1)
@@ -231,15 +294,14 @@ def _files() -> tuple[tuple[Path, int, int], ...]:
     return tuple((path, state.st_mtime_ns, state.st_size) for path, state in states)
 
 
-def _choices(group: str, config_dir: str | None) -> set[str]:
+def _choices(group: str, folders: Sequence[str]) -> set[str]:
     """Nothing for what is no group."""
-    folders = [CONF] + ([Path(config_dir)] if config_dir else [])
-    with_yaml = {file.stem for parent in folders for file in (parent / group).glob("*.yaml")}
+    with_yaml = {file.stem for parent in (CONF, *folders) for file in (Path(parent) / group).glob("*.yaml")}
     registry = menus().get(group)
     return with_yaml | set(registry.names() if registry else [])
 
 
-def _check_override(text: str, config_dir: str | None, multirun: bool) -> tuple[list[str], list[str]]:
+def _check_override(text: str, folders: Sequence[str], multirun: bool) -> tuple[list[str], list[str]]:
     """What is wrong with an override by itself, and what to compose in its place so that other mistakes are found."""
     override = parse_override(text)
     if override is None or not override.key_or_group:
@@ -249,11 +311,12 @@ def _check_override(text: str, config_dir: str | None, multirun: bool) -> tuple[
     if override.is_hydra_override():
         return [], []
     if override.is_delete():
-        return _problems_of([text], config_dir), []
+        return _problems_of([text], folders), []
     problems = []
     if swept and not multirun:
-        problems.append(f"{text}: several values need -m, for a sweep; a list is written {key}=[A,B]")
-    choices = _choices(key, config_dir)
+        as_list = "" if key in PARTS else f"; a list is written {key}=[A,B]"
+        problems.append(f"{text}: several values need -m, for a sweep{as_list}")
+    choices = _choices(key, folders)
     if choices and not isinstance(override.value(), dict):
         wrong, meant = _check_choice(override, choices)
         return problems + wrong, meant
@@ -273,6 +336,9 @@ def _check_choice(override: Override, choices: Collection[str]) -> tuple[list[st
     names = [str(name) for name in several]
     problems = [no_such(f"{group}={name}", group, name, sorted(choices)) for name in names if name not in choices]
     likely = [nearest(name, choices) or name for name in names]
+    if isinstance(value, list) and group in PARTS:
+        problems.insert(0, f"{override.input_line}: {ONE_NAME}")
+        value = None
     chosen = f"[{','.join(likely)}]" if isinstance(value, list) else likely[0] if likely else None
     return problems, [f"{override.get_key_element()}={chosen}"] if chosen else []
 
@@ -286,10 +352,12 @@ def _values(override: Override) -> list[str]:
     return list(override.sweep_string_iterator())
 
 
-def _problems_of(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+def _problems_of(overrides: Sequence[str], folders: Sequence[str]) -> list[str]:
     """What Hydra has against overrides that only it can judge."""
     try:
-        _compose(overrides, config_dir)
+        _compose(overrides, folders)
+    except BadInput as bad:
+        return list(bad.problems)
     except COMPOSING_ERRORS as error:
         return [reword(error)]
     return []

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import sys
+import warnings
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -51,6 +52,21 @@ GROUPS = tuple(f"hydra/{name}" for name in ("launcher", "sweeper", "job_logging"
 # Hydra 1.3 warns where this is missing, Hydra 1.4 where it is given.
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if __version__.startswith("1.3.") else {}
 PLUGINS = ("launcher", "sweeper")  # their options depend on which of them is chosen
+# What Hydra says in its own terms, as a pattern -> the same in ours.
+REWORDED = {
+    r"Could not delete from config\. '(.+)' does not exist\.": r"~\1: no such key of a config",
+    r"Could not delete from config\. The value of '(.+)' is (.+) and not (.+)\.": r"~\1=\3: the value is \2",
+    r"Could not delete '(.+)'\. No match in the defaults list": r"~\1: nothing of this name was chosen",
+    r"Error merging override (~\S+)": r"\1: cannot be removed",
+    r"Could not override '(.+)@.+'\. .*": r"\1: accepted: \1=NAME, without @",
+    r"Could not override '(.+?)'\. .*": r"\1: no such group",
+    r"hydra\.searchpath must be a list of strings\. Got: (.*)":
+        r"hydra.searchpath=\1: accepted: list of folders, such as hydra.searchpath=[DIR]",
+    r"No config source registered for schema (\w+), .*":
+        r"hydra.searchpath: no such scheme as \1 (accepted: file, pkg)",
+    r"Ambiguous value for argument '(.+?)' .*": r"\1: accepted: one value; a list is written KEY=[A,B]",
+    r"Sweeping over Hydra's configuration is not supported : '(.+)'": r"\1: accepted: one value, for the whole sweep",
+}  # fmt: skip
 
 
 def read_flags(arguments: Sequence[str]) -> Namespace:
@@ -99,7 +115,8 @@ def checked_configs(
 
 
 def _load(loader: Any, check: Callable[..., None], compose: Callable[..., DictConfig], **arguments: Any) -> DictConfig:
-    config = compose(lambda: type(loader)._load_configuration_impl(loader, **arguments))
+    with _all_folders_found():
+        config = compose(lambda: type(loader)._load_configuration_impl(loader, **arguments))
     check(config, arguments["run_mode"] == RunMode.MULTIRUN)
     verbose = config.hydra.verbose
     names = verbose if OmegaConf.is_list(verbose) else [verbose]
@@ -110,12 +127,24 @@ def _load(loader: Any, check: Callable[..., None], compose: Callable[..., DictCo
     return config
 
 
+@contextmanager
+def _all_folders_found() -> Iterator[None]:
+    """Raises BadInput for a folder of hydra.searchpath that is not there, of which Hydra warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "provider=", UserWarning)
+        try:
+            yield
+        except UserWarning as missing:
+            path = re.sub(r"provider=.*?, path=(.*) is not available\.", r"\1", str(missing), flags=re.DOTALL)
+            raise BadInput(f"hydra.searchpath=[{path}]: no such folder") from None
+
+
 def compose_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
-    """The config `config` of a folder, also while Hydra is running an app in this process."""
+    """The config `config` of a folder with Hydra's own, also while Hydra is running an app in this process."""
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(folder), **VERSION_BASE):
+        with initialize_config_dir(str(folder), **VERSION_BASE), _all_folders_found():
             return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
     finally:
         GlobalHydra.instance().hydra = running
@@ -194,14 +223,15 @@ def reword(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
         return no_such(f"{group}={name}", group.rpartition("/")[2], name, map(str, error.options))
-    if deleting := re.fullmatch(r"Could not delete from config\. '(.+)' does not exist\.", words):
-        return f"~{deleting[1]}: no such key of a config"
     if isinstance(cause, OmegaConfBaseException):
         if words.startswith("Could not override"):
             return _no_such_option(cause)
         if merging := re.match(r"Error merging override (\S+=.*)", words):
             return f"{merging[1]}: {str(cause).splitlines()[0]}"
-    return re.split(r" (?:Config search path:|full_key:)", words)[0]
+    for pattern, wording in REWORDED.items():
+        if re.fullmatch(pattern, words):
+            return re.sub(pattern, wording, words)
+    return re.split(r" (?:Config search path:|full_key:|See https://hydra)", words)[0]
 
 
 def _no_such_option(error: OmegaConfBaseException) -> str:

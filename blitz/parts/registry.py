@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, PydanticUndefinedAnnotation, ValidationError, create_model
 
-from blitz.errors import BadInput, did_you_mean, in_one_line, no_such
+from blitz.errors import BadInput, did_you_mean, in_one_line, no_such, refuse
 from blitz.parts import memory
 from blitz.redaction import redact
 

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from blitz.config.compose import explain, plain, with_id_as_text
+from blitz.config.compose import explain, own_folders, plain, with_id_as_text
 from blitz.config.composer import Composer
 from blitz.config.hydra_internals import COMPOSING_ERRORS, parse_overrides
 from blitz.config.settings import Settings, Sweep, check
@@ -90,9 +90,10 @@ def checked_jobs(
     problems: dict[str, list[str]] = {}  # what is wrong -> the jobs it is wrong in
     run_ids: dict[tuple[str, str | None], str] = {}
     composer = _composer(context, config)
+    folders = own_folders(own_groups(config), config.hydra.overrides.hydra)
     for number, combination in enumerate(wanted):
         try:
-            composed = _composed(composer, combination, own_groups(config))
+            composed = _composed(composer, combination, folders)
             job = _with_whole_id(SweepJob(number, combination, composed, check(plain(composed))), run_ids)
         except BadInput as bad:
             for problem in bad.problems:
@@ -124,12 +125,12 @@ def _composer(context: HydraContext, config: DictConfig) -> Composer:
     )
 
 
-def _composed(composer: Composer, combination: Combination, config_dir: str | None) -> DictConfig:
+def _composed(composer: Composer, combination: Combination, folders: Sequence[str]) -> DictConfig:
     overrides = list(combination.overrides)
     try:
         return composer.compose(overrides)
     except COMPOSING_ERRORS as error:
-        raise explain(overrides, error, config_dir, composing=composer.compose) from None
+        raise explain(overrides, error, folders, composing=composer.compose) from None
 
 
 def _differing(first: SweepJob, job: SweepJob) -> Iterator[str]:

@@ -92,8 +92,10 @@ def test_the_start_of_a_runs_id_is_text_whatever_it_looks_like(start):
     assert change(compose().as_dict(), [override])["model"]["weights"] == start
 
 
-def test_a_deleted_option_is_the_default_of_the_code():
-    assert compose(["~optimizer.lr"]) == compose()
+def test_an_option_that_is_removed_is_refused_and_does_not_come_back_as_its_default():
+    with pytest.raises(BadInput, match=r"^~optimizer\.lr: cannot be removed; accepted: optimizer\.lr=VALUE$"):
+        compose(["~optimizer.lr"])
+    assert compose(["tags.a=x", "tags.b=y", "~tags.a"]).tags == {"b": "y"}
 
 
 def test_overrides_are_left_alone():

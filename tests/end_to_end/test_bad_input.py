@@ -79,10 +79,18 @@ def without_menu(problems: list[str]) -> list[str]:
         # a key
         ("epohcs=3", ["epohcs: no such key of a config; did you mean epochs?"]),
         ("modle=net", ["modle: no such key of a config; did you mean model?"]),
-        ("~optimizer.name", ["optimizer: no choice made"]),
         ("~loss ~tracking", ["~loss: every config has one; accepted: loss=NAME, loss.OPTION=VALUE",
                              "~tracking: every config has one; accepted: tracking=NAME, tracking.OPTION=VALUE"]),
-        ("~nope", ["~nope: no such key of a config"]),
+        ("~nope ~tags.x", ["~nope: no such key of a config", "~tags.x: no such key of a config"]),
+        ("~epochs ~epochs=3 ~optimizer.lr ~optimizer.name ~experiment ~checkpoint.keep",
+         ["~epochs: cannot be removed; accepted: epochs=VALUE",
+          "~epochs=3: cannot be removed; accepted: epochs=VALUE",
+          "~optimizer.lr: cannot be removed; accepted: optimizer.lr=VALUE",
+          "~optimizer.name: every config has one; accepted: optimizer=NAME, optimizer.OPTION=VALUE",
+          "~experiment: leave it out for none",
+          "~checkpoint.keep: cannot be removed; accepted: checkpoint.keep=VALUE"]),
+        ("~model@foo", ["~model@foo: nothing of this name was chosen"]),
+        ("model@foo=net", ["model: accepted: model=NAME, without @"]),
         # a choice
         ("model=resnt20", ["model=resnt20: no such model; did you mean resnet20?"]),
         ("experiment=quikstart", ["experiment=quikstart: no such experiment; did you mean quickstart?"]),
@@ -107,13 +115,19 @@ def without_menu(problems: list[str]) -> list[str]:
         ("'optimizer.lr=${nope:1}'", ["optimizer.lr: Unsupported interpolation type nope"]),
         ("optimizer.lr=1,2 model=net,mlp",
          ["optimizer.lr=1,2: several values need -m, for a sweep; a list is written optimizer.lr=[A,B]",
-          "model=net,mlp: several values need -m, for a sweep; a list is written model=[A,B]"]),
+          "model=net,mlp: several values need -m, for a sweep"]),
         ("'seed=range(1,9999999999999)' 'optimizer.lr=shuffle(range(0,1,0.0))'",
          ["seed=range(1,9999999999999): several values need -m, for a sweep; a list is written seed=[A,B]",
           "optimizer.lr=shuffle(range(0,1,0.0)): several values need -m, for a sweep; a list is written "
           "optimizer.lr=[A,B]",
           "optimizer.lr=0: accepted: number > 0"]),
         (f"epochs=1{'0' * 4300}", [f"epochs=1{'0' * 192}…{'0' * 19}: accepted: numbers of at most 4,300 digits"]),
+        ("'model=[net,mlp]' 'optimizer=[sgd]' 'tracking=[]'",
+         ["model=[net,mlp]: accepted: one name", "optimizer=[sgd]: accepted: one name",
+          "tracking=[]: accepted: one name"]),
+        ("'model=[net,nett]' modle=net",
+         ["model=[net,nett]: accepted: one name", "model=nett: no such model; did you mean net?",
+          "modle: no such key of a config; did you mean model?"]),
         # everything at once
         ("model=resnt20 optimizer.lrr=1 epochs=abc seed=-1 modle=net experiment=quikstart",
          ["model=resnt20: no such model; did you mean resnet20?",
@@ -141,9 +155,24 @@ def without_menu(problems: list[str]) -> list[str]:
         # a sweep's options, and Hydra's for folders
         ("sweep.dry_run=true sweep.id=mine", ["sweep.dry_run=true: needs -m, for a sweep",
                                               "sweep.id=mine: needs -m, for a sweep"]),
-        ("hydra.run.dir=mine hydra.job.chdir=true",
+        ("hydra.run.dir=mine hydra.job.chdir=true hydra.output_subdir=mine",
          ["hydra.run.dir=mine: blitz makes a run's folder itself, in runs_dir",
-          "hydra.job.chdir=true: blitz makes a run's folder itself, in runs_dir"]),
+          "hydra.job.chdir=true: blitz makes a run's folder itself, in runs_dir",
+          "hydra.output_subdir=mine: blitz makes a run's folder itself, in runs_dir"]),
+        ("hydra.job.num=1 hydra.overrides.task=[] hydra.runtime.cwd=mine",
+         ["hydra.job.num=1: Hydra sets this key itself", "hydra.overrides.task=[]: Hydra sets this key itself",
+          "hydra.runtime.cwd=mine: Hydra sets this key itself"]),
+        ("hydra/launcher=joblib hydra/sweeper=basic",
+         ["hydra/launcher=joblib: needs -m, for a sweep", "hydra/sweeper=basic: needs -m, for a sweep"]),
+        ("-m hydra.mode=RUN", ["hydra.mode=RUN: contradicts -m, which asks for a sweep"]),
+        ("-m hydra.verbose=true,false",
+         ["hydra.verbose=true,false: accepted: one value; a list is written KEY=[A,B]"]),
+        ("~hydra.job", ["~hydra.job: cannot be removed"]),
+        ("hydra.searchpath=[missing]", ["hydra.searchpath=[missing]: no such folder"]),
+        ("-m seed=0,1 hydra.searchpath=[pkg://missing]", ["hydra.searchpath=[missing]: no such folder"]),
+        ("hydra.searchpath=missing",
+         ["hydra.searchpath=missing: accepted: list of folders, such as hydra.searchpath=[DIR]"]),
+        ("hydra.searchpath=[ftp://a]", ["hydra.searchpath: no such scheme as ftp"]),
         ("'hydra.verbose={a: [1]}'",
          ["hydra.verbose={'a': [1]}: accepted: true, false, the name of a logger or a list of these"]),
         ("hydra.verbose=[1]", ["hydra.verbose=[1]: accepted: true, false, the name of a logger or a list of these"]),
@@ -154,6 +183,8 @@ def without_menu(problems: list[str]) -> list[str]:
         ("--cfg", ["argument --cfg/-c: expected one argument"]),
         ("--cfg job --info", ["Only one of --run, --multirun, --cfg, --info and --shell_completion can be specified"]),
         ("--config-dir nope epochs=1", ["--config-dir=nope: no such folder"]),
+        ("-cp nope", ["--config-path=nope: blitz has its own; --config-dir DIR adds groups and recipes"]),
+        ("-cn confg", ["--config-name=confg: no such config; did you mean config?"]),
         # verbs
         ("optoins", ["optoins: no such command; did you mean options?"]),
         ("options --nope", ["options: No such option '--nope'."]),
@@ -194,6 +225,8 @@ def test_mistakes_are_reported_together_each_in_one_line(refused, command, expec
         ("-m 'optimizer.lr=range(0,1e999)'",
          ["optimizer.lr=range(0,1e999): accepted: range(START,STOP,STEP) with three numbers, STEP not 0"]),
         ("-m 'seed=range(5,0)'", ["seed=range(5,0): holds no value, and the sweep no job"]),
+        ("-m 'model=[net,mlp],net'", [
+            "model=[net,mlp]: accepted: one name (in 1 of 2 jobs, the first of them model=[net,mlp])"]),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_sweep_are_reported_together(refused, command, expected):
@@ -247,12 +280,24 @@ def test_mistakes_inside_files_of_the_users_own(refused, own):
          "hydra.launcher: names no launcher (accepted: hydra/launcher=NAME of an installed one)"),
         ("optimizer/sgd.yaml", "name: sgd\nlr: 1\n", "epochs=0",
          "own/optimizer/sgd.yaml: blitz has a file of that name, which goes first; rename yours"),
+        ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - override /model: [net, mlp]\n", "experiment=own",
+         "model=[…]: accepted: one name"),
     ],
 )  # fmt: skip
 def test_files_of_the_users_own_that_hydra_refuses(refused, own, name, content, command, expected):
     own(name, content)
     (problem,) = refused(f"--config-dir own {command}")
     assert expected in problem
+
+
+@pytest.mark.parametrize("flag", ["", "-m"])
+def test_folders_of_the_search_path_are_the_users_own_as_well(refused, own, flag):
+    own("optimizer/own.yaml", "name: sgd\n")
+    path = f"{flag} hydra.searchpath=[own] optimizer=own"
+    assert refused(f"{path} modle=net") == ["modle: no such key of a config; did you mean model?"]
+    own("optimizer/sgd.yaml", "name: sgd\nlr: 1\n")
+    (problem,) = refused(f"{path} epochs=0")
+    assert problem == "own/optimizer/sgd.yaml: blitz has a file of that name, which goes first; rename yours"
 
 
 def test_flags_and_overrides_come_in_any_order(refused, own):
