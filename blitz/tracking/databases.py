@@ -124,8 +124,10 @@ def stage(url: URL, experiment: str | None, seconds: float) -> str | None:
         package = str(error.name).partition(".")[0]
         how = "; pip install 'blitz[postgres]'" if package == "psycopg" else ""
         raise BadInput(f"needs the Python package {package}, which is not installed{how}") from None
-    except NoSuchModuleError as error:
-        raise BadInput(in_one_line(error)) from None
+    except ImportError as error:  # a driver that lacks a library of the system
+        raise BadInput(f"its Python driver cannot be imported ({in_one_line(error)})") from None
+    except NoSuchModuleError:
+        raise BadInput(f"no such driver as {url.drivername.partition('+')[2]} ({ACCEPTED})") from None
     if url.host:
         try:
             socket.create_connection((url.host, url.port or PORTS[url.get_backend_name()]), timeout=seconds).close()

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from blitz.errors import BadInput, did_you_mean, in_one_line
 from blitz.redaction import redact
 from blitz.tracking import databases, store
-from blitz.tracking.databases import ACCEPTED, OtherSchema
+from blitz.tracking.databases import ACCEPTED, NAME_ANOTHER, OtherSchema
 from blitz.tracking.databases import Empty as Empty
 from blitz.tracking.databases import Unreachable as Unreachable
 from blitz.tracking.sending import brief
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SECONDS = 4.5  # that a store which does not answer may cost
+OPEN_SECONDS = 60.0  # that MLflow may take to import and to open one that only it knows
+LATER = (  # what only training can do
+    "name another, or use tracking.offline=allow to train all the same and send the record later, with blitz sync"
+)
 PROBE = "/api/2.0/mlflow/experiments/search?max_results=1"
 BY_NAME = "/api/2.0/mlflow/experiments/get-by-name?experiment_name="
 OTHER_STORES = ("databricks", "databricks-uc", "uc")  # which mlflow knows and this file does not
@@ -56,10 +60,8 @@ def check(uri: str, experiment: str | None = None, reading: bool = False) -> Non
                 store.connect(uri)  # MLflow brings some old tables up to date by itself
             stage = _stage(uri, experiment)
     except Unreachable as outage:
-        raise Unreachable(
-            f"{where}: no tracking store answers there ({outage}); start it, name another, or use "
-            "tracking.offline=allow to train all the same and send the record later, with blitz sync"
-        ) from None
+        remedy = f"start it, {LATER}" if experiment is not None else f"start it, or {NAME_ANOTHER}"
+        raise Unreachable(f"{where}: no tracking store answers there ({outage}); {remedy}") from None
     except BadInput as problem:
         raise type(problem)(f"{where}: {problem}") from None
     if experiment is not None and stage == "deleted":
@@ -108,7 +110,17 @@ def _stage(uri: str, experiment: str | None) -> str | None:
     if scheme not in OTHER_STORES and not entry_points(group="mlflow.tracking_store", name=scheme):
         near = did_you_mean(scheme, ("sqlite", "http", "https", *databases.PORTS))
         raise BadInput(f"no store has the scheme {scheme}{near} ({ACCEPTED})")
-    return None
+    return _within(OPEN_SECONDS, lambda: _stage_by_mlflow(uri, experiment))
+
+
+def _stage_by_mlflow(uri: str, experiment: str | None) -> str | None:
+    """Raises BadInput, such as where a driver or a login is missing."""
+    try:
+        client = store.connect(uri)
+        found = client.get_experiment_by_name(experiment) if experiment is not None else None
+    except Exception as error:
+        raise BadInput(f"MLflow cannot open this store ({brief(error)})") from None
+    return found.lifecycle_stage if found is not None else None
 
 
 def _within(seconds: float, question: Callable[[], str | None]) -> str | None:

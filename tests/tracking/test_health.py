@@ -65,11 +65,15 @@ def test_a_server_that_answers() -> None:
 
 def test_nothing_listens() -> None:
     with pytest.raises(Unreachable) as told:
-        check("http://127.0.0.1:9")
+        check("http://127.0.0.1:9", "an experiment")
+    refused = "tracking.uri=http://127.0.0.1:9: no tracking store answers there (Connection refused); start it, "
     assert str(told.value) == (
-        "tracking.uri=http://127.0.0.1:9: no tracking store answers there (Connection refused); start it, "
-        "name another, or use tracking.offline=allow to train all the same and send the record later, with blitz sync"
+        f"{refused}name another, or use tracking.offline=allow to train all the same and send the record later, with "
+        "blitz sync"
     )
+    with pytest.raises(Unreachable) as told:
+        check("http://127.0.0.1:9")
+    assert str(told.value) == f"{refused}or name another store with --store URI or MLFLOW_TRACKING_URI"
 
 
 def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +99,7 @@ def test_a_server_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> N
         (f"http://{'x' * 300}", "invalid address: Failed to parse: "),
         ("postgresql://127.0.0.1:abc/db", "invalid address"),
         ("postgresql://127.0.0.1:99999/db", "invalid port 99999"),
-        ("postgresql+nothing://127.0.0.1/db", "Can't load plugin"),
+        ("postgresql+nothing://127.0.0.1/db", "no such driver as nothing (accepted: sqlite:///FILE"),
         ("postgres://127.0.0.1/db", "no store has the scheme postgres; did you mean postgresql?"),
         ("sqllite:///mlflow.db", "no store has the scheme sqllite; did you mean sqlite?"),
     ],
@@ -105,6 +109,37 @@ def test_address_that_is_malformed(uri: str, problem: str) -> None:
         check(uri)
     assert str(raised.value).startswith(f"tracking.uri={uri}: {problem}")
     assert not isinstance(raised.value, Unreachable)
+
+
+@pytest.mark.parametrize("verb", ["compare", "evaluate last", "predict last a.png", "reproduce ab", "ui", "sync"])
+def test_store_that_is_away_is_no_reason_to_advise_what_a_verb_does_not_take(verb: str, here: Path) -> None:
+    ended = blitz(*verb.split(), "--store", "http://127.0.0.1:9")
+    if verb == "sync":  # has nothing to send
+        assert (ended.code, ended.told) == (0, [])
+    else:
+        assert ended.code == 2
+        assert [line.rpartition("; ")[2] for line in ended.told] == [
+            "start it, or name another store with --store URI or MLFLOW_TRACKING_URI"
+        ]
+
+
+def test_driver_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyodbc.py").write_text("raise ImportError('libodbc.so.2: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pyodbc", raising=False)
+    words = re.escape("its Python driver cannot be imported (libodbc.so.2: cannot open shared object file)")
+    with pytest.raises(BadInput, match=f"{words}$"):
+        check("mssql://127.0.0.1/db")
+
+
+def test_store_of_another_package_is_opened_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "others-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[mlflow.tracking_store]\nothers = a_missing_driver:Store\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInput, match=r"^tracking\.uri=others://host: MLflow cannot open this store \("):
+        check("others://host", "an experiment")
 
 
 VERBS = ["compare", "evaluate last", "predict last a.png", "resume ab", "reproduce ab", "ui", "sync"]

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.processes import Server
 from support.recorded import artifacts, assert_the_store_has_all_of, client, runs
 
 import blitz
@@ -43,6 +44,16 @@ def test_a_run_that_no_store_knows(apart: Path, capsys: pytest.CaptureFixture[st
     assert told[-2].startswith(f"{apart}: sent the run itself, ")
     assert told[-2].endswith(f"; run {run.info.run_id} in sqlite:///{Path('mlflow.db').absolute()}")
     assert told[-1] == f"1 run in {apart}: 1 sent"
+
+
+@pytest.mark.slow
+def test_sync_to_a_server_prints_no_line_of_mlflow(
+    apart: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sync([str(apart)], server.uri) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in told[-2:]] == [str(apart), f"1 run in {apart}"]
+    assert not [line for line in told if "View" in line]
 
 
 def test_again_sends_nothing_and_after_losing_its_notes_nothing_twice(
