@@ -23,13 +23,16 @@ ORDINARY = frozenset(
     {"bearer", "default", "disabled", "enabled", "mlflow", "password", "postgres", "postgresql", "secret", "sqlite"}
 )
 
+# Words that begin what a message says of a value: model=/etc/passwd: no such model.
+VERDICTS = ("no", "not", "is", "does", "cannot", "needs", "holds", "names", "has")
+
 _KEY = r"(?:api|access|account|private|secret)[_-]?key"
 _NAME = rf"(?:passw(?:or)?d|passphrase|pwd|secret|token(?!iz)|{_KEY}|credential|authorization)"
 _LOGIN = re.compile(r"(?<=://)(?:[^\s/:@\"']*:[^\s@\"']*@|[^\s/?#@]+@)(?:[^\s/?#@]*@)*")
 _VALUE = re.compile(
     rf"(?P<query>[?&;](?:[\w.-]*{_NAME}[\w.-]*|sig|signature|auth|key)=)[^\s&#\"']*"
     rf"|(?P<named>{_NAME}[\w.-]*[\"']?[ \t]*(?:=|:|%3D)[ \t]*(?:bearer\s+|basic\s+)?)"
-    r"(?:\*{3}(?!\w)|\"[^\"]*\"|'[^']*'|\S+)"
+    rf"(?!(?<=: )(?:{'|'.join(VERDICTS)})\s)(?:\*{{3}}(?!\w)|\"[^\"]*\"|'[^']*'|\S+)"
     rf"|(?P<option>(?<![\w.-])--?[\w.-]*{_NAME}[\w-]*\s+|\bbearer\s+)\S+",
     re.IGNORECASE,
 )

@@ -79,6 +79,9 @@ def test_credentials_are_taken_out(text: str, expected: str | None) -> None:
         "model.tokenizer=bpe tokenizer: bpe",
         "--- a/credentials.py",
         "the pre-token stage",
+        "model=/etc/passwd: no such model (accepted: mlp, net)",
+        "data.root=/srv/tokens: does not exist (accepted: a folder)",
+        "token: no such command",
     ],
 )
 def test_the_rest_is_left_as_it_is(text: str) -> None:

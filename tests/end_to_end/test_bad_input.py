@@ -93,6 +93,7 @@ def without_menu(problems: list[str]) -> list[str]:
         ("model@foo=net", ["model: accepted: model=NAME, without @"]),
         # a choice
         ("model=resnt20", ["model=resnt20: no such model; did you mean resnet20?"]),
+        ("model=/etc/passwd", ["model=/etc/passwd: no such model"]),
         ("experiment=quikstart", ["experiment=quikstart: no such experiment; did you mean quickstart?"]),
         ("optimizer=null", ["optimizer=null: needs a name; leave it out for the default"]),
         ("experiment=[quickstart,tutoral] tracking=mlfow optimizer=3 debug=null",
