@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LAST = "checkpoints/last.pt"
 SWEEPS = "runs/sweeps"
+KEPT = "a run that was stopped may have none, a sweep keeps those of its best jobs, and see checkpoint.keep"
 
 
 @dataclass
@@ -66,8 +67,7 @@ class StoredRun:
         except BadInput as problem:
             if name != BEST:
                 raise
-            kept = "a run that was stopped has none, a sweep keeps those of its best jobs, and see checkpoint.keep"
-            raise BadInput(f"{problem} ({kept}); 'blitz reproduce {self.name}' trains it again") from None
+            raise BadInput(f"{problem} ({KEPT}); 'blitz reproduce {self.name}' trains it again") from None
 
 
 @dataclass
@@ -108,7 +108,8 @@ class FolderRun:
         """A file of its record, such as config.yaml. Raises BadInput where there is none of this name."""
         path = self.folder / name
         if not path.exists():
-            raise BadInput(f"{self.name}: this folder holds no {name}")
+            again = f" ({KEPT}); 'blitz reproduce {self.name}' trains it again" if name == BEST else ""
+            raise BadInput(f"{self.name}: this folder holds no {name}{again}")
         return path
 
 

@@ -88,7 +88,10 @@ class BestModel:
 def load_best(run: FoundRun, settings: Settings) -> BestModel:
     """Raises BadInput where the record lacks something, or is damaged."""
     provenance = read_provenance(run.file("provenance.json"))
-    classifier, input_shape = read_best(run.file(BEST))
+    try:
+        classifier, input_shape = read_best(run.file(BEST))
+    except checkpoint.Damaged as problem:
+        raise BadInput(f"{problem}; 'blitz reproduce {run.name}' trains it again") from None
     device = device_of(settings.device, settings.images_at_once, provenance.device)
     on_device(classifier, device)
     if device.compile and settings.ema is None:  # a run compiles its model, not the average of it

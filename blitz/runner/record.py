@@ -68,9 +68,14 @@ class Record:
             self._windows.load_state_dict(state["windows"])
         self._step = state["step"]
         self.weights = dict(state["weights"])
-        learner = self.setup.learner
-        if selection.best is not None and selection.best.epoch == learner.epoch and not learner.epoch_step:
+        learner, best = self.setup.learner, selection.best
+        if best is not None and best.epoch == learner.epoch and not learner.epoch_step:
             self._save_best()  # the run was killed between its two checkpoints
+        elif best is not None and not self.best.exists():
+            logger.warning(
+                "%s is gone, and with it the weights of epoch %d, the best one so far; the run can be tested only if a "
+                "later epoch is better", BEST, best.epoch,
+            )  # fmt: skip
 
     def log_progress(self, report: Progress) -> list[float]:
         """Record the losses of a report's steps; returns them, read from the device."""

@@ -32,6 +32,7 @@ NEEDED = (
     "model", "average", "optimizer", "scaler", "epoch", "step", "epoch_step", "sums", "record", "journal", "selection",
     "windows", "weights",
 )  # fmt: skip
+AGAIN = "to begin again from the first step, with the same result"
 ORPHAN_SECONDS = 60.0  # that the writer of a killed run may take to end
 
 
@@ -61,7 +62,7 @@ class ResumePoint:
         if wrong := {text: key for text, key in keys.items() if key not in ACCEPTED}:
             rule = f"cannot be changed on resume (allowed: {', '.join(ACCEPTED)})"
             raise BadInput(*(f"{text}: {rule}{did_you_mean(key, ACCEPTED)}" for text, key in wrong.items()))
-        state = _state(folder) if (folder / LAST).exists() else None
+        state = _state(folder, info) if (folder / LAST).exists() else None
         provenance = read_provenance(folder / "provenance.json")
         point = cls(folder, info, check(config), check(change(config, overrides)), provenance, state)
         point._refuse_what_is_over()
@@ -99,9 +100,7 @@ class ResumePoint:
             try:
                 checkpoint.restore(setup.learner, self.state)
             except checkpoint.Misfit as reason:
-                raise BadInput(f"{self.folder / LAST}: {reason}") from None
-            if self.state["record"] != self.info.record:
-                raise BadInput(f"{self.folder / LAST}: the checkpoint of another run")
+                raise BadInput(f"{self.folder / LAST}: {reason}; {_remedy(self.info)}") from None
             self._refuse_another_best()
             if self.settings.model["weights"] is not None:
                 setup = replace(setup, starting_weights=self.state["weights"]["initial"])
@@ -132,15 +131,30 @@ class ResumePoint:
             raise BadInput(f"epochs={epochs}: accepted: at least {least}, which have started already")
 
     def _refuse_another_best(self) -> None:
-        """The best weights must be those that the checkpoint names, unless it holds them itself."""
+        """The best weights must be those that the checkpoint names, unless it holds them itself.
+
+        Where they are gone, a later epoch may be better, if there is one left.
+        """
         state = self.state
         assert state is not None
         best = state["selection"]["best"]
         if best is None or (best["epoch"] == state["epoch"] and not state["epoch_step"]):
             return
-        path = self.folder / BEST
-        if checkpoint.fingerprint(checkpoint.load(path)["model"]) != state["weights"]["best"]:
-            raise BadInput(f"{path}: not the weights of epoch {best['epoch']}, the best one so far")
+        path, which = self.folder / BEST, f"epoch {best['epoch']}, the best one so far"
+        selection = Selection(True, self.settings.early_stopping)
+        selection.load_state_dict(state["selection"])
+        is_over = selection.is_over or (state["epoch"] == self.settings.epochs and not state["epoch_step"])
+        remedy = f"remove {LAST} {AGAIN}" if is_over else "remove it to continue, in case that a later epoch is better"
+        if not path.exists():
+            if is_over:
+                raise BadInput(f"{path}: the weights of {which}, are gone, and no epoch is left to train; {remedy}")
+            return
+        try:
+            found = checkpoint.fingerprint(checkpoint.load(path)["model"])
+        except checkpoint.Damaged as problem:
+            raise BadInput(f"{problem}; it held the weights of {which}; {remedy}") from None
+        if found != state["weights"]["best"]:
+            raise BadInput(f"{path}: not the weights of {which}; {remedy}")
 
     def _refuse_another_course(self, steps_per_epoch: int, state: Mapping[str, Any]) -> None:
         """More epochs must leave what was done as it is."""
@@ -164,20 +178,32 @@ class ResumePoint:
                 )
 
 
-def _state(folder: Path) -> dict[str, Any]:
+def _remedy(info: RunInfo) -> str:
+    """What to do about a `last.pt` that no run can be resumed from."""
+    if info.status == FINISHED:
+        return "the run has finished, and cannot be extended; blitz reproduce trains it again"
+    return f"remove it {AGAIN}"
+
+
+def _state(folder: Path, info: RunInfo) -> dict[str, Any]:
     """What `last.pt` holds. Raises BadInput for one that no run can be resumed from."""
     path = folder / LAST
-    state = checkpoint.load(path)
+    try:
+        state = checkpoint.load(path)
+    except checkpoint.Damaged as problem:
+        raise BadInput(f"{problem}; {_remedy(info)}") from None
     if (found := state.get("format", 0)) < checkpoint.FORMAT:
-        raise BadInput(f"{path}: written by an older blitz (format {found}), which cannot be resumed")
+        raise BadInput(f"{path}: written by an older blitz (format {found}), which cannot be resumed; {_remedy(info)}")
     if missing := [key for key in NEEDED if key not in state]:
-        raise BadInput(f"{path}: holds no {', no '.join(missing)}; accepted: the {LAST} of a run")
+        raise BadInput(f"{path}: holds no {', no '.join(missing)}; accepted: the {LAST} of a run; {_remedy(info)}")
+    if state["record"] != info.record:
+        raise BadInput(f"{path}: the checkpoint of another run; {_remedy(info)}")
     path, position = folder / JOURNAL, state["journal"]
     if not journal.ends_at(path, position):
         size = path.stat().st_size if path.exists() else 0
         found = f"{size:,} bytes" if size < position else f"no line ends at byte {position:,}"
         raise BadInput(
             f"{path}: {found}, where {position:,} had been written when {LAST} was saved: what "
-            "was measured is lost; train anew, or remove the checkpoint to begin again from the first step"
+            f"was measured is lost; train anew, or remove the checkpoint {AGAIN}"
         )
     return state

@@ -11,14 +11,14 @@ from typing import Any
 
 from blitz.config.recorded import RecordedDevice
 from blitz.config.settings import Settings
-from blitz.errors import BadInput
+from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import SWEEP, SWEEP_JOB
 from blitz.runner.build import JobInfo, Setup, build
-from blitz.runner.find import find_run, fix_weights
+from blitz.runner.find import LAST, find_run, fix_weights
 from blitz.runner.record import Record, record_run
-from blitz.runner.resume import ResumePoint
+from blitz.runner.resume import AGAIN, ResumePoint
 from blitz.runner.start import RunStart, continue_run, start_run, tracking_store
 from blitz.terminal.progress import Display, where_lines
 from blitz.terminal.signals import Interrupt, graceful
@@ -129,6 +129,11 @@ def _train_and_test(
             record.close_window()
             best = selection.best
             assert best is not None  # the last epoch is always evaluated
+            if not record.best.exists():
+                raise RunFailed(
+                    f"{record.best}: the weights of epoch {best.epoch} are gone, and no later epoch was better: there "
+                    f"is nothing to test; remove {LAST} and resume the run {AGAIN}"
+                )
             setup.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])
             record.log_test(setup.learner.evaluate(setup.test, setup.settings.eval_flip), best)
     where = redact(start.uri) if start.uri else None

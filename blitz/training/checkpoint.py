@@ -20,6 +20,10 @@ FORMAT = 3
 SHA256 = "sha256"  # key in a file: of all the rest
 
 
+class Damaged(BadInput):
+    """The file is not what was saved, and never will be again."""
+
+
 class Misfit(Exception):
     """A state does not belong to a learner; the message follows its path."""
 
@@ -116,19 +120,19 @@ def save(state: dict[str, Any], path: Path) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Read what `save` wrote, onto the CPU; never runs code that the file holds.
 
-    Raises BadInput for a file that is missing, damaged, no checkpoint, or of a newer blitz.
+    Raises Damaged for a file that is missing, damaged or no checkpoint, and BadInput for one of a newer blitz.
     """
     try:
         state = read(path)
     except Unreadable as reason:
-        raise BadInput(f"{path}: {reason}") from None
+        raise Damaged(f"{path}: {reason}") from None
     if not isinstance(state, dict) or not isinstance(state.get("format", 0), int):
-        raise BadInput(f"{path}: not a checkpoint of blitz")
+        raise Damaged(f"{path}: not a checkpoint of blitz")
     if (found := state.get("format", 0)) > FORMAT:
         raise BadInput(
             f"{path}: written by a newer blitz (format {found}; this one reads up to {FORMAT}); update blitz"
         )
     saved = state.pop(SHA256, None)  # torch itself would read changed bits without a word
     if saved is not None and saved != fingerprint(state):
-        raise BadInput(f"{path}: damaged: these are not the bits that were saved")
+        raise Damaged(f"{path}: damaged: these are not the bits that were saved")
     return state

@@ -15,7 +15,7 @@ from support.recorded import assert_the_store_has_all_of, client, journal, runs
 
 import blitz
 from blitz.config.settings import menus
-from blitz.errors import BadInput
+from blitz.errors import BadInput, RunFailed
 from blitz.evaluation.evaluate import evaluate
 from blitz.reproduction.original import Original
 from blitz.reproduction.reproduce import check_provenance
@@ -107,7 +107,7 @@ def test_resume_of_a_failed_run_removes_its_error(here: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(Record, "log_test", full)
-        with pytest.raises(blitz.errors.RunFailed, match=r"checkpoints/last\.pt holds epoch 3"):
+        with pytest.raises(RunFailed, match=r"checkpoints/last\.pt holds epoch 3"):
             run(TINY)
     (failed,) = runs()
     assert failed.info.status == "FAILED"
@@ -230,8 +230,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 # What cannot go on
 
 
+AGAIN = r"; remove it to begin again from the first step, with the same result$"
+ANY_BETTER = "the best one so far; remove it to continue, in case that a later epoch is better$"
+
+
 def truncate(folder: Path) -> None:
     path = folder / LAST
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def truncate_best(folder: Path) -> None:
+    path = folder / BEST
     path.write_bytes(path.read_bytes()[:-1000])
 
 
@@ -259,7 +268,7 @@ def plant_code(folder: Path) -> None:
 
 def another_model(folder: Path) -> None:
     other = run([*UNTRACKED, "runs_dir=others", "model=mlp", "epochs=1"])
-    shutil.copy(other / LAST, folder / LAST)
+    rewrite(model=checkpoint.load(other / LAST)["model"])(folder)
 
 
 def another_run(folder: Path) -> None:
@@ -279,10 +288,6 @@ def another_best(folder: Path) -> None:
     checkpoint.save(state, folder / BEST)
 
 
-def remove_best(folder: Path) -> None:
-    (folder / BEST).unlink()
-
-
 def change_config(old: str, new: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         text = (folder / "config.yaml").read_text()
@@ -295,18 +300,18 @@ def change_config(old: str, new: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (truncate, r"last\.pt: is not a file that torch\.save wrote, or only a part of one"),
-        (flip_a_bit, r"last\.pt: damaged: these are not the bits that were saved$"),
-        (rewrite(format=99), r"last\.pt: written by a newer blitz \(format 99; this one reads up to 3\); update"),
-        (rewrite(format=2), r"last\.pt: written by an older blitz \(format 2\), which cannot be resumed$"),
-        (plant_code, r"last\.pt: holds code \(\S+\), which is never run$"),
-        (another_model, r"last\.pt: holds another model: conv1\.weight is missing, .* and \d+ more$"),
-        (another_run, r"last\.pt: the checkpoint of another run$"),
-        (another_optimizer, r"last\.pt: holds another optimizer: .*doesn't match"),
-        (lambda folder: shutil.copy(folder / BEST, folder / LAST), r"last\.pt: holds no average, no optimizer, no "),
-        (rewrite(average={}), r"last\.pt: holds averaged weights$"),
-        (another_best, r"best\.pt: not the weights of epoch 1, the best one so far$"),
-        (remove_best, r"best\.pt: no such file$"),
+        (truncate, r"last\.pt: is not a file that torch\.save wrote, or only a part of one" + AGAIN),
+        (flip_a_bit, r"last\.pt: damaged: these are not the bits that were saved" + AGAIN),
+        (rewrite(format=99), r"last\.pt: written by a newer blitz \(format 99; .* up to 3\); update blitz$"),
+        (rewrite(format=2), r"last\.pt: written by an older blitz \(format 2\), which cannot be resumed" + AGAIN),
+        (plant_code, r"last\.pt: holds code \(\S+\), which is never run" + AGAIN),
+        (another_model, r"last\.pt: holds another model: conv1\.weight is missing, .* and \d+ more" + AGAIN),
+        (another_run, r"last\.pt: the checkpoint of another run" + AGAIN),
+        (another_optimizer, r"last\.pt: holds another optimizer: .*doesn't match.*" + AGAIN),
+        (lambda folder: shutil.copy(folder / BEST, folder / LAST), r"last\.pt: holds no average, no .*" + AGAIN),
+        (rewrite(average={}), r"last\.pt: holds averaged weights" + AGAIN),
+        (another_best, r"best\.pt: not the weights of epoch 1, " + ANY_BETTER),
+        (truncate_best, r"best\.pt: is not a file .*; it held the weights of epoch 1, " + ANY_BETTER),
         (change_config("size: 90", "size: 91"), r"data=synthetic: not the images that the run started with"),
         (change_config("seed: 0", "seed: ${oc.env:HOME}"), r"seed=\$\{oc\.env:HOME\}: an interpolation"),
         (change_config("seed: 0", "_target_: os.system"), r"_target_=os\.system: names code"),
@@ -324,6 +329,49 @@ def test_resume_refuses_a_damaged_run_in_one_message_and_leaves_it_as_it_is(
         runner.resume(folder)
     assert contents(folder) == before
     assert not Path("made").exists()
+
+
+def test_resume_without_the_best_weights_continues_to_a_better_epoch(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [*UNTRACKED, "checkpoint_every=5", "optimizer.lr=0.01"]
+    whole = run([*overrides, "runs_dir=whole"])
+    folder = stopped([*overrides, "runs_dir=cut"], 12, monkeypatch)
+    (folder / BEST).unlink()
+    runner.resume(folder)
+    words = f"{BEST} is gone, and with it the weights of epoch 1, the best one so far; the run can be tested only if"
+    assert words in capsys.readouterr().out
+    assert bits(folder) == bits(whole)
+
+
+def test_resume_without_the_best_weights_tests_no_others_and_can_begin_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*UNTRACKED, "checkpoint_every=5", "optimizer.lr=1e-20"]  # no epoch is better than the first
+    whole = run([*overrides, "runs_dir=whole"])
+    folder = stopped([*overrides, "runs_dir=cut"], 12, monkeypatch)
+    (folder / BEST).unlink()
+    with pytest.raises(RunFailed, match=r"best\.pt: the weights of epoch 1 are gone, and no later epoch was better: "):
+        runner.resume(folder)
+    assert "test/accuracy" not in results(folder)
+    with pytest.raises(
+        BadInput, match=r"are gone, and no epoch is left to train; remove checkpoints/last\.pt to begin"
+    ):
+        runner.resume(folder)
+    (folder / LAST).unlink()
+    runner.resume(folder)
+    assert bits(folder) == bits(whole)
+
+
+def test_a_finished_run_is_extended_without_the_best_weights(here: Path) -> None:
+    folder = run([*UNTRACKED, "optimizer.lr=0.01", "checkpoint.keep=last", "runs_dir=short"])
+    whole = run([*UNTRACKED, "optimizer.lr=0.01", "epochs=5", "runs_dir=whole"])
+    runner.resume(folder, ["epochs=5"])
+    weights = [json.loads((at / "provenance.json").read_text())["result"]["weights"] for at in (folder, whole)]
+    assert weights[0] == weights[1]
+    (folder / LAST).write_bytes(b"damaged")
+    with pytest.raises(BadInput, match=r"last\.pt: .*; the run has finished, and cannot be extended; blitz reproduce"):
+        runner.resume(folder, ["epochs=6"])
 
 
 def test_resume_refuses_a_journal_that_lost_its_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
