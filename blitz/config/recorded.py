@@ -12,12 +12,14 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from yaml import YAMLError
 
-from blitz.config.settings import NOT_IN_DATA_HASH, Settings
+from blitz.config.settings import NOT_IN_DATA_HASH, Settings, check
 from blitz.errors import BadInput, in_one_line, refuse
 from blitz.parts.registry import Count
 
 # What people say of a run: texts that nothing is computed from. Nothing in a recorded config is ever resolved.
 WORDS = ("name", "tags", "notes")
+# What the config of every run holds, from the first key to the last.
+WRITTEN = (*(key for key, field in Settings.model_fields.items() if field.is_required()), "notes")
 
 
 class _Facts(BaseModel):
@@ -84,14 +86,26 @@ def read_provenance(path: Path) -> Provenance:
 def read_config(path: Path) -> dict[str, Any]:
     """The values of a `config.yaml`. Raises BadInput for one that cannot be read, or that is more than data."""
     try:
+        if path.read_bytes()[-1:] not in (b"", b"\n"):
+            raise ValueError("its last line has no end, so it is only a part of what was written")
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: cannot be read: {in_one_line(error)}") from None
     if not isinstance(values, dict):
         raise BadInput(f"{path}: not the config of a run")
+    if missing := [key for key in WRITTEN if key not in values]:
+        raise BadInput(f"{path}: not the config of a run, or only a part of one: it holds no {', no '.join(missing)}")
     refuse(_more_than_data(values))
     # `sweep`: an older blitz recorded there which job of a sweep a run was.
     return {str(key): value for key, value in values.items() if key != "sweep"}
+
+
+def check_recorded(config: Mapping[str, Any], path: Path) -> Settings:
+    """Raises BadInput, with the file that `config` was read from: nobody has typed what is wrong in it."""
+    try:
+        return check(config)
+    except BadInput as bad:
+        raise BadInput(*(f"{path}: {problem}" for problem in bad.problems)) from None
 
 
 def change(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

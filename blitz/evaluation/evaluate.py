@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from blitz.config.recorded import Provenance, change, read_config, refuse_missing_place, without_places
+from blitz.config.recorded import Provenance, change, check_recorded, read_config, refuse_missing_place, without_places
 from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, refuse
 from blitz.parts.datasets import DATASETS, Dataset, split
@@ -59,7 +59,8 @@ def evaluate(
     done as asked.
     """
     with find_run(run, uri) as found_run:
-        recorded = check(without_places(read_config(found_run.file("config.yaml"))))
+        path = found_run.file("config.yaml")
+        recorded = check_recorded(without_places(read_config(path)), path)
         settings = _changed(recorded, overrides, data)
         model = load_best(found_run, settings)
     dataset: Dataset = DATASETS.build(settings.data)

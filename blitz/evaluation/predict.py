@@ -11,8 +11,7 @@ from typing import NamedTuple
 import torch
 from PIL import UnidentifiedImageError
 
-from blitz.config.recorded import read_config, without_places
-from blitz.config.settings import check
+from blitz.config.recorded import check_recorded, read_config, without_places
 from blitz.errors import BadInput, in_one_line, refuse
 from blitz.parts.datasets import pictures
 from blitz.runner.find import find_run
@@ -40,7 +39,8 @@ def predict(run: str, files: Sequence[str], *, top: int = 1, uri: str | None = N
     that lists all files that cannot be read.
     """
     with find_run(run, uri) as found:
-        model = load_best(found, check(without_places(read_config(found.file("config.yaml")))))
+        path = found.file("config.yaml")
+        model = load_best(found, check_recorded(without_places(read_config(path)), path))
     num_classes = len(model.classifier.classes)
     if top > num_classes:
         raise BadInput(f"--top={top}: accepted: at most {num_classes}, the number of classes")

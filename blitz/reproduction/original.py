@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blitz.config.recorded import Provenance, change, read_config, read_provenance, refuse_missing_place, without_places
+from blitz.config.recorded import (
+    Provenance,
+    change,
+    check_recorded,
+    read_config,
+    read_provenance,
+    refuse_missing_place,
+    without_places,
+)
 from blitz.config.settings import Settings, check
 from blitz.errors import BadInput
 from blitz.reproduction.verdict import Results
@@ -47,11 +55,14 @@ class Original:
             stored, client, run = found.stored, found.stored.client, found.stored.run
             if run.info.status == RUNNING:
                 raise BadInput(f"{wanted}: run {run.info.run_id} has not ended yet")
+            path = stored.file("config.yaml")
+            config = read_config(path)
+            check_recorded(without_places(config), path)
             return cls(
                 client,
                 run,
                 str(client.get_experiment(run.info.experiment_id).name),
-                read_config(stored.file("config.yaml")),
+                config,
                 read_overrides(stored.file("overrides.yaml").parent),
                 read_provenance(stored.file("provenance.json")),
                 stored.file("git.diff").stat().st_size > 0,

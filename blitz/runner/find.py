@@ -149,6 +149,10 @@ def _find(wanted: str, uri: str | None, scratch: Path) -> FoundRun:
         if newest is None:
             raise
         return newest
+    if "record" not in found.run.data.tags:
+        raise BadInput(
+            f"{wanted}: not a run of blitz; another program logged {found.name} to {redact(client.tracking_uri)}"
+        )
     if newest is not None:
         if newest.info.record == found.run.data.tags.get("record"):
             found.in_folder = newest

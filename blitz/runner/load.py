@@ -60,7 +60,10 @@ def read_best(path: Path) -> tuple[Classifier, tuple[int, int, int]]:
         about = _Best.model_validate(state).about
     except ValidationError:
         raise BadInput(f"{path}: holds no model of a run (accepted: {BEST} of one)") from None
-    choice = MODELS.check(about.model)
+    try:
+        choice = MODELS.check(about.model)
+    except BadInput as bad:
+        raise BadInput(*(f"{path}: {problem}" for problem in bad.problems)) from None
     with recorded_weights_follow():
         model = MODELS.build(choice, len(about.classes), about.input_shape)
     if reason := misfits(model.state_dict(), state["model"]):

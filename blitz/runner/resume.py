@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from blitz.config.recorded import Provenance, change, read_config, read_provenance
+from blitz.config.recorded import Provenance, change, check_recorded, read_config, read_provenance
 from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, did_you_mean
 from blitz.parts.models import recorded_weights_follow
@@ -57,14 +57,15 @@ class ResumePoint:
             raise BadInput(f"{folder}: another process is still sending this run to MLflow; try again later") from None
         except OSError as error:
             raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
-        config = read_config(folder / "config.yaml")
+        path = folder / "config.yaml"
+        config = read_config(path)
         keys = {text: text.lstrip("+").partition("=")[0] for text in overrides}
         if wrong := {text: key for text, key in keys.items() if key not in ACCEPTED}:
             rule = f"cannot be changed on resume (allowed: {', '.join(ACCEPTED)})"
             raise BadInput(*(f"{text}: {rule}{did_you_mean(key, ACCEPTED)}" for text, key in wrong.items()))
         state = _state(folder, info) if (folder / LAST).exists() else None
         provenance = read_provenance(folder / "provenance.json")
-        point = cls(folder, info, check(config), check(change(config, overrides)), provenance, state)
+        point = cls(folder, info, check_recorded(config, path), check(change(config, overrides)), provenance, state)
         point._refuse_what_is_over()
         return point
 

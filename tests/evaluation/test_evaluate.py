@@ -313,7 +313,7 @@ def test_where_the_runs_device_is_missing_another_one_computes(copied: Path, dig
     [
         ("config.yaml", ("  name: net", "  name: net\n  _target_: os.system"),
          "model._target_=os.system: names code; a recorded config is data and is never run"),
-        ("config.yaml", ("  name: net", "  name: nett"), "model=nett: no such model; did you mean net?"),
+        ("config.yaml", ("  name: net", "  name: nett"), "config.yaml: model=nett: no such model; did you mean net?"),
         ("provenance.json", ('"threads": 1,\n    "deterministic"', '"deterministic"'), "not the provenance of a run"),
     ],
 )  # fmt: skip

@@ -363,9 +363,11 @@ def test_a_run_that_is_none_of_blitz_or_has_not_ended_or_never_began_is_refused(
         f"last: no such run in sqlite:///{here}/mlflow.db (accepted: a run id, the start of one, last, or best)"
     ]
     foreign = client().create_run("0").info.run_id
-    assert refused("reproduce", foreign) == [f"{foreign}: run {foreign} has not ended yet"]
-    client().set_terminated(foreign)
-    assert refused("reproduce", foreign) == [f"{foreign}: this run has no config.yaml in sqlite:///{here}/mlflow.db"]
+    client().log_text(foreign, "model: resnet\nlr: 0.1\n", "config.yaml")
+    where = f"another program logged {foreign} to sqlite:///{here}/mlflow.db"
+    for verb in ("reproduce", "resume", "evaluate", "predict"):
+        image = ["a.png"] * (verb == "predict")
+        assert refused(verb, foreign[:9], *image) == [f"{foreign[:9]}: not a run of blitz; {where}"]
     stopped(LIVELY, 3, monkeypatch)
     run_id = latest().info.run_id
     assert refused("reproduce", "last") == [

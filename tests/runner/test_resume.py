@@ -297,6 +297,15 @@ def change_config(old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+def cut_config(before: str) -> Callable[[Path], None]:
+    def cut(folder: Path) -> None:
+        kept, found, _ = (folder / "config.yaml").read_text().partition(before)
+        assert found
+        (folder / "config.yaml").write_text(kept)
+
+    return cut
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -315,7 +324,11 @@ def change_config(old: str, new: str) -> Callable[[Path], None]:
         (change_config("size: 90", "size: 91"), r"data=synthetic: not the images that the run started with"),
         (change_config("seed: 0", "seed: ${oc.env:HOME}"), r"seed=\$\{oc\.env:HOME\}: an interpolation"),
         (change_config("seed: 0", "_target_: os.system"), r"_target_=os\.system: names code"),
-        (change_config("lr: 0.001", "lrr: 0.001"), r"optimizer\.lrr: no such option of sgd; did you mean"),
+        (change_config("lr: 0.001", "lrr: 0.001"), r"config\.yaml: optimizer\.lrr: no such option of sgd; did you"),
+        (cut_config(": 3\n"), r"config\.yaml: cannot be read: its last line has no end, so it is only a part of what"),
+        (cut_config("epochs:"), r"config\.yaml: not the config of a run, or only a part of one: it holds no notes$"),
+        (cut_config("mix:"), r"config\.yaml: not the .*: it holds no mix, no data, no device, no notes$"),
+        (cut_config("model:"), r"config\.yaml: not the config of a run, or only a part of one: it holds no model, no "),
         (change_config("model:", "model: ]"), r"config\.yaml: cannot be read: "),
     ],
 )  # fmt: skip
