@@ -216,14 +216,15 @@ def refuse_several(config: DictConfig) -> None:
 def own_folders(config_dir: str | None, overrides: Iterable[str]) -> list[str]:
     """Where a user has groups and recipes: `--config-dir`, and the folders of `hydra.searchpath`."""
     given = [parse_override(text) for text in overrides if text.lstrip("+").startswith("hydra.searchpath=")]
-    paths = [path for override in given if override and isinstance(override.value(), list) for path in override.value()]
-    files = [path for path in (str(path).removeprefix("file://") for path in paths) if "://" not in path]
+    values = [override.value() for override in given if override is not None]
+    paths = [str(path).removeprefix("file://") for value in values if isinstance(value, list) for path in value]
+    files = [path for path in paths if "://" not in path]
     return [config_dir, *files] if config_dir is not None else files
 
 
 def refuse_name(config_name: str, folders: Iterable[str]) -> None:
     """Raises BadInput for a `--config-name` that stands neither in `conf/` nor in the user's own folders."""
-    names = {file.stem for folder in (CONF, *folders) for file in Path(folder).glob("*.yaml")}
+    names = {file.stem for folder in (str(CONF), *folders) for file in Path(folder).glob("*.yaml")}
     if config_name.removesuffix(".yaml") not in names:
         raise BadInput(no_such(f"--config-name={config_name}", "config", config_name, sorted(names)))
 
@@ -296,7 +297,7 @@ def _files() -> tuple[tuple[Path, int, int], ...]:
 
 def _choices(group: str, folders: Sequence[str]) -> set[str]:
     """Nothing for what is no group."""
-    with_yaml = {file.stem for parent in (CONF, *folders) for file in (Path(parent) / group).glob("*.yaml")}
+    with_yaml = {file.stem for parent in (str(CONF), *folders) for file in (Path(parent) / group).glob("*.yaml")}
     registry = menus().get(group)
     return with_yaml | set(registry.names() if registry else [])
 

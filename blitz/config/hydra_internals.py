@@ -191,7 +191,8 @@ def number_of_values(override: Override) -> int:
     if not isinstance(values, RangeSweep):
         return sum(1 for _ in override.sweep_string_iterator())
     try:
-        start, stop, step = (Fraction(limit) for limit in (values.start, values.stop, values.step))
+        limits: list[Any] = [values.start, values.stop, values.step]
+        start, stop, step = map(Fraction, limits)
         return max(0, math.ceil((stop - start) / step))
     except (OverflowError, ValueError, ZeroDivisionError):  # infinity, NaN, a step of 0
         raise BadInput(

@@ -56,27 +56,27 @@ def stage_in_file(path: Path, experiment: str | None) -> str | None:
     if not path.parent.is_dir():
         raise BadInput(f"there is no folder {path.parent}; make it, or name another file")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise BadInput(f"{path} is not writable; name another file with tracking.uri=")
+        raise BadInput(f"{path} is not writable; name another file")
     empty = Empty(f"no run is recorded in {path}; {NAME_ANOTHER}")
     if not path.exists() or not path.stat().st_size:  # a new one is empty until its first table
         raise empty
     with path.open("rb") as file:
         if file.read(len(SQLITE)) != SQLITE:
-            raise BadInput(f"{path} is no SQLite database; name another file with tracking.uri=")
+            raise BadInput(f"{path} is no SQLite database; name another file")
     try:
         with closing(sqlite3.connect(path, timeout=LOCKED_SECONDS)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if not tables:
                 raise empty
             if not tables >= TABLES:
-                raise BadInput(f"{path} belongs to another program than MLflow; name another file with tracking.uri=")
+                raise BadInput(f"{path} belongs to another program than MLflow; name another file")
             _refuse_damaged(connection)
             return _stage(connection, experiment)
     except sqlite3.Error as error:
         if "locked" in str(error):  # many write into it: that it is there is enough
             return None
         raise BadInput(
-            f"{path} cannot be read ({error}); restore a copy of it, or name another file with tracking.uri=, to which "
+            f"{path} cannot be read ({error}); restore a copy of it, or name another file, to which "
             "blitz sync DIR… sends the runs in these folders"
         ) from None
 

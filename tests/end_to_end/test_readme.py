@@ -38,7 +38,7 @@ def blocks(language: str) -> list[str]:
     return found
 
 
-SLOW = ("joblib", "resnet18", "vit")  # seconds even on a few images
+SLOW = ("joblib", "resnet18", "vit", "lr_sweep")  # seconds even on a few images
 OF_A_SWEEP = ("blitz compare", "blitz -m sweep.resume")
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 

@@ -347,7 +347,8 @@ def test_code_in_the_weights_is_never_run(here: Path) -> None:
     assert result.run_id is not None
     torch.save({"about": Trap(), "model": {}}, here / "best.pt")
     client().log_artifact(result.run_id, str(here / "best.pt"), "checkpoints")
-    problems = [f"{result.run_id}/checkpoints/best.pt: holds code (posix.mkdir), which is never run"]
+    remedy = f"'blitz reproduce {result.run_id}' trains it again"
+    problems = [f"{result.run_id}/checkpoints/best.pt: holds code (posix.mkdir), which is never run; {remedy}"]
     assert refused("evaluate", "last") == problems
     assert refused("predict", "last", str(here / "best.pt")) == problems
     assert not (here / "sprung").exists()

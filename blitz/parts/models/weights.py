@@ -61,7 +61,10 @@ def _read(path: Path) -> dict[str, Any]:
         advice = "; save the state_dict alone" if "code" in str(reason) else ""
         raise BadInput(f"model.weights={path}: {reason}{advice}") from None
     state = loaded.get("model", loaded) if isinstance(loaded, Mapping) else None
-    has_names = isinstance(state, dict) and all(isinstance(name, str) for name in state)
-    if not has_names or not any(isinstance(value, Tensor) for value in state.values()):
+    if (
+        not isinstance(state, dict)
+        or not any(isinstance(value, Tensor) for value in state.values())
+        or not all(isinstance(name, str) for name in state)
+    ):
         raise BadInput(f'model.weights={path}: holds no state_dict, neither itself nor under the key "model"')
     return state
