@@ -13,6 +13,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from blitz.config.recorded import leaves
 from blitz.errors import did_you_mean, refuse
@@ -55,11 +56,25 @@ def _code_in(config: DictConfig, with_plugins: bool) -> Iterator[str]:
         for plugin in PLUGINS:
             chosen = OmegaConf.select(config, f"hydra.{plugin}")
             hydra[plugin] = OmegaConf.to_container(chosen, resolve=True) if OmegaConf.is_config(chosen) else chosen
-            if not isinstance(hydra[plugin], dict) or "_target_" not in hydra[plugin]:
-                yield f"hydra.{plugin}: names no {plugin} (accepted: hydra/{plugin}=NAME of an installed one)"
-    for path, value in leaves(hydra, "hydra"):
-        if "_target_" in path and (problem := _problem_of(path, value)):
-            yield problem
+    targets = [(path, value) for path, value in leaves(hydra, "hydra") if "_target_" in path]
+    code = [problem for path, value in targets if (problem := _problem_of(path, value))]
+    yield from code
+    if with_plugins and not code:
+        for plugin in PLUGINS:
+            yield from _misfits(plugin, hydra[plugin])
+
+
+def _misfits(plugin: str, chosen: Any) -> Iterator[str]:
+    """What an installed launcher or sweeper would not take, by the config that its package has stored."""
+    if not isinstance(chosen, dict) or "_target_" not in chosen:
+        yield f"hydra.{plugin}: names no {plugin} (accepted: hydra/{plugin}=NAME of an installed one)"
+        return
+    for stored in ConfigStore.instance().repo["hydra"].get(plugin, {}).values():
+        if getattr(stored, "node", {}).get("_target_") == chosen["_target_"]:
+            try:
+                OmegaConf.merge(stored.node, chosen)
+            except OmegaConfBaseException as error:
+                yield f"hydra.{plugin}.{error.full_key}: {str(error).splitlines()[0]}"
 
 
 def _keys(value: Any) -> list[str]:

@@ -6,14 +6,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from blitz.config.recorded import Provenance, change, check_recorded, read_config, refuse_missing_place, without_places
 from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, refuse
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.parts.losses import LOSSES
-from blitz.runner.failures import out_of_memory
+from blitz.runner.failures import is_out_of_memory, out_of_memory
 from blitz.runner.find import find_run
 from blitz.runner.load import BestModel, load_best
 from blitz.training import loop
@@ -79,7 +77,9 @@ def evaluate(
             autocast=model.device.autocast,
             flip=settings.eval_flip,
         )
-    except torch.OutOfMemoryError as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         raise BadInput(out_of_memory(settings, model.device.torch, error)) from None
     before = model.provenance.data
     return Report(

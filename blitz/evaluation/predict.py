@@ -14,6 +14,7 @@ from PIL import UnidentifiedImageError
 from blitz.config.recorded import check_recorded, read_config, without_places
 from blitz.errors import BadInput, in_one_line, refuse
 from blitz.parts.datasets import pictures
+from blitz.runner.failures import is_out_of_memory
 from blitz.runner.find import find_run
 from blitz.runner.load import BestModel, load_best
 from blitz.terminal.text import print_table
@@ -46,7 +47,9 @@ def predict(run: str, files: Sequence[str], *, top: int = 1, uri: str | None = N
         raise BadInput(f"--top={top}: accepted: at most {num_classes}, the number of classes")
     try:
         guesses = _guesses(model, [Path(file) for file in files], top)
-    except torch.OutOfMemoryError:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         size = model.settings.eval_batch_size
         raise BadInput(
             f"eval_batch_size={size}: out of memory on {model.device.torch}; name at most {max(size // 2, 1)} images"

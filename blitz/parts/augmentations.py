@@ -27,8 +27,8 @@ def none(mean: Sequence[float]) -> Augment:
 class FlipCrop:
     """Pad and crop back at random, mirror left to right, and cut out a square (arXiv:1708.04552): in this order.
 
-    `mean` is the colour of the training images, per channel in [0, 1]. Raises BadInput at the first batch if the images
-    are too small for `pad` or `cutout`.
+    `mean` is the colour of the training images, per channel in [0, 1]. A call raises BadInput if the images are too
+    small for `pad` or `cutout`.
 
     Args:
         flip: probability that an image is mirrored left to right

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from blitz.parts.augmentations import AUGMENTATIONS
 from blitz.parts.datasets import DATASETS, Dataset, Split, Splits, split
 from blitz.parts.devices import DEVICES, Device, available, prepare
 from blitz.parts.losses import LOSSES, LossModule
-from blitz.parts.memory import free
+from blitz.parts.memory import free, is_too_large
 from blitz.parts.mixes import MIXES
 from blitz.parts.models import MODELS, bytes_of_weights, recorded_weights_follow, starting_weights
 from blitz.parts.optimizers import OPTIMIZERS
@@ -152,7 +152,7 @@ def build_parts(
     model = made(placed, model, device)
     loss, mix = made(loss_and_mix_of, settings.loss, settings.mix, num_classes)
     optimizer = made(optimizer_of, settings.optimizer, model)
-    augment = made(AUGMENTATIONS.build, settings.augment, splits.mean)
+    augment = made(augment_of, settings.augment, splits.mean, input_shape)
     return Parts(device, dataset, splits, schedule, model, loss, mix, optimizer, augment)
 
 
@@ -195,6 +195,19 @@ def loss_and_mix_of(loss_choice: Choice, mix_choice: Choice, num_classes: int) -
     if mix.makes_soft_targets and not loss.takes_soft_targets:
         raise BadInput(f"mix={mix_choice['name']}: loss={loss_choice['name']} takes no soft labels; use mix=none")
     return loss, mix
+
+
+def augment_of(choice: Choice, mean: Sequence[float], input_shape: tuple[int, ...]) -> Augment:
+    """Raises BadInput where it does not suit images of this shape: it is tried on one."""
+    augment: Augment = AUGMENTATIONS.build(choice, mean)
+    try:
+        augment(torch.zeros(1, *input_shape, dtype=torch.uint8), torch.Generator())
+    except BadInput:
+        raise
+    except Exception as error:
+        if is_too_large(error):
+            raise AUGMENTATIONS.too_large(choice) from None  # else it is somebody's own, and fails at the first batch
+    return augment
 
 
 def schedule_of(choice: Choice, batch_size: int, epochs: int, num_images: int) -> Callable[[int], float]:

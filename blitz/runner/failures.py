@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import traceback
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from blitz.errors import BadInput, RunFailed
 from blitz.runner.build import Setup
 from blitz.runner.find import LAST
 
+NO_MEMORY = re.compile("can't allocate memory|not enough memory")  # in the words of PyTorch
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
@@ -22,7 +24,7 @@ def reword(error: Exception, setup: Setup, folder: Path, epochs: int) -> Excepti
     `epochs`: so many are finished.
     """
     size = setup.settings.batch_size
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return BadInput(out_of_memory(setup.settings, setup.device.torch, error))
     if "Expected more than 1 value per channel" in str(error):
         return BadInput(
@@ -34,6 +36,11 @@ def reword(error: Exception, setup: Setup, folder: Path, epochs: int) -> Excepti
         kept = f"{LAST} holds epoch {epochs}" if epochs else "no epoch was finished"
         return RunFailed(f"{error.filename or folder}: {error.strerror}; {kept}, the record is whole until then")
     return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Of a GPU, or of a CPU, which raises no exception of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or NO_MEMORY.search(str(error)) is not None
 
 
 def out_of_memory(settings: Settings, device: torch.device, error: Exception) -> str:

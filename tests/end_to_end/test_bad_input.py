@@ -279,6 +279,8 @@ def test_mistakes_inside_files_of_the_users_own(refused, own):
         ("optimizer/own.yaml", "name: sgd\n", "optimizer=onw", "optimizer=onw: no such optimizer; did you mean own?"),
         ("hydra/launcher/own.yaml", "n_jobs: 2\n", "-m hydra/launcher=own seed=1,2",
          "hydra.launcher: names no launcher (accepted: hydra/launcher=NAME of an installed one)"),
+        ("hydra/launcher/own.yaml", "_target_: hydra._internal.core_plugins.basic_launcher.BasicLauncher\nn: 1\n",
+         "-m hydra/launcher=own seed=1,2", "hydra.launcher.n: Key 'n' not in 'BasicLauncherConf'"),
         ("optimizer/sgd.yaml", "name: sgd\nlr: 1\n", "epochs=0",
          "own/optimizer/sgd.yaml: blitz has a file of that name, which goes first; rename yours"),
         ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - override /model: [net, mlp]\n", "experiment=own",
@@ -325,11 +327,18 @@ SMALL = "data=synthetic data.train_size=20 data.test_size=20 tracking=none"
         ("data.channels=99999999999999999999",
          "data.channels=99999999999999999999, data.train_size=20, data.test_size=20"),
         ("data.train_size=99999999999999999999", "data.train_size=99999999999999999999, data.test_size=20"),
+        ("augment=flip_crop augment.pad=1000000000000", "augment.pad=1000000000000"),
+        ("augment=trivial augment.pad=99999999999999999999", "augment.pad=99999999999999999999"),
     ],
 )  # fmt: skip
 def test_sizes_beyond_memory(refused, sizes, key):
     (problem,) = refused(f"{SMALL} {sizes}")
     assert problem.startswith(f"{key}: too large for this machine (")
+
+
+def test_augmentation_that_images_are_too_small_for(refused):
+    problem = "augment.cutout=33: the images have 32 x 32 pixels"
+    assert without_menu(refused(f"{SMALL} augment=flip_crop augment.cutout=33")) == [problem]
 
 
 def test_sizes_that_a_system_would_give_and_does_not_have(refused):

@@ -365,9 +365,12 @@ def test_a_run_that_kept_no_weights_is_refused(here: Path) -> None:
 # Mistakes
 
 
-def test_out_of_memory_names_the_batch_size(digits: Recorded, tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_out_of_memory_names_the_batch_size(digits: Recorded, tmp_path: Path, on_gpu: bool) -> None:
     def fail(module: torch.nn.Module, inputs: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        if on_gpu:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        torch.empty(2**58)
 
     Image.new("L", (32, 32)).save("image.png")
     with register_module_forward_pre_hook(fail):

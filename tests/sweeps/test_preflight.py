@@ -47,7 +47,7 @@ def built(*asked: str) -> Counter[str]:
 
 
 def test_preflight_builds_each_part_once() -> None:
-    names = "device_of data_of schedule_of model_of on_device loss_and_mix_of optimizer_of build"
+    names = "device_of data_of schedule_of model_of on_device loss_and_mix_of optimizer_of augment_of"
     once = dict.fromkeys(names.split(), 1)
     asked = [f"optimizer.lr={lr} seed={seed}" for lr in (0.1, 0.2, 0.3) for seed in (0, 1)]
     assert built(*asked) == {**once, "optimizer_of": 3}
