@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 from yaml import YAMLError
 
-from blitz.errors import BadInput
+from blitz.errors import BadInput, RunFailed
 from blitz.redaction import Redacting
 
 logger = logging.getLogger("blitz")
@@ -146,12 +146,17 @@ def read_overrides(folder: Path) -> list[str]:
     return [str(override) for override in found] if isinstance(found, list) else []
 
 
-def add_result(folder: Path, provenance: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Add the result to `provenance.json`. Where the disk is full by then, a warning says so and the file stays."""
+def add_result(folder: Path, provenance: Mapping[str, Any], result: Mapping[str, Any], level: int) -> None:
+    """Add the result to `provenance.json`. Where the disk is full by then, the log says so and the file stays."""
     try:
         write_provenance(folder, {**provenance, "result": result})
     except OSError as error:
-        logger.warning("%s: %s", error.filename, error.strerror)
+        logger.log(level, "%s: %s", error.filename, error.strerror)
+
+
+def level_of_trouble() -> int:
+    """Of what the log says of a full disk: nobody is told twice where a run ends because of it."""
+    return logging.DEBUG if isinstance(sys.exception(), RunFailed) else logging.WARNING
 
 
 @contextmanager
@@ -198,15 +203,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    _failed = False
+    trouble: OSError | None = None
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exception()
-        if not isinstance(error, OSError):
+        if isinstance(error, OSError):  # the disk is full: the journal will fail as well, and end the run
+            self.trouble = error
+        else:
             super().handleError(record)
-        elif not self._failed:  # the disk is full: the journal will fail as well, and end the run
-            print(f"blitz: {self.baseFilename}: {error.strerror}; training continues without it", file=sys.stderr)
-            self._failed = True
 
 
 @contextmanager
@@ -222,5 +226,7 @@ def log_file(folder: Path, logger: logging.Logger) -> Iterator[None]:
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)
-        with suppress(OSError):  # of a full disk, which was reported
+        with suppress(OSError):  # of a full disk, which is reported
             handler.close()
+        if handler.trouble is not None and level_of_trouble() == logging.WARNING:
+            print(f"blitz: {folder / 'run.log'}: {handler.trouble.strerror}; it is not complete", file=sys.stderr)

@@ -18,10 +18,10 @@ NO_MEMORY = re.compile("can't allocate memory|not enough memory")  # in the word
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
-def reword(error: Exception, setup: Setup, folder: Path, epochs: int) -> Exception | None:
+def reword(error: Exception, setup: Setup, folder: Path, saved: tuple[int, int] | None) -> Exception | None:
     """The same with what the user can do about it, for errors of which that is known.
 
-    `epochs`: so many are finished.
+    `saved`: how many epochs, and steps of the next one, the last checkpoint holds.
     """
     size = setup.settings.batch_size
     if is_out_of_memory(error):
@@ -33,7 +33,10 @@ def reword(error: Exception, setup: Setup, folder: Path, epochs: int) -> Excepti
     if "does not have a deterministic implementation" in str(error):
         return BadInput(f"device.deterministic=true: {str(error).split('.')[0]}; set device.deterministic=false")
     if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
-        kept = f"{LAST} holds epoch {epochs}" if epochs else "no epoch was finished"
+        epoch, steps = saved or (0, 0)
+        kept = (
+            f"{LAST} holds epoch {epoch}{f' and {steps} steps more' * bool(steps)}" if saved else f"there is no {LAST}"
+        )
         return RunFailed(f"{error.filename or folder}: {error.strerror}; {kept}, the record is whole until then")
     return None
 

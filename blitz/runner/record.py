@@ -12,7 +12,7 @@ from typing import Any
 from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.candidates import leave_to_sweep
-from blitz.run_folder.files import add_result, log_file
+from blitz.run_folder.files import add_result, level_of_trouble, log_file
 from blitz.run_folder.journal import GRAD_NORM, JOURNAL, OBJECTIVE, STEP_LOSS, TEST_ACCURACY, TEST_LOSS, TEST_TOP5
 from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, TAG_LENGTH, shortened
 from blitz.runner import description
@@ -38,6 +38,7 @@ class Record:
         self.setup = setup
         self.recorder = recorder
         self.folder = recorder.folder
+        self.saved: tuple[int, int] | None = None  # epochs, and steps of the next one, that the last checkpoint holds
         self.history: list[dict[str, float]] = []  # the metrics of each epoch, and its number as `epoch`
         self.best, self.last = self.folder / BEST, self.folder / LAST
         self.weights: dict[str, str] = {}  # SHA-256 of the first, the best and the last
@@ -67,6 +68,7 @@ class Record:
         if self._windows is not None:
             self._windows.load_state_dict(state["windows"])
         self._step = state["step"]
+        self.saved = state["epoch"], state["epoch_step"]
         self.weights = dict(state["weights"])
         learner, best = self.setup.learner, selection.best
         if best is not None and best.epoch == learner.epoch and not learner.epoch_step:
@@ -122,6 +124,7 @@ class Record:
             "weights": dict(self.weights),
         }
         checkpoint.save({**state, **about}, self.last)
+        self.saved = state["epoch"], state["epoch_step"]
 
     def _save_best(self) -> None:
         state = checkpoint.weights(self.setup.learner)
@@ -217,7 +220,7 @@ def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
                 "error": shortened(redact(f"{type(error).__name__}: {error}"), 500),
                 "traceback": redact(lines)[-TAG_LENGTH:],
             }
-            worded = reword(error, setup, folder, len(record.history))
+            worded = reword(error, setup, folder, record.saved)
             (worded or error).add_note(f"its log: {folder / 'run.log'}")
             if worded is None:
                 raise
@@ -229,10 +232,11 @@ def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
             note = description.note(setup, start.overrides, facts["code"], folder, outcome, run_id)
             record.tags |= {f"weights.{which}": sha256 for which, sha256 in record.weights.items()}
             record.tags["mlflow.note.content"] = shortened(redact(note), TAG_LENGTH)
-            add_result(folder, facts, record.result())
+            level = level_of_trouble()
+            add_result(folder, facts, record.result(), level)
             log.close()
             try:
-                record.missing = recorder.end(status, record.tags)
+                record.missing = recorder.end(status, record.tags, level)
             except KeyboardInterrupt:
                 logger.warning("not waiting for MLflow; 'blitz sync %s' sends what it lacks", folder)
                 raise

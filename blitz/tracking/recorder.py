@@ -54,14 +54,17 @@ class Recorder:
         if self._writer is not None:
             self._writer.flush()
 
-    def end(self, status: str, tags: Mapping[str, str]) -> str:
-        """Close the record and wait until MLflow has it, or has failed. Returns what it lacks, in words."""
+    def end(self, status: str, tags: Mapping[str, str], level: int = logging.WARNING) -> str:
+        """Close the record and wait until MLflow has it, or has failed. Returns what it lacks, in words.
+
+        `level`: of what the log says of a full disk.
+        """
         self.about = self.about.ended(status, tags)
         try:
             self.journal.close()
             self.about.save(self.folder)
         except OSError as error:
-            logger.warning("the end of the run could not be written down: %s", error)
+            logger.log(level, "the end of the run could not be written down: %s", error)
         if self._writer is None:
             return "" if self.about.store is None else "the run itself"
         return self._writer.end(self.about)

@@ -167,5 +167,5 @@ def test_log_on_a_full_disk_is_reported_once(tmp_path: Path, capsys: pytest.Capt
     with log_file(tmp_path, logger):
         for number in range(3):
             logger.info("line %d", number)
-    message = f"blitz: {tmp_path / 'run.log'}: No space left on device; training continues without it\n"
+    message = f"blitz: {tmp_path / 'run.log'}: No space left on device; it is not complete\n"
     assert capsys.readouterr().err == message

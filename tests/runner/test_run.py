@@ -23,6 +23,7 @@ from support.recorded import artifacts, assert_the_store_has_all_of, client, jou
 
 import blitz
 from blitz.config.settings import Settings, check
+from blitz.errors import RunFailed
 from blitz.run_folder.run_info import RunInfo
 from blitz.runner import description
 from blitz.runner.build import build
@@ -393,6 +394,27 @@ def test_a_run_that_cannot_begin_leaves_no_folder(
         words = "runs_dir=runs: cannot be written to (No space left on device); name another with runs_dir="
         assert str(raised.value) == words
     assert list(Path("runs").iterdir()) == []
+
+
+def test_a_disk_that_becomes_full_costs_one_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the second checkpoint on nothing can be written: neither the result, nor how the run ended."""
+    saved, fsync = 0, os.fsync
+
+    def fail(descriptor: int) -> None:
+        nonlocal saved
+        saved += "last.pt" in os.readlink(f"/proc/self/fd/{descriptor}")
+        if saved == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    words = r"last\.pt: No space left on device; checkpoints/last\.pt holds epoch 1, the record is whole until then"
+    with pytest.raises(RunFailed, match=words):
+        run("tracking=none", "epochs=3")
+    told = capsys.readouterr()
+    assert "No space left" not in told.out + told.err
 
 
 def test_a_store_that_answers_again_at_the_end_lacks_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
