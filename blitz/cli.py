@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,7 +64,9 @@ class JobFailed(Exception):
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed or different, 2 bad input, 130, 143 or 141 for a signal."""
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # closed streams: blitz … >&-
+    usual, warnings.formatwarning = warnings.formatwarning, _format_warning
     code = _exit_code(sys.argv[1:])
+    warnings.formatwarning = usual
     try:
         sys.stdout.flush()
     except OSError:
@@ -237,6 +240,13 @@ def _run_job(config: DictConfig) -> tuple[float | None, int]:
         return run(settings, overrides).objective, 0
     except Exception as error:
         return None, report(error, "the run")
+
+
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    """A library's warning as people read it: without the path and the line of where the library is installed."""
+    from blitz.terminal.text import in_a_line
+
+    return f"blitz: warning: {in_a_line(redact(' '.join(str(message).split())))}\n"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

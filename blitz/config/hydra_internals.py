@@ -57,6 +57,7 @@ REWORDED = {
     r"Could not delete from config\. '(.+)' does not exist\.": r"~\1: no such key of a config",
     r"Could not delete from config\. The value of '(.+)' is (.+) and not (.+)\.": r"~\1=\3: the value is \2",
     r"Could not delete '(.+)'\. No match in the defaults list": r"~\1: nothing of this name was chosen",
+    r"Could not append to config\. An item is already at '(.+?)'\. .*": r"+\1: every config has it; write it without +",
     r"Error merging override (~\S+)": r"\1: cannot be removed",
     r"Could not override '(.+)@.+'\. .*": r"\1: accepted: \1=NAME, without @",
     r"Could not override '(.+?)'\. .*": r"\1: no such group",

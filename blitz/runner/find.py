@@ -108,8 +108,9 @@ class FolderRun:
         """A file of its record, such as config.yaml. Raises BadInput where there is none of this name."""
         path = self.folder / name
         if not path.exists():
-            again = f" ({KEPT}); 'blitz reproduce {self.name}' trains it again" if name == BEST else ""
-            raise BadInput(f"{self.name}: this folder holds no {name}{again}")
+            is_a_run = name == BEST and (self.folder / ABOUT).exists()
+            remedy = f" ({KEPT}); 'blitz reproduce {self.name}' trains it again" if is_a_run else ""
+            raise BadInput(f"{self.name}: this folder holds no {name}{remedy}")
         return path
 
 

@@ -101,6 +101,7 @@ def without_menu(problems: list[str]) -> list[str]:
           "tracking=mlfow: no such tracking; did you mean mlflow?",
           "optimizer=3: no such optimizer",
           "debug=null: needs a name; leave it out for the default"]),
+        ("+epochs=1", ["+epochs: every config has it; write it without +"]),
         ("+experiment=quickstart +model=mlp ++debug=fast",
          ["+experiment=quickstart: write it without +, experiment=NAME",
           "+model=mlp: write it without +, model=NAME",

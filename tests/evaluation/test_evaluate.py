@@ -335,6 +335,18 @@ def test_weights_of_another_model_are_refused(copied: Path) -> None:
     ]
 
 
+def test_weights_that_are_damaged_or_gone_can_be_trained_again(copied: Path) -> None:
+    best = copied / "checkpoints/best.pt"
+    best.write_bytes(best.read_bytes()[:-1000])
+    remedy = f"'blitz reproduce {copied}' trains it again"
+    (problem,) = refused("evaluate", str(copied))
+    assert problem == f"{best}: is not a file that torch.save wrote, or only a part of one; {remedy}"
+    best.unlink()
+    (problem,) = refused("evaluate", str(copied))
+    assert problem.startswith(f"{copied}: this folder holds no checkpoints/best.pt (")
+    assert problem.endswith(f"; {remedy}")
+
+
 class Trap:
     """What a pickle does where it is loaded."""
 

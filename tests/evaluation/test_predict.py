@@ -165,16 +165,19 @@ def test_table_and_json_hold_the_same(trained: Trained, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_process_in_another_folder_prints_json_and_nothing_else(trained: Trained, tmp_path: Path) -> None:
     plain("green", (100, 50)).save("wide.png")
+    plain("green", SIZE).save("torn.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\x01")
     code, output, errors = finished(
-        tmp_path, "predict", trained.run_id, "wide.png", "--format", "json", "--store", trained.uri,
+        tmp_path, "predict", trained.run_id, "wide.png", "torn.jpg", "--format", "json", "--store", trained.uri,
         BLITZ_CACHE=os.environ["BLITZ_CACHE"],
     )  # fmt: skip
     assert code == 0
-    assert errors == "1 of 1 images resized to the model's 40 x 32 pixels, such as wide.png from 100 x 50\n"
-    (printed,) = json.loads(output)
+    warned, resized = errors.splitlines()
+    assert warned.startswith("blitz: warning: Corrupt EXIF data. ")  # Pillow's, without the path of its installation
+    assert resized == "1 of 2 images resized to the model's 40 x 32 pixels, such as wide.png from 100 x 50"
+    printed, _ = json.loads(output)
     (found,) = predict(trained.run_id, ["wide.png"], uri=trained.uri)
     assert (printed["file"], printed["class"]) == ("wide.png", found.likeliest[0].name)
-    assert list(tmp_path.iterdir()) == [tmp_path / "wide.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"wide.png", "torn.jpg"}
 
 
 def test_a_grey_model_sees_grey_images(here: Path) -> None:
