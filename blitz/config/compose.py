@@ -160,7 +160,7 @@ def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> N
             problems.append(f"{text}: contradicts -m, which asks for a sweep")
         if _is_too_long(text):
             problems.append(f"{text}: too long for the name of a key or of a file")
-        if (key.split(".")[0] == "sweep" or key in ("hydra/launcher", "hydra/sweeper")) and not multirun:
+        elif (key.split(".")[0] == "sweep" or key in ("hydra/launcher", "hydra/sweeper")) and not multirun:
             problems.append(f"{text}: needs -m, for a sweep")
         if text.startswith("~") and (problem := _lasting(key)):
             problems.append(f"{text}: {problem}")

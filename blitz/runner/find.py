@@ -126,6 +126,9 @@ def find_run(wanted: str | Path, uri: str | None = None) -> Iterator[FoundRun]:
     """
     with tempfile.TemporaryDirectory(prefix="blitz-") as scratch:
         found = _find(str(wanted), uri, Path(scratch))
+        if isinstance(found, StoredRun) and "record" not in found.run.data.tags:
+            where = redact(found.client.tracking_uri)
+            raise BadInput(f"{wanted}: not a run of blitz; another program logged {found.name} to {where}")
         try:
             yield found
         except BadInput as error:  # with the names of its files, not of copies that are gone
@@ -150,10 +153,6 @@ def _find(wanted: str, uri: str | None, scratch: Path) -> FoundRun:
         if newest is None:
             raise
         return newest
-    if "record" not in found.run.data.tags:
-        raise BadInput(
-            f"{wanted}: not a run of blitz; another program logged {found.name} to {redact(client.tracking_uri)}"
-        )
     if newest is not None:
         if newest.info.record == found.run.data.tags.get("record"):
             found.in_folder = newest
@@ -163,11 +162,11 @@ def _find(wanted: str, uri: str | None, scratch: Path) -> FoundRun:
 
 
 def id_in_store(wanted: str, uri: str | None = None) -> str:
-    """What a store finds the run by: an id as it was given, of `last`, `best` and a folder the whole id."""
+    """What a store finds the run by, another program's too: an id as it was given, of all others the whole id."""
     if wanted not in (queries.LAST, queries.BEST_OF_SWEEP) and not is_path(wanted):
         return wanted
-    with find_run(wanted, uri) as found:
-        return found.stored.name
+    with tempfile.TemporaryDirectory(prefix="blitz-") as scratch:
+        return _find(wanted, uri, Path(scratch)).stored.name
 
 
 @contextmanager

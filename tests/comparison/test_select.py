@@ -523,7 +523,7 @@ def test_mistakes_are_reported_in_a_line_each(here: Path) -> None:
         "--experiment blitz --sweep last": "compare: accepted: runs, or --sweep, or --experiment",
         "--sweep last --limit 2": "--limit=2: accepted with --experiment, or alone",
         f"{made} --limit 2": "--limit=2: accepted with --experiment, or alone",
-        "--limit 0": "compare: Invalid value for '--limit': 0 is not in the range x>=1.",
+        "--limit 0": "compare: Invalid value for '--limit': 0 is not in the range 1<=x<=1000000.",
         "--format xml": "compare: Invalid value for '--format': 'xml' is not one of 'table', 'csv', 'json', 'md'.",
     }.items():  # fmt: skip
         assert refused("compare", *arguments.split()) == [line], arguments
