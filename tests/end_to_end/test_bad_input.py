@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+import psutil
 import pytest
 from support import shell
 
 from blitz.commands import VERBS
-from blitz.parts import memory
 
 Blitz = Callable[[str], list[str]]
 
@@ -343,14 +343,14 @@ def test_augmentation_that_images_are_too_small_for(refused):
 
 
 def test_sizes_that_a_system_would_give_and_does_not_have(refused):
-    units = memory.free() // (3 * 32 * 32 * 4)  # weights as large as all that is free
+    units = psutil.virtual_memory().total // (3 * 32 * 32 * 4)  # weights as large as the memory
     (problem,) = refused(f"{SMALL} model=mlp model.hidden=[{units}]")
     assert problem.startswith(f"model.hidden=[{units}]: too large for this machine (")
 
 
 def test_images_beyond_the_disk_of_the_cache(refused):
-    (problem,) = refused("data=digits data.image_size=300000 tracking=none")
-    assert problem.startswith("data.image_size=300000: 1,797 such images take more than the ")
+    (problem,) = refused("data=digits data.image_size=30000000 tracking=none")
+    assert problem.startswith("data.image_size=30000000: 1,797 such images take more than the ")
 
 
 @pytest.mark.parametrize("link", ["own", "own/train", "own/train/a", "own/train/a/image.png"])
