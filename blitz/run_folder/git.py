@@ -92,7 +92,7 @@ def diff(root: Path, limit_bytes: int = 1_000_000) -> str:
         state = status(Path(top))
         new, huge, left_out = _choose(Path(top), state, limit_bytes)
         patches = _patches(Path(top), index, objects, state, new, huge)
-    except GitError as error:
+    except (GitError, OSError) as error:  # such as of a full disk for temporary files
         return f"# no diff: {error}\n"
     kept = _within(limit_bytes, patches, left_out)
     return _listing(Path(top), left_out) + "".join(kept)
