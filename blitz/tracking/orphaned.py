@@ -66,8 +66,8 @@ def trained_elsewhere(delivery: Delivery) -> str:
     except RecordedElsewhere as why:
         return str(why)
     host, folder = run.data.tags.get("host", ""), Path(run.data.tags.get("folder", ""))
-    if run.info.status != RUNNING or (host, folder) == (platform.node(), delivery.folder.absolute()):
-        return ""
+    if run.info.status != RUNNING or folder == delivery.folder.absolute():
+        return ""  # the folder itself, maybe on a disk that hosts share: whoever resumes it has its lock
     is_here = host == platform.node() and folder.is_dir()
     if not is_locked(folder) if is_here else _is_stale(run):
         return ""

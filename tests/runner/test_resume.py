@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -624,6 +626,21 @@ def test_of_copies_of_a_run_the_one_that_was_resumed_is_its_record(here: Path, m
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert_the_store_has_all_of(copy)
     assert runner.resume(copy, ["epochs=4"]).run_id == run_id
+
+
+def test_a_batch_system_may_resume_a_run_at_once_on_another_host_that_shares_the_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stopped(TINY, 12, monkeypatch)
+    run_id, heartbeat = runs()[0].info.run_id, datetime.now(UTC).isoformat()
+    for name in ("mlflow.json", "sent.json", "provenance.json"):  # of a host that went down a moment ago
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace(platform.node(), "elsewhere").replace("KILLED", "RUNNING"))
+    for tag, value in {"host": "elsewhere", "heartbeat": heartbeat}.items():
+        client().set_tag(run_id, tag, value)
+    client().update_run(run_id, "RUNNING")
+    assert runner.resume(folder).run_id == run_id
+    assert assert_the_store_has_all_of(folder).data.tags["host"] == platform.node()
 
 
 def test_only_one_process_trains_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
