@@ -104,7 +104,7 @@ def checked_configs(
             try:
                 with redirect_stderr(printed):
                     super().show_cfg(**asked)
-            except SystemExit:
+            except (SystemExit, IndexError):  # the latter for brackets
                 raise BadInput(f"--package={asked['package']}: no such key of the config that is printed") from None
             sys.stderr.write(printed.getvalue())
 

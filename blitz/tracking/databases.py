@@ -58,6 +58,8 @@ def stage_in_file(path: Path, experiment: str | None) -> str | None:
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise BadInput(f"{path} is not writable; name another file")
     empty = Empty(f"no run is recorded in {path}; {NAME_ANOTHER}")
+    if path.is_symlink() and not path.exists():
+        raise BadInput(f"{path} is a link to {os.readlink(path)}, which leads nowhere; name another file")
     if not path.exists() or not path.stat().st_size:  # a new one is empty until its first table
         raise empty
     with path.open("rb") as file:

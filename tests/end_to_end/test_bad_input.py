@@ -180,6 +180,7 @@ def without_menu(problems: list[str]) -> list[str]:
         ("hydra.verbose=[1]", ["hydra.verbose=[1]: accepted: true, false, the name of a logger or a list of these"]),
         # flags
         ("--cfg job --package nope", ["--package=nope: no such key of the config that is printed"]),
+        ("--cfg job --package [", ["--package=[: no such key of the config that is printed"]),
         ("--one --two", ["--one: no such flag; see blitz --help and blitz --hydra-help",
                          "--two: no such flag; see blitz --help and blitz --hydra-help"]),
         ("--cfg", ["argument --cfg/-c: expected one argument"]),

@@ -272,6 +272,14 @@ def test_database_that_others_write_into(here: Path, monkeypatch: pytest.MonkeyP
         check(store.resolve(None), "new")
 
 
+@pytest.mark.parametrize("target", ["mlflow.db", "nowhere.db"])
+def test_file_that_is_a_link_to_nothing_or_to_itself(tmp_path: Path, target: str) -> None:
+    path = tmp_path / "mlflow.db"
+    path.symlink_to(target)
+    with pytest.raises(BadInput, match=f"{path} is a link to {target}, which leads nowhere; name another file$"):
+        health.check(f"sqlite:///{path}")
+
+
 def test_files(tmp_path: Path) -> None:
     check(f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(BadInput, match="there is no folder"):
