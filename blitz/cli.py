@@ -162,7 +162,7 @@ def run_hydra(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
 
-    from blitz.config import compose
+    from blitz.config import compose, groups, refused
     from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE, checked_configs, read_flags
 
     flags = read_flags(arguments)
@@ -173,16 +173,16 @@ def run_hydra(arguments: list[str]) -> int:
         )
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     overrides = (compose.as_hydra_job_overrides if multirun else compose.as_hydra_overrides)(flags.overrides)
-    compose.refuse_without_effect(flags.overrides, multirun or bool(flags.cfg or flags.info))
+    refused.refuse_without_effect(flags.overrides, multirun or bool(flags.cfg or flags.info))
     if flags.config_path is not None:
         raise BadInput(
             f"--config-path={flags.config_path}: blitz has its own; --config-dir DIR adds groups and recipes"
         )
     if flags.config_dir is not None:
-        compose.refuse_shadowed(flags.config_dir)
-    folders = compose.own_folders(flags.config_dir, flags.overrides)
+        refused.refuse_shadowed(flags.config_dir)
+    folders = groups.own_folders(flags.config_dir, flags.overrides)
     if flags.config_name is not None:
-        compose.refuse_name(flags.config_name, folders)
+        refused.refuse_name(flags.config_name, folders)
     for override in flags.overrides:
         arguments.remove(override)
     if flags.hydra_help:  # composed without our config, which chooses these
@@ -199,8 +199,8 @@ def run_hydra(arguments: list[str]) -> int:
         return objective
 
     try:
-        with checked_configs(compose.refuse_composed, compose.with_menu):
-            hydra.main(config_path=str(compose.CONF), config_name="config", **VERSION_BASE)(job)()
+        with checked_configs(refused.refuse_composed, groups.with_menu):
+            hydra.main(config_path=str(groups.CONF), config_name="config", **VERSION_BASE)(job)()
     except JobFailed as failed:
         return int(failed.args[0])
     except Bug as bug:

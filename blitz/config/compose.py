@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
-from inspect import Parameter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from blitz.config.composer import Composer
+from blitz.config.groups import CONF, with_menu
 from blitz.config.hydra_internals import (
     COMPOSING_ERRORS,
     Override,
@@ -26,33 +24,13 @@ from blitz.config.hydra_internals import (
     parse_overrides,
     reword,
 )
-from blitz.config.settings import Checkpoint, Choice, Settings, Tracking, check, menus
-from blitz.config.targets import refuse_code
-from blitz.errors import BadInput, nearest, no_such, refuse
-
-# In a checkout `conf/` stands beside the package, in a wheel inside it.
-_PACKAGE = Path(__file__).resolve().parents[1]
-CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
-
-# CIFAR ResNets by the names of the field have no YAML of their own: Hydra finds that of `cifar_resnet` without `depth`.
-SHORT_NAMES = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
-_ANY_DEPTH: dict[Any, Any] = {**OmegaConf.load(CONF / "model" / "cifar_resnet.yaml")}
-del _ANY_DEPTH["depth"]
-for _name in SHORT_NAMES:
-    ConfigStore.instance().store(name=_name, group="model", node={**_ANY_DEPTH, "name": _name})
+from blitz.config.refused import ONE_NAME, PARTS, refuse_several, refuse_without_effect
+from blitz.config.settings import Settings, check, menus
+from blitz.errors import BadInput, nearest, no_such
 
 UNREADABLE = "cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"
-ONE_NAME = "accepted: one name"
 OF_IDS = ("model.weights", "sweep.resume")  # keys that take the start of a run's id
-LONGEST_NAME = 250  # bytes, of 255 that a file's may have: Hydra adds .yaml
 NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
-# Keys that every config has, with options of their own.
-PARTS = [name for name, field in Settings.model_fields.items() if field.annotation in (Choice, Tracking, Checkpoint)]
-PARTS.append("sweep")
-OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir")
-OF_A_JOB = re.compile(r"hydra\.(job\.(num|id)|overrides|runtime)\b")  # what Hydra says of one
-
-Outcome = TypeVar("Outcome")
 
 
 def compose(overrides: Sequence[str] = ()) -> Settings:
@@ -126,117 +104,6 @@ def plain(config: DictConfig) -> dict[str, Any]:
         }
     except OmegaConfBaseException as error:
         raise BadInput(f"{error.full_key}: {str(error).splitlines()[0]}") from None
-
-
-def with_menu(composing: Callable[[], Outcome]) -> Outcome:
-    """Compose; where a choice has no YAML but stands on its group's menu, make its YAML from its signature."""
-    while True:
-        try:
-            return composing()
-        except MissingConfigException as error:
-            if not _store_choice(error.missing_cfg_file or ""):
-                raise
-
-
-def store_menu(group: str) -> None:
-    """Make the YAML of each choice of a group that has none, so that Hydra lists it."""
-    with_yaml = {file.stem for file in (CONF / group).glob("*.yaml")}
-    for name in set(menus()[group].names() if group in menus() else ()) - with_yaml:
-        _store_choice(f"{group}/{name}")
-
-
-def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> None:
-    """Raises BadInput for what Hydra would take and nobody heed: options of a sweep, where a single run is asked for,
-    what Hydra says of a job, where Hydra itself would put a run, and keys removed that come back with their defaults.
-    """
-    problems = []
-    for text in overrides:
-        key, _, value = text.lstrip("+~").partition("=")
-        if key in OF_FOLDERS:
-            problems.append(f"{text}: blitz makes a run's folder itself, in runs_dir")
-        if OF_A_JOB.match(key):
-            problems.append(f"{text}: Hydra sets this key itself")
-        if key == "hydra.mode" and value == "RUN" and multirun:
-            problems.append(f"{text}: contradicts -m, which asks for a sweep")
-        if _is_too_long(text):
-            problems.append(f"{text}: too long for the name of a key or of a file")
-        elif (key.split(".")[0] == "sweep" or key in ("hydra/launcher", "hydra/sweeper")) and not multirun:
-            problems.append(f"{text}: needs -m, for a sweep")
-        if text.startswith("~") and (problem := _lasting(key)):
-            problems.append(f"{text}: {problem}")
-    refuse(problems)
-
-
-def _is_too_long(text: str) -> bool:
-    """Whether Hydra would look for a file of a name that no file can have: any key may be a group's."""
-    key, _, value = text.lstrip("+~").partition("=")
-    names = re.split(r"[/,\[\]]", key)
-    if max(map(len, names)) <= LONGEST_NAME and (key.startswith("hydra/") or (CONF / key).is_dir()):
-        names = re.split(r"[/,\[\]]", value)
-    return max(len(name.encode()) for name in names) > LONGEST_NAME
-
-
-def _lasting(key: str) -> str:
-    """Why a key cannot be removed; empty for one that can."""
-    part, _, option = key.partition(".")
-    is_group = (CONF / part).is_dir()
-    if key in PARTS or (part in PARTS and option == "name"):
-        return f"every config has one; accepted: {f'{part}=NAME, ' if is_group else ''}{part}.OPTION=VALUE"
-    if is_group and not option:  # a recipe
-        return "leave it out for none"
-    if part in PARTS or (part in Settings.model_fields and part != "tags"):
-        return f"cannot be removed; accepted: {key}=VALUE"
-    return ""
-
-
-def refuse_composed(config: DictConfig, with_plugins: bool) -> None:
-    """Raises BadInput for what no composed config may hold, whoever wrote it there: code for Hydra to run, several
-    choices of a part, of which the last one would count, and files that Hydra passes over for ours.
-    """
-    refuse_code(config, with_plugins)
-    refuse_several(config)
-    for source in config.hydra.runtime.config_sources:
-        if source.provider.startswith("hydra.searchpath") and source.schema == "file":
-            refuse_shadowed(source.path)
-
-
-def refuse_several(config: DictConfig) -> None:
-    """Raises BadInput where a list of names is chosen for a part, of which Hydra keeps no choice. Only recipes add up.
-
-    A primary config of the user's own, which may hold its parts as values, is left alone.
-    """
-    if config.hydra.job.config_name != "config":
-        return
-    listed = [part for part in PARTS if (CONF / part).is_dir() and part not in config.hydra.runtime.choices]
-    overrides: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    typed = {text.partition("=")[0]: text for text in overrides}
-    refuse(f"{typed.get(part, f'{part}=[…]')}: {ONE_NAME}" for part in listed)
-
-
-def own_folders(config_dir: str | None, overrides: Iterable[str]) -> list[str]:
-    """Where a user has groups and recipes: `--config-dir`, and the folders of `hydra.searchpath`."""
-    given = [parse_override(text) for text in overrides if text.lstrip("+").startswith("hydra.searchpath=")]
-    values = [override.value() for override in given if override is not None]
-    paths = [str(path).removeprefix("file://") for value in values if isinstance(value, list) for path in value]
-    files = [path for path in paths if "://" not in path]
-    return [config_dir, *files] if config_dir is not None else files
-
-
-def refuse_name(config_name: str, folders: Iterable[str]) -> None:
-    """Raises BadInput for a `--config-name` that stands neither in `conf/` nor in the user's own folders."""
-    names = {file.stem for folder in (str(CONF), *folders) for file in Path(folder).glob("*.yaml")}
-    if config_name.removesuffix(".yaml") not in names:
-        raise BadInput(no_such(f"--config-name={config_name}", "config", config_name, sorted(names)))
-
-
-def refuse_shadowed(config_dir: str) -> None:
-    """Raises BadInput for a `--config-dir` that is no folder, or with files that Hydra would pass over for ours."""
-    folder = Path(config_dir)
-    if not folder.is_dir():
-        raise BadInput(f"--config-dir={config_dir}: no such folder")
-    pairs = [(folder / ours.relative_to(CONF), ours) for ours in sorted(CONF.rglob("*.yaml"))]
-    shadowed = [theirs for theirs, ours in pairs if theirs.is_file() and not theirs.samefile(ours)]
-    refuse(f"{file}: blitz has a file of that name, which goes first; rename yours" for file in shadowed)
 
 
 def explain(
@@ -362,16 +229,3 @@ def _problems_of(overrides: Sequence[str], folders: Sequence[str]) -> list[str]:
     except COMPOSING_ERRORS as error:
         return [reword(error)]
     return []
-
-
-def _store_choice(missing: str) -> bool:
-    """Whether `group/name` stands on a menu; if so, its YAML is in Hydra's ConfigStore now."""
-    group, _, name = missing.removesuffix(".yaml").rpartition("/")
-    registry = menus().get(group)
-    if registry is None or name not in registry.names():
-        return False
-    node: dict[str, Any] = {"name": name}
-    for option in registry.options(name):
-        node[option.name] = "???" if option.default is Parameter.empty else option.default
-    ConfigStore.instance().store(name=name, group=group, node=node)
-    return True

@@ -11,7 +11,8 @@ from typing import Any
 
 from hydra.types import HydraContext
 
-from blitz.config.compose import as_hydra_overrides, store_menu
+from blitz.config.compose import as_hydra_overrides
+from blitz.config.groups import store_menu
 from blitz.config.hydra_internals import Override, ValueType, as_text, number_of_values, parse_overrides, product
 from blitz.config.settings import Sweep
 from blitz.errors import BadInput, no_such, refuse

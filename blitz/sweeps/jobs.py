@@ -13,8 +13,9 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from blitz.config.compose import explain, own_folders, plain, with_id_as_text
+from blitz.config.compose import explain, plain, with_id_as_text
 from blitz.config.composer import Composer
+from blitz.config.groups import own_folders
 from blitz.config.hydra_internals import COMPOSING_ERRORS, parse_overrides
 from blitz.config.settings import Settings, Sweep, check
 from blitz.errors import BadInput, refuse

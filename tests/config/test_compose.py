@@ -15,17 +15,11 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import blitz
-from blitz.config.compose import (
-    CONF,
-    as_hydra_job_overrides,
-    as_hydra_overrides,
-    as_typed,
-    compose,
-    overrides_of,
-    refuse_shadowed,
-)
+from blitz.config.compose import as_hydra_job_overrides, as_hydra_overrides, as_typed, compose, overrides_of
+from blitz.config.groups import CONF
 from blitz.config.hydra_internals import VERSION_BASE
 from blitz.config.recorded import change
+from blitz.config.refused import refuse_shadowed
 from blitz.config.settings import Settings, check, menus
 from blitz.errors import BadInput
 from blitz.parts.registry import Count, Registry

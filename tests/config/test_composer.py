@@ -12,8 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from blitz.config.compose import CONF
 from blitz.config.composer import Composer
+from blitz.config.groups import CONF
 from blitz.config.hydra_internals import COMPOSING_ERRORS, VERSION_BASE, parse_overrides
 
 OF_HYDRA = ["hydra.sweep.subdir=some", "hydra.job.config.override_dirname.item_sep=' '"]

@@ -14,7 +14,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from blitz.cli import HELP
-from blitz.config.compose import CONF, SHORT_NAMES, compose
+from blitz.config.compose import compose
+from blitz.config.groups import CONF, SHORT_NAMES
 from blitz.config.settings import Settings, Sweep, Tracking, menus
 
 MENUS = menus()

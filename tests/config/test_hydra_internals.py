@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import blitz
 from blitz.config import hydra_internals
-from blitz.config.compose import CONF
+from blitz.config.groups import CONF
 from blitz.config.hydra_internals import (
     COMPOSING_ERRORS,
     VERSION_BASE,

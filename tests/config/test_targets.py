@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from support.processes import finished
 from support.shell import blitz, refused
 
-from blitz.config.compose import CONF, with_menu
+from blitz.config.groups import CONF, with_menu
 from blitz.config.hydra_internals import checked_configs
 from blitz.config.targets import refuse_code
 from blitz.errors import BadInput

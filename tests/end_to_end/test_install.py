@@ -47,7 +47,7 @@ def test_an_installed_copy_composes_from_any_folder(wheel: Path, tmp_path: Path)
     assert shown.returncode == 0, shown.stderr
     assert "name: cifar10" in shown.stdout
     where = subprocess.run(
-        [sys.executable, "-c", "import blitz.config.compose; print(blitz.config.compose.CONF)"],
+        [sys.executable, "-c", "import blitz.config.groups; print(blitz.config.groups.CONF)"],
         cwd=elsewhere, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Path(where.stdout.strip()) == site / "blitz" / "conf"
