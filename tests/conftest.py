@@ -42,10 +42,11 @@ def _no_terminal_and_no_proxy() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _interrupts() -> None:
-    """A shell starts background jobs with SIGINT ignored; the processes that tests interrupt would inherit that."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals() -> None:
+    """A shell starts background jobs with SIGINT ignored, nohup with SIGHUP; what tests start would inherit that."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(autouse=True)
