@@ -155,7 +155,7 @@ def add_result(folder: Path, provenance: Mapping[str, Any], result: Mapping[str,
 
 
 def level_of_trouble() -> int:
-    """Of what the log says of a full disk: nobody is told twice where a run ends because of it."""
+    """Of what the log says of a full disk: where a run ends because of it, once is enough."""
     return logging.DEBUG if isinstance(sys.exception(), RunFailed) else logging.WARNING
 
 

@@ -29,7 +29,7 @@ OF_THE_CODE = ("git.commit", "git.diff")
 def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> dict[int, Outcome]:
     """Jobs whose config has finished already, by its hash in the store; without a store, by the sweep's folder.
 
-    So has a job whose run finished and was cut off before the store heard of it. Raises BadInput where the data, whose
+    So has a job whose run finished and was cut off before the store had its end. Raises BadInput where the data, whose
     fingerprint is a part of the hash, is not here.
     """
     own = finished_runs(folder) if folder is not None else {}
@@ -68,7 +68,7 @@ def outcome_of(run: Path, about: RunInfo) -> Outcome:
 
 
 def _is_end_unsent(run: Path, about: RunInfo, uri: str) -> bool:
-    """Whether this store never heard that the run has finished: what it says of one that it did may have changed."""
+    """Whether this store lacks the end of a finished run: what it says of one whose end it has may have changed."""
     where = redact(uri)
     return about.store == where and Sent.load(run, about.record, where).status != FINISHED
 
