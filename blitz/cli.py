@@ -173,7 +173,7 @@ def run_hydra(arguments: list[str]) -> int:
         )
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     overrides = (compose.as_hydra_job_overrides if multirun else compose.as_hydra_overrides)(flags.overrides)
-    refused.refuse_without_effect(flags.overrides, multirun or bool(flags.cfg or flags.info))
+    refused.refuse_without_effect(flags.overrides, multirun, is_run=not (flags.cfg or flags.info))
     if flags.config_path is not None:
         raise BadInput(
             f"--config-path={flags.config_path}: blitz has its own; --config-dir DIR adds groups and recipes"

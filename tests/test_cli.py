@@ -96,6 +96,7 @@ def test_every_verb_has_a_help_page(run, verb):
         ("--info defaults", "optimizer/sgd"),
         ("--info searchpath", "command-line"),
         ("--cfg hydra", "output_subdir: null"),
+        ("--cfg hydra hydra.mode=RUN hydra/launcher=joblib", "hydra_plugins.hydra_joblib_launcher"),
         ("-sc install=bash", "hydra_bash_completion"),
     ],
 )

@@ -23,9 +23,11 @@ OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.j
 OF_A_JOB = re.compile(r"hydra\.(job\.(num|id)|overrides|runtime)\b")  # what Hydra says of one
 
 
-def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> None:
+def refuse_without_effect(overrides: Iterable[str], multirun: bool = False, is_run: bool = True) -> None:
     """Raises BadInput for what Hydra would take and nobody heed: options of a sweep, where a single run is asked for,
     what Hydra says of a job, where Hydra itself would put a run, and keys removed that come back with their defaults.
+
+    `is_run`: it is no config that is only printed, where those of a sweep may stand.
     """
     problems = []
     for text in overrides:
@@ -38,7 +40,7 @@ def refuse_without_effect(overrides: Iterable[str], multirun: bool = False) -> N
             problems.append(f"{text}: contradicts -m, which asks for a sweep")
         if _is_too_long(text):
             problems.append(f"{text}: too long for the name of a key or of a file")
-        elif (key.split(".")[0] == "sweep" or key in ("hydra/launcher", "hydra/sweeper")) and not multirun:
+        elif (key.split(".")[0] == "sweep" or key in ("hydra/launcher", "hydra/sweeper")) and is_run and not multirun:
             problems.append(f"{text}: needs -m, for a sweep")
         if text.startswith("~") and (problem := _lasting(key)):
             problems.append(f"{text}: {problem}")

@@ -38,12 +38,7 @@ REPORT_AFTER, REPORT_EVERY = 2.0, 15.0  # seconds that a run's end waits for the
 RELEASE_SECONDS = 5.0  # between the two that a system closes of a process that is gone: our input, and its lock
 UNKNOWN = "an unknown part"
 # A server that hangs must not hold a run's end up for MLflow's own four minutes; trying again is our own work.
-# To print where a run is, it would be asked for once more.
-REQUESTS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
+REQUESTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 # ---- the side of the process that trains
@@ -70,6 +65,7 @@ class Writer:
         self._folder, self._uri = Path(), ""  # of the run that it records
         self._discarded = False
         self._patience = OPEN_SECONDS  # how long it may be silent; before its first word it may be importing mlflow
+        self._report_at = 0.0  # when a wait for the run's end is to be reported
         self._awaited = False
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()  # while one is awaited
         self._thread = threading.Thread(target=self._listen, name="mlflow-writer", daemon=True)

@@ -10,9 +10,7 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import urllib.request
-from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -24,6 +22,7 @@ from support.processes import (
     in_a_terminal,
     kill_with_its_children,
     start,
+    together,
     wait_for,
     wait_for_checkpoints,
 )
@@ -246,26 +245,9 @@ for uri in sys.stdin:
 @pytest.mark.slow
 def test_store_is_created_once_by_eight_processes_that_open_it_together(tmp_path: Path) -> None:
     """None imports mlflow while another one has opened the store already: they open it within milliseconds."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CONNECT],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(8)
-    ]  # fmt: skip
-    with ExitStack() as ended:
-        for process in processes:
-            ended.enter_context(process)
-            ended.callback(process.kill)
-        for process in processes:
-            wait_for(process, "ready")
+    with together(CONNECT, 8) as open_at_once:
         for number in range(3):
-            for process in processes:
-                assert process.stdin is not None
-                process.stdin.write(f"sqlite:///{tmp_path}/{number}.db\n")
-                process.stdin.flush()
-            for process in processes:
-                wait_for(process, "Default")
+            assert len(open_at_once(f"sqlite:///{tmp_path}/{number}.db", "Default")) == 8
 
 
 @pytest.mark.slow

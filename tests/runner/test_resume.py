@@ -27,6 +27,7 @@ from blitz.runner import find, start
 from blitz.runner import run as runner
 from blitz.runner.find import BEST, LAST, find_run
 from blitz.runner.record import Record
+from blitz.tracking.sending import Sent
 from blitz.training import checkpoint
 from blitz.training.loop import Learner, fit
 
@@ -632,11 +633,13 @@ def test_a_batch_system_may_resume_a_run_at_once_on_another_host_that_shares_the
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = stopped(TINY, 12, monkeypatch)
-    run_id, heartbeat = runs()[0].info.run_id, datetime.now(UTC).isoformat()
-    for name in ("mlflow.json", "sent.json", "provenance.json"):  # of a host that went down a moment ago
-        text = (folder / name).read_text()
-        (folder / name).write_text(text.replace(platform.node(), "elsewhere").replace("KILLED", "RUNNING"))
-    for tag, value in {"host": "elsewhere", "heartbeat": heartbeat}.items():
+    about = RunInfo.load(folder).resume({"host": "elsewhere"})  # which went down a moment ago
+    about.save(folder)
+    sent = Sent.load(folder, about.record, str(about.store))
+    run_id = str(sent.run_id)
+    sent.origin, sent.status = f"elsewhere:{folder.absolute()}", "RUNNING"
+    sent.save(folder)
+    for tag, value in {"host": "elsewhere", "heartbeat": datetime.now(UTC).isoformat()}.items():
         client().set_tag(run_id, tag, value)
     client().update_run(run_id, "RUNNING")
     assert runner.resume(folder).run_id == run_id

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,31 @@ def wait_for(process: subprocess.Popen[str], text: str) -> str:
         patience.cancel()
     assert process.stderr is not None
     raise AssertionError(f"{text!r} never came: {process.stderr.read()}")
+
+
+@contextmanager
+def together(program: str, number: int) -> Iterator[Callable[[str, str], list[str]]]:
+    """So many processes of a Python program that says `ready`; the function hands all of them a line at once.
+
+    It waits until each has printed a line with its second argument, and returns these lines.
+    """
+    command, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(number)]
+    with ExitStack() as ended:
+        for process in processes:
+            ended.enter_context(process)
+            ended.callback(process.kill)
+
+        def hand(line: str, answer: str) -> list[str]:
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write(f"{line}\n")
+                process.stdin.flush()
+            return [wait_for(process, answer) for process in processes]
+
+        for process in processes:
+            wait_for(process, "ready")
+        yield hand
 
 
 def wait_for_checkpoints(folder: Path, number: int) -> None:

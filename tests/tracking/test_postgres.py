@@ -8,15 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from support.processes import wait_for
+from support.processes import together
 
 import blitz
 from blitz.errors import BadInput
@@ -26,7 +25,7 @@ from blitz.tracking.health import Unreachable, check
 pytestmark = pytest.mark.slow
 BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 OWNER = "nobody" if os.geteuid() == 0 else None  # the server refuses to be run by root
-ROUNDS = 5
+ROUNDS = 10
 QUICK = ["data=digits", "data.limit=100", "epochs=1", "device.threads=1", "tracking.figures=false"]
 
 
@@ -146,26 +145,10 @@ for uri in map(str.strip, sys.stdin):
 
 def test_empty_database_is_filled_once_by_eight_processes_that_open_it_together(postgres: Postgres) -> None:
     """None imports mlflow while another one has opened the database already: they open it within milliseconds."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPENS],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(8)
-    ]  # fmt: skip
-    with ExitStack() as ended:
-        for process in processes:
-            ended.enter_context(process)
-            ended.callback(process.kill)
-        for process in processes:
-            wait_for(process, "ready")
+    with together(OPENS, 8) as open_at_once:
         for number in range(ROUNDS):
             postgres.create(f"together{number}")
-            for process in processes:
-                assert process.stdin is not None
-                process.stdin.write(f"{postgres.uri(f'together{number}')}\n")
-                process.stdin.flush()
-            assert len({wait_for(process, "experiment") for process in processes}) == 1
+            assert len(set(open_at_once(postgres.uri(f"together{number}"), "experiment"))) == 1
 
 
 def test_database_whose_maker_was_killed_half_way_is_completed(postgres: Postgres) -> None:
