@@ -47,5 +47,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    "blitz needs Python 3.11, 3.12 or 3.13; this is %d.%d. Name another: make PYTHON=python3.12" % v)'
 	@echo 'installing into .venv (once; PyTorch is a download of some 2.5 GB on Linux)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@quiet=--quiet; test -t 1 && quiet=; $(BIN)/python -m pip install $$quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

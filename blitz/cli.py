@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from blitz.errors import BadInput, Bug, RunFailed, SweepFailed, no_such
 from blitz.redaction import redact, remember
+from blitz.terminal.loading import sign_of_life
 from blitz.terminal.signals import Terminated
 from blitz.version import __version__
 
@@ -117,7 +118,8 @@ def _exit_code(arguments: list[str]) -> int:
             print(PAGES[arguments[0]], end="")
             code = 0
         else:
-            code = run_hydra(arguments) if verb is None else _run_verb(verb, arguments)
+            with sign_of_life():
+                code = run_hydra(arguments) if verb is None else _run_verb(verb, arguments)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `blitz compare | head`

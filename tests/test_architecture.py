@@ -128,5 +128,5 @@ def test_what_takes_seconds_is_not_imported_at_once():
 def test_the_public_names_are_imported_when_they_are_used():
     at_once = {found.module for found in imports_in(PACKAGE / "__init__.py") if found.at_once and not found.for_types}
     assert at_once == {
-        "importlib.import_module", "typing.TYPE_CHECKING", "typing.Any", "blitz.version.__version__",
+        "importlib.import_module", "os", "typing.TYPE_CHECKING", "typing.Any", "blitz.version.__version__",
     }  # fmt: skip

@@ -204,7 +204,8 @@ def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
             for warning in start.warnings:
                 logger.warning("%s", warning)
             first = journal.next_sample(folder / JOURNAL) if start.resumed_at is not None else 0
-            with sampling(recorder.log, every, first) if every else nullcontext():
+            threads = setup.device.threads if setup.job is None else 0  # the others may be jobs of the same sweep
+            with sampling(recorder.log, every, first, threads) if every else nullcontext():
                 yield record
             status = FINISHED
         except KeyboardInterrupt:

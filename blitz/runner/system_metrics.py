@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,38 @@ class SystemMetrics:
         yield "process_cpu_percentage", self._process.cpu_percent()
 
 
+class OtherPrograms:
+    """How busy they keep the cores that this process may use, since this was made."""
+
+    def __init__(self) -> None:
+        self._began, self._before = time.monotonic(), self._seconds()
+
+    def report(self, threads: int) -> None:
+        """Log a line where they take cores from so many threads."""
+        busy = (self._seconds() - self._before) / (time.monotonic() - self._began)
+        cores = len(self._cores())
+        if busy + threads > cores + 0.5:
+            logger.info(
+                "busy     other programs keep %.1f of %d cores busy: training is slower beside them", busy, cores
+            )
+
+    def _cores(self) -> list[Any]:
+        """The times of each core that this process may use."""
+        times = psutil.cpu_times(percpu=True)
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(times))
+        return [times[core] for core in allowed]
+
+    def _seconds(self) -> float:
+        """CPU time that was used on these cores until now, but for that of this process and of its children."""
+        unused = ("idle", "iowait", "guest", "guest_nice")  # the time of a guest is in that of users as well
+        total = sum(sum(times) - sum(getattr(times, name, 0.0) for name in unused) for times in self._cores())
+        own = psutil.Process()
+        for process in (own, *own.children(recursive=True)):
+            with suppress(psutil.Error):  # it may have ended
+                total -= sum(process.cpu_times()[:4])  # with that of its children that have ended
+        return total
+
+
 def _cpu() -> Iterator[tuple[str, float]]:
     yield "cpu_utilization_percentage", psutil.cpu_percent()
 
@@ -128,19 +160,24 @@ def _gpu_power(nvml: Any, gpu: int) -> Iterator[tuple[str, float]]:
 
 
 @contextmanager
-def sampling(log: Callable[[Mapping[str, float], int], None], every: float = 10.0, first: int = 0) -> Iterator[None]:
+def sampling(
+    log: Callable[[Mapping[str, float], int], None], every: float = 10.0, first: int = 0, threads: int = 0
+) -> Iterator[None]:
     """Pass a sample to `log` every so many seconds, and a last one at the end, counted from `first`.
 
-    From a thread. What fails in it is logged once and ends the sampling.
+    From a thread. What fails in it is logged once and ends the sampling. Where other programs take cores from so many
+    `threads` of training, a line says so after the first sample.
     """
     stop = threading.Event()
 
     def sample() -> None:
         try:
-            metrics = SystemMetrics()
+            metrics, others = SystemMetrics(), OtherPrograms()
             step, wait, taken = first, min(FIRST, every), time.monotonic()
             while not stop.wait(wait):
                 log(metrics.sample(), step)
+                if step == first and threads:
+                    others.report(threads)
                 step, wait, taken = step + 1, every, time.monotonic()
             if step == first or time.monotonic() - taken >= LEAST_APART:
                 log(metrics.sample(), step)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import QUICK, finished, kill_with_its_children, start
-from support.recorded import assert_the_store_has_all_of, journal
+from support.recorded import Note, assert_the_store_has_all_of, journal
 
 from blitz.run_folder.journal import is_result
 from blitz.tracking.sending import sole_sender
@@ -121,7 +121,7 @@ def comparable(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_kill_9_at_every_touch_of_a_file(tmp_path: Path) -> None:
+def test_kill_9_at_every_touch_of_a_file(tmp_path: Path, record_property: Note) -> None:
     script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_TOUCH, "SIGKILL"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -130,6 +130,7 @@ def test_kill_9_at_every_touch_of_a_file(tmp_path: Path) -> None:
     resumed = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("resumed ")]
     nothing = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("nothing ")]
     assert len(resumed) > 40
+    record_property("tries", len(resumed) + len(nothing))
     assert max(nothing, default=0) < min(resumed)  # only before the record began is there nothing to go on with
     for touches in resumed:
         (folder,) = (tmp_path / "killed" / str(touches)).iterdir()
@@ -138,11 +139,15 @@ def test_kill_9_at_every_touch_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupt_at_every_touch_before_the_record_begins_leaves_no_folder(tmp_path: Path) -> None:
+def test_an_interrupt_at_every_touch_before_the_record_begins_leaves_no_folder(
+    tmp_path: Path, record_property: Note
+) -> None:
     script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_TOUCH, "SIGINT"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) > 20
+    tries = len(done.stdout.splitlines())
+    assert tries > 20
+    record_property("tries", tries)
 
 
 # Whatever keeps a state; tests/runner/test_resume.py stops runs with each choice that there is.
@@ -178,7 +183,9 @@ def ended_before(process: subprocess.Popen[str], folder: Path, number: int) -> s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(COMBINATIONS)))
-def test_real_processes_that_are_killed_at_random_moments(number: int, tmp_path: Path, empty_store: Path) -> None:
+def test_real_processes_that_are_killed_at_random_moments(
+    number: int, tmp_path: Path, empty_store: Path, record_property: Note
+) -> None:
     seed = random.randrange(10**6)
     print("seed", seed)  # of a failure
     chance = random.Random(seed)
@@ -212,6 +219,7 @@ def test_real_processes_that_are_killed_at_random_moments(number: int, tmp_path:
                 command = ["sync"]
     assert process.returncode == 0, errors
     assert kills
+    record_property("tries", kills)
     (whole,), (cut,) = (
         [file.parent for file in tmp_path.glob(f"{name}/runs/*/mlflow.json")] for name in ("whole", "cut")
     )

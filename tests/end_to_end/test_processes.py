@@ -26,7 +26,7 @@ from support.processes import (
     wait_for,
     wait_for_checkpoints,
 )
-from support.recorded import assert_the_store_has_all_of, lines, runs
+from support.recorded import Note, assert_the_store_has_all_of, lines, runs
 from support.shell import blitz as command
 
 from blitz.tracking.orphaned import WHY
@@ -243,10 +243,12 @@ for uri in sys.stdin:
 
 
 @pytest.mark.slow
-def test_store_is_created_once_by_eight_processes_that_open_it_together(tmp_path: Path) -> None:
+def test_store_is_created_once_by_eight_processes_that_open_it_together(tmp_path: Path, record_property: Note) -> None:
     """None imports mlflow while another one has opened the store already: they open it within milliseconds."""
+    rounds = 3
+    record_property("tries", rounds)
     with together(CONNECT, 8) as open_at_once:
-        for number in range(3):
+        for number in range(rounds):
             assert len(open_at_once(f"sqlite:///{tmp_path}/{number}.db", "Default")) == 8
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+from collections import namedtuple
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -314,6 +316,60 @@ def test_an_error_of_the_training_goes_through() -> None:
         raise KeyError
     assert samples.steps == [0]
     assert not threads()
+
+
+class Machine:
+    """Stands in for psutil: from its second look on, much time has been used for `what` on each core, and by itself."""
+
+    def __init__(self, what: str, own: float, child: float) -> None:
+        self.what, self.seconds, self.looks = what, {"own": own, "child": child}, 0
+
+    def cpu_times(self, percpu: bool) -> list[Any]:
+        assert percpu
+        names = ("user", "system", "idle", "iowait", "steal", "guest")
+        self.looks += 1
+        used = {self.what: 1e9 if self.looks > 1 else 0.0}
+        return [namedtuple("Times", names)(*(used.get(name, 0.0) for name in names))] * (os.cpu_count() or 1)
+
+    def process(self, which: str = "own") -> SimpleNamespace:
+        seconds = self.seconds[which] * len(os.sched_getaffinity(0)) if self.looks > 1 else 0.0
+        return SimpleNamespace(
+            cpu_times=lambda: (seconds, 0.0, 0.0, 0.0), children=lambda recursive: [self.process("child")]
+        )
+
+
+@pytest.mark.parametrize(
+    ("what", "own", "child", "threads", "reported"),
+    [
+        ("user", 0.0, 0.0, 2, True),
+        ("system", 0.0, 0.0, 2, True),
+        ("steal", 0.0, 0.0, 2, True),  # by another virtual machine
+        ("idle", 0.0, 0.0, 2, False),
+        ("iowait", 0.0, 0.0, 2, False),
+        ("user", 1e9, 0.0, 2, False),  # by training
+        ("user", 0.5e9, 0.5e9, 2, False),  # by training and the process that writes to MLflow
+        ("user", 0.0, 0.0, 0, False),  # nobody asked: a job beside those of its sweep
+    ],
+)
+def test_cores_that_other_programs_keep_busy_are_reported_once(
+    what: str,
+    own: float,
+    child: float,
+    threads: int,
+    reported: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(SystemMetrics, "sample", lambda _: {"system/x": 1.0})
+    machine = Machine(what, own, child)
+    monkeypatch.setattr(psutil, "cpu_times", machine.cpu_times)
+    monkeypatch.setattr(psutil, "Process", machine.process)
+    samples = Samples(3)
+    with sampling(samples, every=0.01, threads=threads):
+        assert samples.enough.wait(SOON)
+    assert len(logged.messages) == reported
+    if reported:
+        assert re.fullmatch(r"busy     other programs keep [0-9.]+ of \d+ cores busy: .*", logged.messages[0])
 
 
 def test_a_failure_is_logged_once_and_ends_the_sampling(logged: pytest.LogCaptureFixture) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from blitz.tracking import queries, store
+
+Note = Callable[[str, object], None]  # pytest's record_property: experiments/faults reads how many `tries` a test made
 
 
 def lines(folder: Path) -> list[dict[str, float]]:

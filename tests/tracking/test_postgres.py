@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import together
+from support.recorded import Note
 
 import blitz
 from blitz.errors import BadInput
@@ -143,8 +144,11 @@ for uri in map(str.strip, sys.stdin):
 """
 
 
-def test_empty_database_is_filled_once_by_eight_processes_that_open_it_together(postgres: Postgres) -> None:
+def test_empty_database_is_filled_once_by_eight_processes_that_open_it_together(
+    postgres: Postgres, record_property: Note
+) -> None:
     """None imports mlflow while another one has opened the database already: they open it within milliseconds."""
+    record_property("tries", ROUNDS)
     with together(OPENS, 8) as open_at_once:
         for number in range(ROUNDS):
             postgres.create(f"together{number}")

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support.recorded import client, lines
+from support.recorded import Note, client, lines
 
 from blitz.run_folder.run_info import RUNNING, RunInfo
 from blitz.tracking import store
@@ -112,7 +112,10 @@ def test_resume_after_a_power_cut_has_each_point_once(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("keep_sent", [True, False])
-def test_resume_after_a_power_cut_at_every_byte(here: Path, monkeypatch: pytest.MonkeyPatch, keep_sent: bool) -> None:
+def test_resume_after_a_power_cut_at_every_byte(
+    here: Path, monkeypatch: pytest.MonkeyPatch, keep_sent: bool, record_property: Note
+) -> None:
+    record_property("tries", UNSYNCED + 1)
     for at in range(UNSYNCED + 1):
         power_cut(here / str(at), at, keep_sent, monkeypatch)
 
