@@ -50,7 +50,7 @@ def sign_of_life() -> Iterator[None]:
     sign = _Sign(sys.stderr)
     usual = sys.stdout, sys.stderr
     cleared = _Cleared(sys.stdout, sign), _Cleared(sys.stderr, sign)
-    sys.stdout, sys.stderr = cleared  # type: ignore[assignment]
+    sys.stdout, sys.stderr = cleared
     try:
         yield
     finally:

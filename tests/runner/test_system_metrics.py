@@ -318,6 +318,9 @@ def test_an_error_of_the_training_goes_through() -> None:
     assert not threads()
 
 
+Times = namedtuple("Times", "user system idle iowait steal guest")  # of one core, as psutil has it on Linux
+
+
 class Machine:
     """Stands in for psutil: from its second look on, much time has been used for `what` on each core, and by itself."""
 
@@ -326,10 +329,9 @@ class Machine:
 
     def cpu_times(self, percpu: bool) -> list[Any]:
         assert percpu
-        names = ("user", "system", "idle", "iowait", "steal", "guest")
         self.looks += 1
         used = {self.what: 1e9 if self.looks > 1 else 0.0}
-        return [namedtuple("Times", names)(*(used.get(name, 0.0) for name in names))] * (os.cpu_count() or 1)
+        return [Times(**dict.fromkeys(Times._fields, 0.0) | used)] * (os.cpu_count() or 1)
 
     def process(self, which: str = "own") -> SimpleNamespace:
         seconds = self.seconds[which] * len(os.sched_getaffinity(0)) if self.looks > 1 else 0.0
