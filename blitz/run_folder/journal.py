@@ -186,6 +186,14 @@ def every_point(path: Path, offset: int = 0) -> Iterator[Point]:
         offset = behind
 
 
+def first(path: Path, name: str) -> Point | None:
+    """The first point of this metric."""
+    for row in _rows(path, name):
+        if name in row:
+            return Point(name, row[name], row["step"], row["time"])
+    return None
+
+
 def epochs(path: Path) -> list[dict[str, float]]:
     """The metrics of each finished epoch and its number as `epoch`, in their order."""
     found: dict[int, dict[str, float]] = {}

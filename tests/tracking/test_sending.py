@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,38 @@ def test_resume_of_a_journal_that_lost_what_was_sent_loses_no_more(
     assert set(in_the_journal(folder)) <= set(in_the_store(str(run_id)))
     lost = len(b"".join(map(measured, range(3, 9))))
     assert f"{path} has lost {lost} bytes that MLflow has: points may be there twice" in caplog.messages
+
+
+def log(path: Path, **metrics: float) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps({"step": 1, "time": 1, **metrics}) + "\n")
+
+
+def test_first_objective_is_sent_before_all_other_metrics(here: Path) -> None:
+    """MLflow's compare page opens on the metric that arrived first."""
+    folder, hour = here / "run", 3_600_000  # by which the clock was stepped back: on no machine is a minute over
+    about = replace(new_run(folder), started_at=time.time_ns() // 1_000_000 + hour)
+    delivery, path = Delivery(folder, store.resolve(None), about), folder / "metrics.jsonl"
+    log(path, **{"system/cpu": 50.0})
+    log(path, **{"train/step_loss": 2.0})
+    delivery.send()
+    run_id = str(delivery.sent.run_id)
+    assert client().get_run(run_id).data.metrics == {}  # until the end of its first epoch, a minute at most
+    log(path, **{"train/loss": 1.0, "objective": 0.5})
+    delivery.send()
+    assert list(client().get_run(run_id).data.metrics) == ["objective", "train/step_loss", "train/loss", "system/cpu"]
+    assert [point.value for point in client().get_metric_history(run_id, "objective")] == [0.5]
+
+
+@pytest.mark.parametrize("status", [RUNNING, "FAILED"])
+def test_metrics_do_not_wait_for_an_objective_that_is_a_minute_away_or_never_comes(here: Path, status: str) -> None:
+    minute = 60_000 if status == RUNNING else 0
+    about = replace(new_run(here / "run"), started_at=time.time_ns() // 1_000_000 - minute, status=status)
+    log(here / "run" / "metrics.jsonl", **{"system/cpu": 50.0})
+    log(here / "run" / "metrics.jsonl", **{"train/step_loss": 2.0})
+    delivery = Delivery(here / "run", store.resolve(None), about)
+    delivery.send()
+    assert list(client().get_run(str(delivery.sent.run_id)).data.metrics) == ["train/step_loss", "system/cpu"]
 
 
 def test_the_end_of_a_run_is_on_the_disk_after_its_metrics(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
