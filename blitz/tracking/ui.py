@@ -1,7 +1,7 @@
 """The MLflow UI on the store that runs are recorded in, with a view of each experiment's runs.
 
 By itself the UI's table shows no parameter and no metric, and opens on pages for other things than training: a saved
-view shows first the columns that differ.
+view shows first the objective and the columns that differ.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 
 from blitz.errors import BadInput
 from blitz.redaction import redact
-from blitz.run_folder.journal import TEST_ACCURACY, TRAIN_LOSS
+from blitz.run_folder.journal import OBJECTIVE, TEST_ACCURACY, TRAIN_LOSS
 from blitz.tracking import health, queries, store
 from blitz.tracking.orphaned import mark_orphans
 
@@ -38,8 +38,11 @@ KEY = "blitz"  # of the view, in its link and in the experiment's tag
 NEWEST = 200  # runs that are looked at
 MOST_PARAMS = 8
 ALWAYS = ("model.name", "optimizer.lr")
-QUERY = urlencode({"workflowType": "machine_learning", "viewStateShareKey": KEY})
-METRICS = ("objective", TEST_ACCURACY, TRAIN_LOSS)
+MODE = urlencode({"workflowType": "machine_learning"})  # without it, a page opens on what is for language models
+QUERY = f"{MODE}&{urlencode({'viewStateShareKey': KEY})}"
+METRICS = (TEST_ACCURACY, TRAIN_LOSS)  # behind the parameters
+# Groups of charts, in the words of MLflow, which sorts them by name: what is measured once, a test, came first.
+SECTIONS = ("Model metrics", "val", "train", "test", "time", "System metrics")
 
 
 def serve(uri: str | None, port: int | None) -> int:
@@ -51,7 +54,7 @@ def serve(uri: str | None, port: int | None) -> int:
     client = health.connect(where)
     mark_orphans(client)
     if where.startswith(("http://", "https://")):
-        print(f"{redact(where)} has a UI of its own:")
+        print("the tracking server has a UI of its own:")
         _print_links(client, redact(where).rstrip("/"))
         return 0
     chosen = port or _free_port()
@@ -69,7 +72,7 @@ def serve(uri: str | None, port: int | None) -> int:
             if not _answers(page + health.PROBE, server):  # which opens the store: runs, too, can be sent from now on
                 log.seek(0)
                 raise BadInput(f"the MLflow UI did not start on port {chosen}:\n{log.read()[-2000:]}")
-            print(f"MLflow UI on {redact(where)}: {page}  (Ctrl-C ends it)")
+            print(f"MLflow UI on {redact(where)}  (Ctrl-C ends it)")
             _print_links(client, page)
             return server.wait()
         except KeyboardInterrupt:
@@ -79,12 +82,10 @@ def serve(uri: str | None, port: int | None) -> int:
 
 
 def _print_links(client: MlflowClient, page: str) -> None:
-    links = save_views(client, page)
-    for name, link in links[:LINKS]:
+    """Not the bare address, which opens on what is for language models."""
+    for name, link in save_views(client, page)[:LINKS]:
         print(f"  {name}: {link}")
-    if len(links) > LINKS:
-        print(f"  and {len(links) - LINKS} older experiments")
-    sys.stdout.flush()
+    print(f"  all experiments: {page}/#/experiments?{MODE}", flush=True)
 
 
 def _free_port() -> int:
@@ -150,11 +151,17 @@ def _view(runs: Sequence[Run]) -> dict[str, Any]:
     """
     params = [run.data.params for run in runs if queries.OF_A_SWEEP not in run.data.tags]
     chosen = list(dict.fromkeys([*differing(params)[:MOST_PARAMS], *ALWAYS]))
-    columns = [f"params.`{name}`" for name in chosen] + [f"metrics.`{name}`" for name in METRICS]
+    columns = [f"metrics.`{OBJECTIVE}`", *(f"params.`{name}`" for name in chosen)]
+    columns += [f"metrics.`{name}`" for name in METRICS]
     state = {
         "selectedColumns": columns,
         "columnOrder": ["attributes.`Run Name`", "runDateAndNestInfo", *columns, "duration"],
         "columnWidths": {"attributes.`Run Name`": 360, "runDateAndNestInfo": 150},
+        "compareRunSections": [
+            {"uuid": name, "name": name, "display": True, "isReordered": False} for name in SECTIONS
+        ],
+        "compareRunCharts": [],  # MLflow adds one for each metric
+        "isAccordionReordered": True,  # or it sorts them again
     }
     now = time.time_ns() // 1_000_000
     return {"name": "blitz: what differs", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}

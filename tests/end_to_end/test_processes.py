@@ -270,7 +270,7 @@ def test_ui_serves_pages_and_the_tracking_api_until_ctrl_c(tmp_path: Path, empty
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     ui = start(tmp_path, "ui")
     try:
-        (url,) = re.findall(r"http://127\.0\.0\.1:\d+", wait_for(ui, "MLflow UI on "))
+        (url,) = re.findall(r"http://127\.0\.0\.1:\d+", wait_for(ui, "all experiments: "))
         with urllib.request.urlopen(url, timeout=30) as page:
             assert b"MLflow" in page.read()
         for server in psutil.Process(ui.pid).children(recursive=True):  # every user can read arguments

@@ -98,11 +98,13 @@ def problems(driver: WebDriver) -> list[str]:
 # ---- an experiment's runs
 
 
+ASSISTANT = "[data-component-id='mlflow.assistant.chat_panel.close']"
+
+
 def close_assistant(driver: WebDriver) -> None:
     """It opens by itself on a first visit, over a quarter of the window."""
-    close = "[data-component-id='mlflow.assistant.chat_panel.close']"
-    press(driver, close)
-    until(driver, lambda driver: not driver.find_elements(By.CSS_SELECTOR, close), "an end of the assistant")
+    press(driver, ASSISTANT)
+    until(driver, lambda driver: not driver.find_elements(By.CSS_SELECTOR, ASSISTANT), "an end of the assistant")
 
 
 def runs_table(driver: WebDriver, link: str, number: int, shown: int) -> None:
@@ -128,6 +130,14 @@ def columns(driver: WebDriver) -> list[str]:
     script = """return [...document.querySelectorAll('.ag-header-row-column .ag-header-cell')]
         .sort((a, b) => a.getBoundingClientRect().x - b.getBoundingClientRect().x).map(x => x.getAttribute('col-id'))"""
     return [column for column in driver.execute_script(script) if column and not column.isdigit()]
+
+
+def is_uncovered(driver: WebDriver, column: str) -> bool:
+    """Whether a cell of the first row can be read: in the window, and nothing lies over it."""
+    script = """const cell = document.querySelector(`.ag-center-cols-container [row-index='0'] [col-id='${arguments[0]}']`);
+        const {left, right, top, bottom} = cell.getBoundingClientRect();
+        return [left + 2, right - 2].every(x => cell.contains(document.elementFromPoint(x, (top + bottom) / 2)))"""
+    return bool(driver.execute_script(script, column))
 
 
 def row_names(driver: WebDriver) -> list[str]:
@@ -161,10 +171,10 @@ def compare(driver: WebDriver, rows: list[int]) -> None:
 # ---- the page that compares runs
 
 
-def plotted_parameters(driver: WebDriver) -> list[str]:
+def plotted(driver: WebDriver, what: Literal["Parameters", "Metrics"]) -> list[str]:
     """Those that the plot at the top of the page has chosen by itself, once it is drawn."""
     seen(driver, ".js-plotly-plot .parcoords-lines, .js-plotly-plot .parcoords")
-    label = "//*[normalize-space(text())='Parameters:']/following::*[contains(@class, 'select-selector')][1]"
+    label = f"//*[normalize-space(text())='{what}:']/following::*[contains(@class, 'select-selector')][1]"
     return seen(driver, label, By.XPATH).text.split("\n")
 
 
@@ -227,6 +237,14 @@ def drawn_curves(driver: WebDriver) -> list[str]:
         [...card.querySelectorAll('.scatterlayer .js-line')].some(line => /^M.+[LHVCSQ]/.test(line.getAttribute('d'))))
         .map(card => card.innerText.trim().split('\\n')[0])"""
     return list(driver.execute_script(script, CARD))
+
+
+def chart_sections(driver: WebDriver, link: str) -> list[str]:
+    """Headings of the charts of an experiment's runs, from top to bottom."""
+    visit(driver, f"{link}&compareRunsMode=CHART")
+    seen(driver, CARD)
+    headings = [heading.text.split("\n")[0] for heading in driver.find_elements(By.CSS_SELECTOR, SECTION)]
+    return [re.sub(r" *\(.*", "", heading) for heading in headings]
 
 
 def open_figure(driver: WebDriver, run: str, path: str) -> tuple[int, int]:

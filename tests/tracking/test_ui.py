@@ -32,10 +32,12 @@ def test_every_experiment_with_runs_gets_a_view_and_the_newest_is_told_first(her
     query = "workflowType=machine_learning&viewStateShareKey=blitz"
     assert links == [(name, f"http://127.0.0.1:5000/#/experiments/{ids[name]}/runs?{query}") for name in ("new", "old")]
     view = json.loads(found.get_experiment(ids["new"]).tags["mlflow.sharedViewState.blitz"])
-    columns = json.loads(view["state"])["selectedColumns"]
-    assert columns[:2] == ["params.`optimizer.lr`", "params.`model.name`"]
+    state = json.loads(view["state"])
+    columns = state["selectedColumns"]
+    assert columns[:3] == ["metrics.`objective`", "params.`optimizer.lr`", "params.`model.name`"]
     assert "params.`epochs`" not in columns
-    assert "metrics.`objective`" in columns
+    sections = [section["name"] for section in state["compareRunSections"]]
+    assert sections[:4] == ["Model metrics", "val", "train", "test"]
     assert "mlflow.sharedViewState.blitz" not in found.get_experiment(ids["empty"]).tags
 
 
