@@ -31,6 +31,7 @@ NOT_IN_HASH = (
 COMPARED = ("model.name", "optimizer.name", "optimizer.lr", "data.name", "epochs", "batch_size", "seed")
 # The choices of `conf/config.yaml` in the groups that are not among these: they go without saying.
 UNSAID = {"schedule": "constant", "loss": "cross_entropy", "augment": "none", "mix": "none", "device": "auto"}
+WINDOWS, LONGEST_WINDOW = 20, 50  # of an epoch's steps, and steps, where step_loss is left to blitz
 # Where the data lies does not matter either: its fingerprint is hashed instead.
 NOT_IN_DATA_HASH = ("root", "url")
 
@@ -46,10 +47,16 @@ class Tracking(_Strict):
     uri: str | None = None
     experiment: str = "blitz"
     offline: Literal["fail", "allow"] = "fail"
-    step_loss: Count | None = 50
+    step_loss: Count | Literal["auto"] | None = "auto"
     system_metrics: Positive | None = 10.0
     figures: bool = True
     log_model: bool = False
+
+    def window(self, steps_per_epoch: int) -> int | None:
+        """Steps whose mean loss is one recorded point. It does not depend on the number of epochs, which may grow."""
+        if self.step_loss == "auto":
+            return max(1, min(LONGEST_WINDOW, steps_per_epoch // WINDOWS))
+        return self.step_loss
 
 
 class Checkpoint(_Strict):

@@ -149,13 +149,14 @@ def _verdict(original: Original, settings: Settings, record: Record, until: int 
             now.setdefault(point.name, {})[point.step] = point.value
     if OBJECTIVE not in original.results:  # recorded before there was this metric, which follows from the others
         now.pop(OBJECTIVE, None)
-    every = settings.tracking.step_loss
+    steps_per_epoch = -(-original.provenance.data.images.train // settings.batch_size)
+    every = settings.tracking.window(steps_per_epoch)
     return compare(
         _whole_windows(original.results, every),
         _whole_windows(now, every),
         original.weights,
         record.weights,
-        steps_per_epoch=-(-original.provenance.data.images.train // settings.batch_size),
+        steps_per_epoch=steps_per_epoch,
         until=until,
         noise=_noise(original, until),
     )

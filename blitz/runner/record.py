@@ -47,7 +47,7 @@ class Record:
         self.test: Evaluation | None = None
         self.missing = ""  # what MLflow lacks at the end
         self._final: dict[str, float] = {}  # the last value of each metric
-        every = setup.settings.tracking.step_loss
+        every = setup.settings.tracking.window(len(setup.train))
         self._windows = WindowMeans(every) if every else None
         self._step = 0  # the last one that was reported
 

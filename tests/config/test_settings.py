@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from blitz.config.settings import NOT_IN_DATA_HASH, NOT_IN_HASH, Settings, check, menus
+from blitz.config.settings import NOT_IN_DATA_HASH, NOT_IN_HASH, Settings, Tracking, check, menus
 from blitz.errors import BadInput
 
 FINGERPRINT = "0123456789abcdef"
@@ -87,6 +87,13 @@ def test_mistakes_everywhere_are_reported_together():
         "clip_norm=Infinity: accepted: number > 0 or null",
         "modle: no such key of a config; did you mean model?",
     }
+
+
+@pytest.mark.parametrize(("steps", "window"), [(1, 1), (39, 1), (41, 2), (352, 17), (1000, 50), (12_500, 50)])
+def test_an_epoch_of_few_steps_has_a_curve_of_their_losses(steps: int, window: int) -> None:
+    assert Tracking().window(steps) == window
+    assert Tracking(step_loss=7).window(steps) == 7
+    assert Tracking(step_loss=None).window(steps) is None
 
 
 @pytest.mark.parametrize("group", [*menus(), "tracking", "checkpoint"])
