@@ -13,6 +13,7 @@ from blitz.redaction import redact, redact_values
 from blitz.run_folder.journal import OBJECTIVE, SYSTEM, TEST_ACCURACY, TRAIN_LOSS
 from blitz.run_folder.run_info import REPRODUCES, SWEEP
 from blitz.tracking import health, queries
+from blitz.tracking.orphaned import mark_orphans
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,6 +49,7 @@ def compare_runs(
     if limit is not None and (wanted or sweep):
         raise BadInput(f"--limit={limit}: accepted with --experiment, or alone")
     client, older = health.connect(uri), []
+    mark_orphans(client)
     if wanted:
         runs = list({run.info.run_id: run for run in (queries.find(client, one) for one in wanted)}.values())
     elif sweep is not None:

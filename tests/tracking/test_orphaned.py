@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.recorded import client, runs
+from support.shell import blitz as command
 
 from blitz.run_folder.files import LOCK, sole_trainer
 from blitz.run_folder.run_info import RunInfo
@@ -59,6 +60,15 @@ def test_lock_alone_says_whether_a_run_is_alive_where_its_folder_is_here(
     logged.clear()
     mark_orphans(client())
     assert status(with_lock) == "KILLED"  # its lock is free now
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_orphaned_run_is_marked_by_compare(here: Path, tmp_path: Path, is_here: bool) -> None:
+    """Whether its folder is here, or its heartbeats alone are known."""
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    run_id = running(tmp_path / "run") if is_here else running(heartbeat=an_hour_ago)
+    (row,) = json.loads(command("compare", "--format", "json").output)["rows"]
+    assert row["status"] == status(run_id) == "KILLED"
 
 
 def test_orphaned_run_that_its_own_writer_still_sends_is_left_to_it(here: Path, tmp_path: Path) -> None:
