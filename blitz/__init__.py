@@ -9,17 +9,13 @@ your own parts: `blitz.MODELS.add("mine", Mine)`. A data set is a function that 
 Everything is imported on first use.
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from blitz.openmp import bound_waiting
 from blitz.version import __version__
 
-# OpenMP's threads wait for each other in a busy loop, by default a very long one: where other programs want the cores,
-# they keep them from the very thread that they wait for. GNU's OpenMP reads this when torch is imported; the number is
-# measured in experiments/speed/waiting.py.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+bound_waiting()  # before torch is imported
 
 if TYPE_CHECKING:
     from blitz.config.compose import compose as compose

@@ -15,7 +15,7 @@ import blitz
 PACKAGE = Path(blitz.__file__).parent
 # A part imports from its own row and from those above it.
 LAYERS = [
-    {"errors", "redaction", "intervals", "version", "terminal"},
+    {"errors", "redaction", "intervals", "openmp", "version", "terminal"},
     {"training", "run_folder", "figures"},
     {"parts", "tracking"},
     {"config", "comparison"},
@@ -128,5 +128,6 @@ def test_what_takes_seconds_is_not_imported_at_once():
 def test_the_public_names_are_imported_when_they_are_used():
     at_once = {found.module for found in imports_in(PACKAGE / "__init__.py") if found.at_once and not found.for_types}
     assert at_once == {
-        "importlib.import_module", "os", "typing.TYPE_CHECKING", "typing.Any", "blitz.version.__version__",
+        "importlib.import_module", "typing.TYPE_CHECKING", "typing.Any",
+        "blitz.openmp.bound_waiting", "blitz.version.__version__",
     }  # fmt: skip

@@ -87,9 +87,7 @@ class OtherPrograms:
         busy = (self._seconds() - self._before) / (time.monotonic() - self._began)
         cores = len(self._cores())
         if busy + threads > cores + 0.5:
-            logger.info(
-                "busy     other programs keep %.1f of %d cores busy: training is slower beside them", busy, cores
-            )
+            logger.info("busy     other programs keep %.1f of %d cores busy: training is slower", busy, cores)
 
     def _cores(self) -> list[Any]:
         """The times of each core that this process may use."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -225,22 +223,3 @@ def test_training_in_bf16_learns_with_weights_and_loss_in_float32() -> None:
     assert {loss.dtype for loss in losses} == {torch.float32}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert float(losses[-1]) < float(losses[0]) / 2
-
-
-@pytest.mark.parametrize(
-    ("already", "expected"),
-    [({}, "10000 None"), ({"GOMP_SPINCOUNT": "7"}, "7 None"), ({"OMP_WAIT_POLICY": "passive"}, "None passive")],
-)
-def test_threads_wait_for_each_other_within_bounds_unless_a_variable_says_otherwise(
-    already: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in already.items():
-        monkeypatch.setenv(name, value)
-    code = (
-        "import os, sys, blitz; assert 'torch' not in sys.modules; "
-        "print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == expected.split()

@@ -134,7 +134,8 @@ def columns(driver: WebDriver) -> list[str]:
 
 def is_uncovered(driver: WebDriver, column: str) -> bool:
     """Whether a cell of the first row can be read: in the window, and nothing lies over it."""
-    script = """const cell = document.querySelector(`.ag-center-cols-container [row-index='0'] [col-id='${arguments[0]}']`);
+    script = """const row = document.querySelector(".ag-center-cols-container [row-index='0']");
+        const cell = row.querySelector(`[col-id='${arguments[0]}']`);
         const {left, right, top, bottom} = cell.getBoundingClientRect();
         return [left + 2, right - 2].every(x => cell.contains(document.elementFromPoint(x, (top + bottom) / 2)))"""
     return bool(driver.execute_script(script, column))
