@@ -1,7 +1,7 @@
 """How the threads of GNU's OpenMP, which PyTorch computes with on Linux, wait for each other between operations.
 
-By itself in a busy loop of 300,000 turns: where other programs want the cores, it keeps them from the very thread that is
-waited for. Measured in experiments/speed/waiting.py; the bits are the same however they wait.
+By itself in a busy loop of 300,000 turns: where other programs want the cores, it keeps them from the very thread that
+is waited for. Measured in experiments/speed/waiting.py; the bits are the same however they wait.
 """
 
 from __future__ import annotations
