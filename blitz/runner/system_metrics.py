@@ -86,14 +86,14 @@ class OtherPrograms:
         """Log a line where they take cores from so many threads."""
         busy = (self._seconds() - self._before) / (time.monotonic() - self._began)
         cores = len(self._cores())
-        if busy + threads > cores + 0.5:
+        if cores and busy + threads > cores + 0.5:
             logger.info("busy     other programs keep %.1f of %d cores busy: training is slower", busy, cores)
 
     def _cores(self) -> list[Any]:
         """The times of each core that this process may use."""
         times = psutil.cpu_times(percpu=True)
         allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(times))
-        return [times[core] for core in allowed]
+        return [times[core] for core in allowed if core < len(times)]  # a container may show fewer
 
     def _seconds(self) -> float:
         """CPU time that was used on these cores until now, but for that of this process and of its children."""
