@@ -23,6 +23,7 @@ from blitz.redaction import redact
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
+Share = Annotated[float, Gt(0), Lt(1)]
 Probability = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 Depth = Annotated[int, Ge(1), Le(2000)]  # layers: the deepest networks that were published have 1,202

@@ -65,7 +65,7 @@ def without_menu(problems: list[str]) -> list[str]:
           "optimizer.momentum=1: accepted: number >= 0 and < 1",
           "optimizer.nesterov=1: accepted: true or false",
           "optimizer.weight_decay=Infinity: accepted: number >= 0",
-          "data.limit=true: accepted: integer >= 1 or null",
+          "data.limit=true: accepted: integer >= 1 or number > 0 and < 1 or null",
           "device.threads: a value is needed",
           "checkpoint.keep=bset: accepted: all or best or last or none or null",
           "epochs=1.5: accepted: integer >= 1",

@@ -409,7 +409,7 @@ def test_eval_batch_size_can_be_changed(digits: Recorded) -> None:
          [f"optimizer.lr=1: {ACCEPTED}", f"+data.limit=3: {ACCEPTED}", f"data=mnist: {ACCEPTED}",
           "data.std=[1]: a model keeps the mean and std that it was trained with"]),
         (["data.limit=0", "data.lmit=1"],
-         ["data.limit=0: accepted: integer >= 1 or null",
+         ["data.limit=0: accepted: integer >= 1 or number > 0 and < 1 or null",
           "data.lmit: no such option of digits; did you mean data.limit?"]),
         (["data.limit=[1"], ["data.limit=[1: cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"]),
         (["data.name=mnist"],

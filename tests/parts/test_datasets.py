@@ -584,6 +584,15 @@ def test_limit_draws_from_each_split() -> None:
     assert len(split(numbered(), limit=1000, validation=0).train) == 100
 
 
+def test_limit_below_1_is_a_share_of_each_split() -> None:
+    whole, tenth, least = split(numbered()), split(numbered(), limit=0.1), split(numbered(), limit=0.001)
+    for name in ("train", "validation", "test"):
+        all_of_it, some = (set(numbers(getattr(parts, name))) for parts in (whole, tenth))
+        assert some < all_of_it
+        assert len(some) == max(1, round(len(all_of_it) / 10))
+        assert len(getattr(least, name)) == 1
+
+
 def test_statistics_are_exact_and_of_the_training_images() -> None:
     dataset = synthetic(image_size=7, channels=2, train_size=700, test_size=20)
     parts = split(dataset, validation=0.5)

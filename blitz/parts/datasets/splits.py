@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from blitz.errors import BadInput, refuse
-from blitz.parts.registry import Count, Fraction, Index, Positive
+from blitz.parts.registry import Count, Fraction, Index, Positive, Share
 
 LOG = logging.getLogger("blitz")
 
@@ -58,7 +58,7 @@ def split(
     *,
     validation: Fraction = 0.1,
     split_seed: Index = 0,
-    limit: Count | None = None,
+    limit: Count | Share | None = None,
     mean: list[float] | None = None,
     std: list[Positive] | None = None,
 ) -> Splits:
@@ -70,7 +70,7 @@ def split(
     Args:
         validation: fraction of the training images that is held out for validation; 0 = train on all of them
         split_seed: seed of the cut; the seed of the run does not move it
-        limit: at most so many images in each split, drawn with split_seed; null = all
+        limit: at most so many images in each split, drawn with split_seed, or a share of each, such as 0.1; null = all
         mean: per channel, of pixels scaled to [0, 1]; null = measured on the training images
         std: per channel, of pixels scaled to [0, 1]; null = measured on the training images
     """
@@ -89,14 +89,14 @@ def split(
     held_out, kept = order[:num_held_out], order[num_held_out:]
     _check_classes(dataset, kept, validation)
 
-    train = _take(dataset.train, kept[:limit])
+    train = _limited(dataset.train, kept, limit)
     if mean is None or std is None:
         measured_mean, measured_std = _statistics(train.images, dataset.name if std is None else None)
         mean, std = mean or measured_mean, std or measured_std
     return Splits(
         train=train,
-        validation=_take(dataset.train, held_out[:limit]) if num_held_out else None,
-        test=_take(dataset.test, torch.randperm(len(dataset.test), generator=generator)[:limit]),
+        validation=_limited(dataset.train, held_out, limit) if num_held_out else None,
+        test=_limited(dataset.test, torch.randperm(len(dataset.test), generator=generator), limit),
         mean=tuple(mean),
         std=tuple(std),
     )
@@ -157,6 +157,13 @@ def _check_classes(dataset: Dataset, kept: Tensor, validation: float) -> None:
 def some(names: list[str]) -> str:
     """The first of many names, and how many there are besides."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+
+
+def _limited(whole: Split, rows: Tensor, limit: float | None) -> Split:
+    """So many of these rows; below 1, this share of them."""
+    if limit is not None and limit < 1:
+        limit = max(1, round(limit * len(rows)))
+    return _take(whole, rows if limit is None else rows[: int(limit)])
 
 
 def _take(whole: Split, rows: Tensor) -> Split:
