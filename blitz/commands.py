@@ -67,8 +67,8 @@ def evaluate(run: str, overrides: tuple[str, ...], data: str | None, part: str, 
     """Evaluate the best weights of RUN on its own data or on other data, with the run's device settings.
 
     RUN is a run id, a unique prefix of one, "last", "best" (of the last sweep) or a run's folder.
-    data.OPTION=VALUE changes an option of the data; paths and addresses, such as data.root=DIR, are never taken from
-    the record.
+    data.OPTION=VALUE changes an option of the data. Of paths and addresses the record gives only data.root, on the
+    host where the run was trained; elsewhere BLITZ_DATA or data.root=DIR does.
     """
     from blitz.evaluation import evaluate as evaluation
     from blitz.evaluation.report import print_json, print_tables
@@ -168,8 +168,9 @@ def reproduce(run: str, overrides: tuple[str, ...], check: bool, epochs: int | N
     """Train RUN again from its record and report whether the result is the same, bit for bit.
 
     RUN is a run id, a unique prefix of one, "last" or "best" (of the last sweep). KEY=VALUE changes a value of its
-    config; paths and addresses, such as data.root=DIR, are never taken from the record. The exit code is 0 if the
-    result is identical or equal within noise, 1 if it is different (with --check: if anything differs).
+    config. Of paths and addresses the record gives only data.root, on the host where the run was trained; elsewhere
+    BLITZ_DATA or data.root=DIR does. The exit code is 0 if the result is identical or equal within noise, 1 if it is
+    different (with --check: if anything differs).
     """
     from blitz.reproduction import reproduce as reproduction
     from blitz.reproduction.report import lines

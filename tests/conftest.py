@@ -1,4 +1,4 @@
-"""Fixtures: for every test a cache folder of this session's own, and PyTorch's process-wide state restored.
+"""Fixtures: for each test a cache folder of this session's own, no BLITZ_DATA; PyTorch's process-wide state restored.
 
 On request `models`, a menu to add to; `plain_git`; `here`, a folder with a store; and `server`, a tracking server.
 """
@@ -27,6 +27,7 @@ from blitz.tracking import store
 def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLITZ_CACHE", str(tmp_path_factory.mktemp("blitz-cache")))
+        patch.delenv("BLITZ_DATA", raising=False)
         yield
 
 

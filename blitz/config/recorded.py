@@ -133,11 +133,13 @@ def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_missing_place(settings: Settings) -> None:
-    """Raises BadInput where a path is needed that a record must not give."""
+    """Raises BadInput where a path is needed, and none is known here."""
+    from blitz.parts.datasets.cache import ROOT, named_root
     from blitz.parts.datasets.folder import LAYOUT
 
-    if settings.data["name"] == "folder" and settings.data["root"] is None:
-        raise BadInput(f"data.root: a path is never taken from a run's record; give data.root=DIR ({LAYOUT})")
+    if settings.data["name"] == "folder" and named_root(settings.data["root"])[0] is None:
+        why = "data=folder needs one, and none of this run is known on this host"
+        raise BadInput(f"data.root: {why}; give data.root=DIR, or set {ROOT} ({LAYOUT})")
 
 
 def _replace(config: dict[str, Any], text: str) -> str | None:

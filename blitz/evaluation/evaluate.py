@@ -6,13 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blitz.config.recorded import Provenance, change, check_recorded, read_config, refuse_missing_place, without_places
+from blitz.config.recorded import Provenance, change, check_recorded, read_config, refuse_missing_place
 from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, refuse
 from blitz.parts.datasets import DATASETS, Dataset, split
 from blitz.parts.losses import LOSSES
 from blitz.runner.failures import is_out_of_memory, out_of_memory
-from blitz.runner.find import find_run
+from blitz.runner.find import find_run, for_this_host
 from blitz.runner.load import BestModel, load_best
 from blitz.training import loop
 from blitz.training.metrics import Evaluation
@@ -58,7 +58,7 @@ def evaluate(
     """
     with find_run(run, uri) as found_run:
         path = found_run.file("config.yaml")
-        recorded = check_recorded(without_places(read_config(path)), path)
+        recorded = check_recorded(for_this_host(read_config(path), found_run), path)
         settings = _changed(recorded, overrides, data)
         model = load_best(found_run, settings)
     dataset: Dataset = DATASETS.build(settings.data)

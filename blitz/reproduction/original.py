@@ -13,14 +13,13 @@ from blitz.config.recorded import (
     read_config,
     read_provenance,
     refuse_missing_place,
-    without_places,
 )
 from blitz.config.settings import Settings, check
 from blitz.errors import BadInput
 from blitz.reproduction.verdict import Results
 from blitz.run_folder.files import read_overrides
 from blitz.run_folder.run_info import RUNNING
-from blitz.runner.find import find_run, is_path
+from blitz.runner.find import find_run, for_this_host, is_path
 from blitz.tracking import queries
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Original:
     client: MlflowClient
     run: Run
     experiment: str
-    config: Mapping[str, Any]
+    config: Mapping[str, Any]  # for this host
     overrides: Sequence[str]
     provenance: Provenance
     has_diff: bool
@@ -56,8 +55,8 @@ class Original:
             if run.info.status == RUNNING:
                 raise BadInput(f"{wanted}: run {run.info.run_id} has not ended yet")
             path = stored.file("config.yaml")
-            config = read_config(path)
-            check_recorded(without_places(config), path)
+            config = for_this_host(read_config(path), found)
+            check_recorded(config, path)
             return cls(
                 client,
                 run,
@@ -71,7 +70,7 @@ class Original:
 
     def settings(self, overrides: Sequence[str]) -> Settings:
         """To train it again here. Raises BadInput for a config that is none of today's, or more than data."""
-        config = without_places(self.config)
+        config = dict(self.config)
         name = str(self.run.info.run_name).removeprefix("again: ")
         here = {"uri": str(self.client.tracking_uri), "experiment": self.experiment}
         config |= {"name": f"again: {name}"[:240], "tracking": {**config.get("tracking", {}), **here}}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
@@ -159,6 +159,27 @@ def _find(wanted: str, uri: str | None, scratch: Path) -> FoundRun:
         elif newest.info.started_at > found.run.info.start_time:  # its store may not have it yet, or never
             return newest
     return found
+
+
+def for_this_host(config: Mapping[str, Any], found: FoundRun) -> dict[str, Any]:
+    """A recorded config without its places, but for the images of a run of this host, where they are there still.
+
+    Where they are, its own folder says: anybody may write into a store.
+    """
+    from blitz.config.recorded import read_config, without_places  # whose libraries other lookups do without
+
+    kept = without_places(config)
+    try:
+        own = read_config(found.in_folder.folder / "config.yaml")["data"]
+        is_of_this_host = found.in_folder.info.host == platform.node()
+    except BadInput:
+        return kept
+    data = kept["data"]
+    if is_of_this_host and isinstance(own, dict) and isinstance(data, dict) and own.get("name") == data.get("name"):
+        root = own.get("root")
+        if isinstance(root, str) and Path(root).expanduser().exists():
+            data["root"] = root
+    return kept
 
 
 def id_in_store(wanted: str, uri: str | None = None) -> str:

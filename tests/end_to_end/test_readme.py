@@ -94,6 +94,7 @@ def test_commands_about_a_sweep(command: str, swept: Path, monkeypatch: pytest.M
 def test_blitz_commands(
     command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("BLITZ_DATA", str(here / "images"))
     arguments = [LOCAL.get(word, word).format(images=here / "images") for word in shlex.split(command)[1:]]
     if arguments[0] in OF_A_RUN:
         check_a_command_about_a_run(arguments, here, monkeypatch, capfd)

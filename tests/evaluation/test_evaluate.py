@@ -30,6 +30,10 @@ SMALL = ["data=digits", "data.limit=300", "batch_size=32", "epochs=3", "optimize
 UNRECORDED = ["tracking.figures=false", "tracking.system_metrics=null"]
 ACCEPTED = "accepted: data.OPTION=VALUE, eval_batch_size=N (and --data NAME); all else stays as recorded"
 FOLDER = "accepted: a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE"
+NO_ROOT = (
+    "data.root: data=folder needs one, and none of this run is known on this host; give data.root=DIR, or set "
+    f"BLITZ_DATA ({FOLDER})"
+)
 
 
 def run(*overrides: str) -> Result:
@@ -250,16 +254,21 @@ def test_difference_from_the_record_is_printed(digits: Recorded) -> None:
     ]
 
 
-def test_images_of_ones_own_are_found_where_the_command_line_says(here: Path) -> None:
+def test_images_of_ones_own_are_found_where_they_were_or_are_said_to_be(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_images(here / "images")
     asked = ["data=folder", f"data.root={here / 'images'}", "data.limit=null", "epochs=2"]
     result = run(*asked)
     assert result.run_id is not None
     assert DATASETS.build(blitz.compose(asked[:2]).data).train.images.shape[1] == 1
-    needed = f"data.root: a path is never taken from a run's record; give data.root=DIR ({FOLDER})"
-    assert refused("evaluate", "last") == [needed]
+    assert evaluate("last").as_recorded is True  # on the host where it was trained
     (here / "images").rename(here / "moved")
+    assert refused("evaluate", "last") == [NO_ROOT]
     assert evaluate("last", ["data.root=moved"]).as_recorded is True
+    monkeypatch.setenv("BLITZ_DATA", "moved")
+    assert evaluate("last").as_recorded is True
+    monkeypatch.delenv("BLITZ_DATA")
 
     shutil.copy(here / "moved/test/dark/0.png", here / "moved/test/light/0.png")
     ended = command("evaluate", "last", "data.root=moved")
@@ -422,7 +431,7 @@ def test_eval_batch_size_can_be_changed(digits: Recorded) -> None:
          ["data=digits: 10 classes of images of 1 x 8 x 8; this model takes 10 classes of images of 1 x 32 x 32; "
           "set data.image_size=32"]),
         (["--data", "folder"],
-         [f"data.root: a path is never taken from a run's record; give data.root=DIR ({FOLDER})"]),
+         [NO_ROOT]),
         (["data.validation=0", "--split", "validation"],
          ["--split=validation: none is held out with data.validation=0 (accepted: test or train)"]),
         (["--split", "tset"],

@@ -70,6 +70,19 @@ def test_every_option_is_explained(name: str) -> None:
 # Folders
 
 
+def test_a_folder_is_named_once_for_all_commands(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    typed = folder(root=str(root))
+    monkeypatch.setenv("BLITZ_DATA", str(root))
+    assert folder().fingerprint == typed.fingerprint
+    monkeypatch.setenv("BLITZ_DATA", str(tmp_path / "nowhere"))
+    assert folder(root=str(root)).fingerprint == typed.fingerprint
+    with pytest.raises(BadInput, match=r"^BLITZ_DATA=.*/nowhere: does not exist"):
+        folder()
+    monkeypatch.setenv("BLITZ_DATA", "")
+    with pytest.raises(BadInput, match=r"^data\.root=null: data=folder needs one, or BLITZ_DATA"):
+        folder()
+
+
 def test_a_folder_becomes_images_and_labels(root: Path) -> None:
     dataset = folder(root=str(root))
     assert dataset.classes == ("cat", "dog")

@@ -200,6 +200,18 @@ def test_idx_files_may_be_unpacked_where_torchvision_puts_them(root: Path, tmp_p
     assert mnist(root=str(tmp_path / "theirs")).fingerprint == mnist(root=str(root)).fingerprint
 
 
+def test_files_are_found_where_the_environment_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_mnist(root)
+    monkeypatch.setenv("BLITZ_DATA", str(root))
+    assert mnist().fingerprint == mnist(root=str(root)).fingerprint
+    nothing = r"data.url=http://127.0.0.1:9/: train-images-idx3-ubyte.gz could not be downloaded"
+    with pytest.raises(BadInput, match=nothing):  # which is what was asked for
+        mnist(url="http://127.0.0.1:9/")
+    monkeypatch.setenv("BLITZ_DATA", f"{root}/nowhere")
+    with pytest.raises(BadInput, match=r"^BLITZ_DATA=.*/nowhere: does not exist; accepted for data=mnist: a folder"):
+        mnist()
+
+
 def test_a_changed_archive_is_read_again(root: Path) -> None:
     make_mnist(root)
     first = mnist(root=str(root))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import sqlite3
@@ -237,8 +238,8 @@ def test_check_prints_what_differs_and_trains_nothing(original: Run) -> None:
 def test_paths_come_from_here(here: Path, images: Path) -> None:
     original = trained("data=folder", f"data.root={images}", "data.image_size=16", "runs_dir=first", "notes=mine")
     assert refused("reproduce", "last") == [
-        "data.root: a path is never taken from a run's record; give data.root=DIR "
-        "(accepted: a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE)"
+        "data.root: data=folder needs one, and none of this run is known on this host; give data.root=DIR, or set "
+        "BLITZ_DATA (accepted: a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE)"
     ]
     images.rename(here / "moved")
     ended = command("reproduce", "last", f"data.root={here}/moved")
@@ -252,6 +253,17 @@ def test_paths_come_from_here(here: Path, images: Path) -> None:
         f"data.fingerprint  {original.data.tags['data.fingerprint'][:12]}"
         in command("reproduce", original.info.run_id, f"data.root={here}/moved", "--check").output
     )
+
+
+def test_images_are_where_the_folder_of_a_run_of_this_host_says(here: Path, images: Path) -> None:
+    asked = ["data=folder", f"data.root={images}", "epochs=1", "tracking.figures=false", "device.threads=1"]
+    result = blitz.run(blitz.compose(asked), asked)
+    ended = command("reproduce", "last", "--check")
+    assert (ended.code, ended.told) == (0, [])
+    about = result.folder / "mlflow.json"
+    about.write_text(about.read_text().replace(f'"host": "{platform.node()}"', '"host": "another"'))
+    (problem,) = refused("reproduce", str(result.run_id), "--check")
+    assert problem.startswith("data.root: data=folder needs one, and none of this run is known on this host; ")
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from blitz.parts.datasets.splits import Dataset, Split
 
 LOG = logging.getLogger("blitz")
 FORMAT = 1  # of the files; a new number leaves older caches aside
+ROOT = "BLITZ_DATA"  # environment variable: data.root, where none is given
 KEPT = 8  # caches of a data set, such as of several image sizes: those that were used last
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 Images = NDArray[np.uint8]
@@ -51,6 +52,13 @@ def home() -> Path:
     chosen = os.environ.get("BLITZ_CACHE")
     folder = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "blitz"
     return folder.expanduser().absolute()
+
+
+def named_root(root: str | None) -> tuple[str | None, str]:
+    """The folder that holds a data set, and what named it, as a message calls it."""
+    if root is None and (named := os.environ.get(ROOT)):
+        return named, f"{ROOT}={named}"
+    return root, f"data.root={root}"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from blitz.errors import BadInput, refuse
 from blitz.parts.datasets import pictures
-from blitz.parts.datasets.cache import LOG, Decoded, Images, cached
+from blitz.parts.datasets.cache import LOG, ROOT, Decoded, Images, cached, named_root
 from blitz.parts.datasets.splits import Dataset, some
 from blitz.parts.registry import Count
 
@@ -34,33 +34,34 @@ def folder(*, root: str | None = None, image_size: Count | None = None) -> Datas
     log. Decoded once; again when a file was added, removed or changed.
 
     Args:
-        root: the folder that holds train and test
+        root: the folder that holds train and test; null = $BLITZ_DATA
         image_size: side in pixels of the square that every image is resized to (bilinear, antialiased, the aspect ratio
             is not kept); null = as they are, all of one size
     """
+    root, named = named_root(root)
     if root is None:
-        raise BadInput(f"data.root=null: data=folder needs one ({LAYOUT})")
+        raise BadInput(f"data.root=null: data=folder needs one, or {ROOT} ({LAYOUT})")
     top = Path(root).expanduser().absolute()
     try:
-        found, classes = _listed(root, top)
+        found, classes = _listed(named, top)
     except OSError as error:  # of permissions, say, or of links in a circle
-        raise BadInput(f"data.root={root}: {error.filename or top}: {error.strerror} ({LAYOUT})") from None
+        raise BadInput(f"{named}: {error.filename or top}: {error.strerror} ({LAYOUT})") from None
     key = {
         "root": str(top),
         "image_size": image_size,
         "files": [[picture.file, picture.size, picture.changed] for picture in found],
     }
-    return cached("folder", key, lambda: _decoded(root, top, found, classes, image_size))
+    return cached("folder", key, lambda: _decoded(named, top, found, classes, image_size))
 
 
-def _listed(root: str, top: Path) -> tuple[list[_Picture], list[str]]:
+def _listed(named: str, top: Path) -> tuple[list[_Picture], list[str]]:
     """All images, sorted by split, class and name, and the class names. Raises BadInput with all that is wrong."""
     if not top.is_dir():
-        raise BadInput(f"data.root={root}: {'not a folder' if top.exists() else 'does not exist'} ({LAYOUT})")
+        raise BadInput(f"{named}: {'not a folder' if top.exists() else 'does not exist'} ({LAYOUT})")
     missing = [split for split in SPLITS if not (top / split).is_dir()]
     if missing:
         there = ", ".join(sorted(entry.name for entry in list(os.scandir(top)) if entry.is_dir())) or "no folder"
-        raise BadInput(f"data.root={root}: no folder {' and no folder '.join(missing)} in it, but {there} ({LAYOUT})")
+        raise BadInput(f"{named}: no folder {' and no folder '.join(missing)} in it, but {there} ({LAYOUT})")
 
     skipped: list[str] = []
     found = {split: _classes(top / split, skipped) for split in SPLITS}
@@ -68,14 +69,14 @@ def _listed(root: str, top: Path) -> tuple[list[_Picture], list[str]]:
     for split, other in (SPLITS, SPLITS[::-1]):
         empty = [f"{split}/{name}" for name, members in found[split].items() if not members]
         if empty:
-            problems.append(f"data.root={root}: no image in {some(empty)}; put some there, or remove the folder")
+            problems.append(f"{named}: no image in {some(empty)}; put some there, or remove the folder")
         lonely = [name for name in found[split] if name not in found[other]]
         if lonely:
-            problems.append(f"data.root={root}: class {some(lonely)} is in {split} and not in {other}; both need it")
+            problems.append(f"{named}: class {some(lonely)} is in {split} and not in {other}; both need it")
     classes = sorted(found["train"] | found["test"])
     if len(classes) < 2:
         what = f"only one class, {classes[0]}" if classes else "no class"
-        problems.append(f"data.root={root}: {what}; at least two folders are needed in train and in test")
+        problems.append(f"{named}: {what}; at least two folders are needed in train and in test")
     refuse(problems)
     if skipped:
         LOG.info("data=folder: %s left out that are no images: %s", _count(len(skipped), "entry"), some(skipped))
@@ -104,8 +105,9 @@ def _class(split: str, name: str, path: str, skipped: list[str]) -> Iterator[_Pi
             yield _Picture(split, name, file, status.st_size, status.st_mtime_ns)
 
 
-def _decoded(root: str, top: Path, found: list[_Picture], classes: list[str], image_size: int | None) -> Decoded:
-    LOG.info("decoding %s of %s once into the cache", _count(len(found), "image"), root)
+def _decoded(named: str, top: Path, found: list[_Picture], classes: list[str], image_size: int | None) -> Decoded:
+    where = named.partition("=")[2]
+    LOG.info("decoding %s of %s once into the cache", _count(len(found), "image"), where)
     failed: list[tuple[Path, Exception]] = []
     paths = {split: [top / picture.file for picture in found if picture.split == split] for split in SPLITS}
     # `all` stops at the first image in colour: usually the first one.
@@ -114,7 +116,7 @@ def _decoded(root: str, top: Path, found: list[_Picture], classes: list[str], im
 
     def test_images() -> Iterator[Images]:
         yield from pictures.read_all(paths["test"], channels, size, bool(image_size), failed)
-        _refuse(root, top, failed, len(found), size)  # after the last image: one error for all of them
+        _refuse(named, top, failed, len(found), size)  # after the last image: one error for all of them
 
     labels = {name: label for label, name in enumerate(classes)}
     return Decoded(
@@ -134,7 +136,9 @@ def _headings(paths: list[Path]) -> Iterator[tuple[pictures.Size, str]]:
             yield pictures.heading(path)
 
 
-def _refuse(root: str, top: Path, failed: list[tuple[Path, Exception]], num_images: int, size: tuple[int, int]) -> None:
+def _refuse(
+    named: str, top: Path, failed: list[tuple[Path, Exception]], num_images: int, size: tuple[int, int]
+) -> None:
     others, unreadable = [], []
     for path, error in sorted(failed, key=lambda failure: failure[0]):
         file = path.relative_to(top)
@@ -145,7 +149,7 @@ def _refuse(root: str, top: Path, failed: list[tuple[Path, Exception]], num_imag
     problems = []
     if unreadable:
         problems.append(
-            f"data.root={root}: {len(unreadable)} of {_count(num_images, 'image')} cannot be read: "
+            f"{named}: {len(unreadable)} of {_count(num_images, 'image')} cannot be read: "
             f"{some(unreadable)}; repair or remove them"
         )
     if others:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from blitz.errors import BadInput
 from blitz.parts.datasets import archives, downloads
-from blitz.parts.datasets.cache import LOG, Decoded, cached, home
+from blitz.parts.datasets.cache import LOG, Decoded, cached, home, named_root
 from blitz.parts.datasets.pictures import resize_blocks
 from blitz.parts.datasets.splits import Dataset
 from blitz.parts.registry import Count
@@ -62,7 +62,7 @@ def _builder(about: str, side: int, holds: str, *published: Any) -> Callable[...
     build.__doc__ = f"""{about}
 
     Args:
-        root: folder that holds {holds}; null = download
+        root: folder that holds {holds}; null = in $BLITZ_DATA, else download
         url: web folder of a mirror that holds what was published; null = the official one
         image_size: side in pixels of the square that images are resized to (bilinear, antialiased); null = {side}
     """
@@ -72,15 +72,21 @@ def _builder(about: str, side: int, holds: str, *published: Any) -> Callable[...
 def _load(published: Published, root: str | None, url: str | None, image_size: int | None) -> Dataset:
     _check_url(root, url)
     key: dict[str, object] = {"image_size": image_size}
-    paths: list[Path] = []
-    if root is not None:
-        paths = _found(published, root)
+    where, named = named_root(root) if url is None else (None, "")
+    paths = _found(published, where) if where is not None else []
+    if where is not None and not paths and (root is not None or not Path(where).expanduser().is_dir()):
+        missing = "" if Path(where).expanduser().is_dir() else "does not exist; "
+        raise BadInput(
+            f"{named}: {missing}accepted for data={published.name}: a folder "
+            f"that holds {' and '.join(published.files)}, or unpacked {' and '.join(published.parts)}"
+        )
+    if paths:
         key["files"] = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
     def decode() -> Decoded:
-        if root is not None:
+        if paths:
             _compare(published, paths)
-            return _decoded(published, paths, f"data.root={root}", str(paths[0].parent), image_size)
+            return _decoded(published, paths, named, str(paths[0].parent), image_size)
         downloaded, source = _downloaded(published, url)
         return _decoded(published, downloaded, f"data={published.name}", source, image_size)
 
@@ -102,7 +108,7 @@ def _check_url(root: str | None, url: str | None) -> None:
 
 
 def _found(published: Published, root: str) -> list[Path]:
-    """The files to read: unpacked ones before archives. Never touches the network."""
+    """The files to read, unpacked ones before archives; none where they are not there. Never touches the network."""
     top = Path(root).expanduser().absolute()
     if top.is_file():
         return [top]
@@ -111,12 +117,7 @@ def _found(published: Published, root: str) -> list[Path]:
         if all(plain.is_file() or packed.is_file() for plain, packed in either):
             return [plain if plain.is_file() else packed for plain, packed in either]
     paths = [top / file for file in published.files]
-    if all(path.is_file() for path in paths):
-        return paths
-    raise BadInput(
-        f"data.root={root}: {'' if top.is_dir() else 'does not exist; '}accepted for data={published.name}: a folder "
-        f"that holds {' and '.join(published.files)}, or unpacked {' and '.join(published.parts)}"
-    )
+    return paths if all(path.is_file() for path in paths) else []
 
 
 def _compare(published: Published, paths: list[Path]) -> None:
