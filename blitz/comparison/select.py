@@ -104,7 +104,7 @@ def _known(metrics: Sequence[str], runs: Sequence[Run]) -> list[str]:
 
 
 def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> ComparedRun:
-    params, tags, info = run.data.params, run.data.tags, run.info
+    params, tags, info = queries.notable(run), run.data.tags, run.info
     values = {key: value for key, value in params.items() if key != "seed"}
     if "epochs" in tags:  # of a run that was extended
         values["epochs"] = tags["epochs"]

@@ -17,7 +17,7 @@ from blitz.parts.registry import STRICT, Count, Fraction, Index, Positive, Regis
 OWN_TAGS = (
     "record", "folder", "host", "user", "heartbeat", "ended", "error", "traceback", "weights", "config_hash",
     "group_hash", "git", "device", "precision", "data.fingerprint", "python", "torch", "packages", "mlflow", "resumed",
-    "epochs", "reproduces", "reproduced_by", "verdict", "sweep",
+    "epochs", "reproduces", "reproduced_by", "verdict", "sweep", "notable",
 )  # fmt: skip
 
 Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it is checked
@@ -124,9 +124,22 @@ class Settings(_Strict):
         """As plain values, in the order of the fields: what `config.yaml` holds."""
         return self.model_dump(mode="json")
 
+    def parameters(self) -> dict[str, Any]:
+        """Each value that can change a result, with its dotted key, to search runs by.
+
+        The others may change on resume, which MLflow's parameters cannot.
+        """
+        found: dict[str, Any] = {}
+        for key, value in self._identity().items():
+            if isinstance(value, dict):
+                found |= {f"{key}.{option}": setting for option, setting in value.items()}
+            else:
+                found[key] = value
+        return found
+
     def notable(self) -> dict[str, Any]:
-        """What a person wants to see of the config, with dotted keys: what runs are compared by, and all else that
-        changes results and is not at its default. The whole of it would drown what differs.
+        """What a person wants to see of these: what runs are compared by, and all else that changes results and is not
+        at its default. The whole of it would drown what differs.
         """
         registries, fields = menus(), type(self).model_fields
         found: dict[str, Any] = {}

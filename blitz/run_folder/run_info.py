@@ -23,6 +23,7 @@ RUNNING, FINISHED, KILLED, FAILED = "RUNNING", "FINISHED", "KILLED", "FAILED"  #
 SWEEP, SWEEP_JOB = "sweep", "sweep.job"  # the sweep that a run is a job of, and which one
 REPRODUCES = "reproduces"  # the id of the run that this one repeats
 RESUMED = "resumed"  # how many times
+NOTABLE = "notable"  # the parameters that say what a run is; the others are there to be searched
 ENDINGS = ("ended", "error", "traceback")  # tags about how a run ended
 
 

@@ -20,7 +20,7 @@ from blitz.redaction import redact, redact_command, redact_values, remember
 from blitz.run_folder import files, git, journal, provenance
 from blitz.run_folder.differences import differences
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import ABOUT, DIGEST_LENGTH, RESUMED, TAG_LENGTH, RunInfo, shortened, texts
+from blitz.run_folder.run_info import ABOUT, DIGEST_LENGTH, NOTABLE, RESUMED, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description
 from blitz.runner.build import JobInfo, Setup
 from blitz.runner.find import LAST
@@ -56,14 +56,16 @@ def start_run(setup: Setup, uri: str | None, overrides: Sequence[str], tags: Map
             files.write_config(folder, redact_values(setup.settings.as_dict()))
             files.write_opening(folder, redact_command(overrides), facts, diff)
             overrides = overrides or overrides_of(setup.settings)  # of a run that was started in Python
+            notable = {**setup.settings.notable(), "device.threads": setup.device.threads}
+            tags = {**description.tags(setup, overrides, facts, folder), NOTABLE: " ".join(notable), **tags}
             about = RunInfo(
                 record=uuid.uuid4().hex,
                 store=redact(uri) if uri else None,
                 experiment=setup.settings.tracking.experiment,
                 name=name,
                 started_at=time.time_ns() // 1_000_000,
-                params=texts(redact_values({**setup.settings.notable(), "device.threads": setup.device.threads})),
-                tags=_tag_texts({**description.tags(setup, overrides, facts, folder), **tags}),
+                params=texts(redact_values({**setup.settings.parameters(), **notable})),
+                tags=_tag_texts(tags),
                 dataset={
                     "name": setup.dataset.name,
                     "source": redact(setup.dataset.source),

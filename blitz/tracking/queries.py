@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.run_folder.journal import is_result
-from blitz.run_folder.run_info import REPRODUCES, RESUMED, SWEEP
+from blitz.run_folder.run_info import NOTABLE, REPRODUCES, RESUMED, SWEEP
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -149,6 +149,12 @@ def _mine() -> str:
     except (KeyError, OSError):  # a number without a name, as a container may be started with
         user = "unknown"  # in the tag as well
     return f"tags.user = '{user}' and tags.host = '{platform.node()}'"
+
+
+def notable(run: Run) -> dict[str, str]:
+    """The parameters that say what a run is, without those that are there to be searched; all of other programs."""
+    params, names = run.data.params, run.data.tags.get(NOTABLE)
+    return dict(params) if names is None else {name: params[name] for name in names.split() if name in params}
 
 
 def seconds(run: Run) -> float | None:

@@ -149,7 +149,7 @@ def _view(runs: Sequence[Run]) -> dict[str, Any]:
     A run that stands for a sweep has none of the values that differ. Its jobs stay folded below it: MLflow leaves out
     of a saved view what would unfold them.
     """
-    params = [run.data.params for run in runs if queries.OF_A_SWEEP not in run.data.tags]
+    params = [queries.notable(run) for run in runs if queries.OF_A_SWEEP not in run.data.tags]
     chosen = list(dict.fromkeys([*differing(params)[:MOST_PARAMS], *ALWAYS]))
     columns = [f"metrics.`{OBJECTIVE}`", *(f"params.`{name}`" for name in chosen)]
     columns += [f"metrics.`{name}`" for name in METRICS]

@@ -178,6 +178,14 @@ def test_charts_of_the_runs_begin_with_the_objective_and_end_with_the_machine(
     ]  # fmt: skip
 
 
+def test_a_search_finds_what_is_at_its_default(driver: WebDriver, recorded: Recorded) -> None:
+    """The three runs of SGD by their momentum, and with them their sweep's; AdamW has none."""
+    query = "params.`optimizer.momentum` = '0.9' and params.`data.mean` = 'null' and metrics.objective > 0"
+    browser.runs_table(driver, recorded.link, 5, shown=2)
+    browser.search(driver, query)
+    browser.text(driver, "4 matching runs")
+
+
 def test_system_metrics_are_curves(driver: WebDriver, recorded: Recorded) -> None:
     browser.sections(driver, recorded.page(recorded.sweep[-1]), "system")
     names = {"cpu_utilization_percentage", "disk_usage_megabytes"}  # in sight; others are drawn when scrolled to

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow.entities import Run
 from omegaconf import OmegaConf
 from support.recorded import artifacts, assert_the_store_has_all_of, client, journal, runs
 
@@ -29,7 +30,7 @@ from blitz.runner import description
 from blitz.runner.build import build
 from blitz.runner.run import Result
 from blitz.terminal.progress import Display
-from blitz.tracking import model, store
+from blitz.tracking import model, queries, store
 from blitz.tracking.sync import sync
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
@@ -45,6 +46,11 @@ def run(*overrides: str) -> Result:
     return blitz.run(blitz.compose(asked), asked)
 
 
+def searched(query: str) -> list[Run]:
+    found = client()
+    return list(found.search_runs(queries.experiment_ids(found), query))
+
+
 def test_a_run_is_recorded_in_its_folder_and_in_mlflow(here: Path) -> None:
     asked = [*SMALL, "tags.author=me", "notes=a first try", "tracking.step_loss=1"]
     result = blitz.run(blitz.compose(asked), asked)
@@ -55,7 +61,12 @@ def test_a_run_is_recorded_in_its_folder_and_in_mlflow(here: Path) -> None:
     assert recorded.data.params["optimizer.lr"] == "0.05"
     assert recorded.data.params["data.limit"] == "300"
     assert recorded.data.params["device.threads"] == "1"
+    assert recorded.data.params["optimizer.momentum"] == "0.9"  # also what is at its default
+    assert [found.info.run_id for found in searched("params.`optimizer.nesterov` = 'false'")] == [result.run_id]
+    assert searched("params.`optimizer.nesterov` = 'true'") == []
     tags = recorded.data.tags
+    assert "optimizer.momentum" not in tags["notable"].split()
+    assert {"data.limit", "optimizer.lr", "model.name"} <= set(tags["notable"].split())
     assert tags["author"] == "me"
     assert tags["mlflow.note.content"].startswith("a first try\n\nnet (61,706 parameters) on digits")
     assert f"**{result.test.accuracy:.2%} test accuracy**" in tags["mlflow.note.content"]

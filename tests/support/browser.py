@@ -18,6 +18,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -123,6 +124,10 @@ def unfold(driver: WebDriver, row: int, shown: int) -> None:
     """Press the + of a sweep's row; so many rows are shown then."""
     press(driver, f"{NAMES}[row-index='{row}'] button[data-component-id*='runnamecellrenderer']")
     until(driver, lambda driver: len(driver.find_elements(By.CSS_SELECTOR, NAMES)) == shown, f"{shown} rows")
+
+
+def search(driver: WebDriver, query: str) -> None:
+    seen(driver, "input[placeholder*='metrics.rmse']").send_keys(query, Keys.ENTER)
 
 
 def columns(driver: WebDriver) -> list[str]:
