@@ -139,15 +139,13 @@ def test_comparing_three_runs_shows_which_parameter_made_the_difference(driver: 
     browser.compare(driver, [2, 3, 4])
     assert browser.plotted(driver, "Parameters") == ["optimizer.lr"]
     assert browser.plotted(driver, "Metrics") == ["objective"]
+    keep(driver, "compare.png", 600)
     assert browser.parameter_rows(driver).keys() == recorded.sweep[0].data.params.keys()
     browser.show_differing_parameters(driver)
     rows = browser.parameter_rows(driver)
     assert rows.keys() == {"optimizer.lr"}
     assert sorted(rows["optimizer.lr"].text.split()[1:]) == sorted(RATES)
     assert browser.is_in_sight(driver, rows["optimizer.lr"])
-    if PICTURES:
-        browser.scroll_to_names(driver)
-        keep(driver, "compare.png", 850)
 
 
 def test_a_runs_note_says_what_it_was_and_how_to_repeat_it(driver: WebDriver, recorded: Recorded) -> None:

@@ -210,12 +210,6 @@ def is_in_sight(driver: WebDriver, element: WebElement) -> bool:
     return bool(driver.execute_script(script, element))
 
 
-def scroll_to_names(driver: WebDriver) -> None:
-    """The names of the runs, above the table of parameters."""
-    name = seen(driver, "//*[normalize-space(text())='Run Name:']", By.XPATH)
-    driver.execute_script("arguments[0].scrollIntoView()", name)
-
-
 # ---- a run's pages, at BASE/#/experiments/ID/runs/ID
 
 
