@@ -27,26 +27,32 @@ if TYPE_CHECKING:
 HELP = """\
 blitz: train and evaluate an image classifier, and record the run
 
-  blitz [OVERRIDE…]             train with the defaults (the tutorial's Net on CIFAR-10) and these changes
-  blitz -m KEY=A,B [OVERRIDE…]  sweep: one job for each combination of the values
-  blitz resume RUN [epochs=N]   continue a run that was stopped from its last checkpoint
-  blitz reproduce RUN           train a recorded run again and report whether it came out the same
-  blitz compare [RUN…]          compare runs, or those of --sweep ID or --experiment NAME: parameters and metrics
-  blitz options [GROUP [NAME]]  list the groups, the choices of a group, or the options of a choice
-  blitz evaluate RUN            accuracy of a run's best weights, also by class, on its data or on other data
+  blitz [OVERRIDE…]             train; by default the tutorial's Net on CIFAR-10
+  blitz -m KEY=A,B [OVERRIDE…]  sweep: one job for each combination of values
+  blitz resume RUN [epochs=N]   continue a stopped run from its last checkpoint
+  blitz reproduce RUN           train a recorded run again: is it the same?
+  blitz compare [RUN…]          parameters and metrics side by side, of runs, of
+                                --sweep ID or of --experiment NAME
+  blitz options [GROUP [NAME]]  list groups, choices of GROUP or options of NAME
+  blitz evaluate RUN            accuracy of a run's best weights, also by class
   blitz predict RUN IMAGE…      classify image files
-  blitz sync [DIR…]             send what an MLflow store lacks of the runs in these folders (default: all in ./runs)
+  blitz sync [DIR…]             send what MLflow lacks of runs (default: ./runs)
   blitz ui                      open the MLflow UI on the recorded runs
 
-  blitz experiment=quickstart                          seconds, no download: scikit-learn's digits
-  blitz data=cifar10 model=resnet20 epochs=20          choose parts by name
-  blitz data=folder data.root=DIR data.image_size=32   your own images: DIR/train/CLASS/*, DIR/test/CLASS/*
-  blitz -m optimizer.lr=0.1,0.01,0.001 seed=0,1,2      sweep
+  blitz experiment=quickstart                    seconds, on digits, no download
+  blitz data=cifar10 model=resnet20 epochs=20    choose parts by name
+  blitz -m optimizer.lr=0.1,0.01 seed=0,1,2      sweep
+  blitz data=folder data.root=DIR data.image_size=32
+                                                 your own images, which lie in
+                                                 DIR/{train,test}/CLASS/
 
-Overrides: GROUP=NAME chooses a part, GROUP.OPTION=VALUE and KEY=VALUE set a value.
-Groups: model optimizer schedule loss augment mix data device tracking experiment debug
-Hydra's own flags work as well: --cfg job (print the config), --config-dir DIR (your own groups), --hydra-help.
-Exit codes: 0 done, 1 failed or different, 2 bad input, 130 Ctrl-C, 143 SIGTERM, 141 closed pipe.
+Overrides: GROUP=NAME chooses a part, GROUP.OPTION=VALUE, KEY=VALUE set values.
+Groups: model optimizer schedule loss augment mix data device tracking
+  experiment debug
+Hydra's own flags work as well: --cfg job (print the config), --config-dir DIR
+  (your own groups), --hydra-help.
+Exit codes: 0 done, 1 failed or different, 2 bad input, 130 Ctrl-C, 143 SIGTERM,
+  141 closed pipe.
 BLITZ_TRACEBACK=1 prints the traceback of whatever fails.
 """
 PAGES = {"-h": HELP, "--help": HELP, "help": HELP, "--version": f"blitz {__version__}\n"}
@@ -95,13 +101,13 @@ def report(error: Exception, what: str) -> int:
     else:
         reason = shorten(redact(f"{type(error).__name__}: {error}"), LONGEST, placeholder=" …")
         problems = ["; ".join([f"{what} failed: {reason}", *(notes or [f"{TRACEBACK}=1 prints the traceback"])])]
-    from blitz.terminal.text import brief_words, in_a_line
+    from blitz.terminal.text import brief_words, in_a_line, print_line
 
     with suppress(OSError):  # stderr may be closed, or a full disk
         if os.environ.get(TRACEBACK):
             print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         for problem in problems:
-            print(f"blitz: {in_a_line(brief_words(redact(problem)))}", file=sys.stderr)
+            print_line(f"blitz: {in_a_line(brief_words(redact(problem)))}", sys.stderr)
     return code
 
 

@@ -174,12 +174,13 @@ def reproduce(run: str, overrides: tuple[str, ...], check: bool, epochs: int | N
     """
     from blitz.reproduction import reproduce as reproduction
     from blitz.reproduction.report import lines
+    from blitz.terminal.text import print_line
 
     if check:
         return 1 if reproduction.check_provenance(run, overrides, uri=uri) else 0
     found = reproduction.reproduce(run, overrides, epochs=epochs, uri=uri)
     for line in lines(found):
-        print(line)
+        print_line(line)
     return found.exit_code
 
 

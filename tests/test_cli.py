@@ -75,7 +75,7 @@ def test_help_is_a_page_of_our_own(run, flag):
 
 def test_help_names_every_verb_and_fits_a_terminal():
     assert [verb for verb in VERBS.commands if f"\n  blitz {verb} " not in cli.HELP] == []
-    assert max(map(len, cli.HELP.splitlines())) <= 120
+    assert max(map(len, cli.HELP.splitlines())) <= 80
 
 
 def test_version(run):

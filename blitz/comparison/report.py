@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -19,9 +18,8 @@ from blitz.comparison.rows import ID_LENGTH, Comparison, Row, is_share
 from blitz.intervals import LEAST_SEEDS, Estimate
 from blitz.run_folder.run_info import shortened
 from blitz.terminal.names import short_names
-from blitz.terminal.text import Screen, in_a_line
+from blitz.terminal.text import NARROW, WIDE, Screen, in_a_line, print_line
 
-WIDE = 10_000  # columns where a line may be as long as it is
 LONGEST = 40  # characters of a value in a table
 
 
@@ -30,8 +28,7 @@ def print_table(comparison: Comparison) -> None:
     what differs as there is room for.
     """
     wide, shown = Screen(width=WIDE), comparison
-    room = shutil.get_terminal_size().columns if wide.is_terminal else WIDE
-    while wide.measure(_table(shown)).maximum > room:
+    while wide.measure(_table(shown)).maximum > wide.room:
         if len(shown.metrics) > 1:
             shown = replace(shown, metrics=shown.metrics[:-1])
         elif len(shown.keys) > 1:  # one is left, by which rows differ
@@ -39,12 +36,12 @@ def print_table(comparison: Comparison) -> None:
             shown = replace(shown, keys=[key for key in shown.keys if key != least])
         else:
             break
-    wide.print_table(_table(shown))
+    Screen(width=max(wide.room, NARROW)).print_table(_table(shown))
     for line in remarks(comparison):
-        print(in_a_line(line))
+        print_line(in_a_line(line))
     all_columns, columns = [[*each.keys, *each.metrics] for each in (comparison, shown)]
     if left := [column for column in all_columns if column not in columns]:
-        print(in_a_line(f"Too wide for this terminal: {', '.join(left)}; --format csv has all."))
+        print_line(in_a_line(f"Too wide for this terminal: {', '.join(left)}; --format csv has all."))
 
 
 def _num_others(comparison: Comparison, key: str) -> int:
@@ -56,7 +53,8 @@ def _num_others(comparison: Comparison, key: str) -> int:
 def _table(comparison: Comparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, is_text in _headings(comparison):
-        table.add_column(Text(in_a_line(heading)), justify="left" if is_text else "right", no_wrap=True)
+        justify: Literal["left", "right"] = "left" if is_text else "right"
+        table.add_column(Text(in_a_line(heading)), justify=justify, no_wrap=not is_text, overflow="fold")
     for row in _cells(comparison):
         table.add_row(*(Text(shortened(in_a_line(text), LONGEST), "bold" if best else "") for text, best in row))
     return table

@@ -8,9 +8,9 @@ from typing import Any
 
 from blitz.evaluation.evaluate import Report
 from blitz.terminal.progress import MANY_CLASSES
-from blitz.terminal.text import print_table
+from blitz.terminal.text import Screen, print_line, print_table
 
-CONFUSIONS = 10  # the most frequent ones, printed where a matrix would be too large
+CONFUSIONS = 10  # the most frequent ones, printed where a matrix would be too large, or wider than the terminal
 SHORT_NAME = 6  # up to here, names of classes head the columns of the matrix; longer ones are numbered
 
 
@@ -34,7 +34,7 @@ def print_json(report: Report) -> None:
 
 def print_tables(report: Report) -> None:
     for line in summary(report):
-        print(line)
+        print_line(line)
     print()
     rows = [
         (
@@ -48,10 +48,12 @@ def print_tables(report: Report) -> None:
     ]
     print_table(("class", "most often confused with", "images", "correct", "accuracy"), rows, texts=(0, 1))
     print()
-    if len(report.classes) > MANY_CLASSES:
+    heads, matrix = _matrix(report)
+    width = sum(max(map(len, column)) + 2 for column in zip(heads, *matrix, strict=True)) - 2
+    if len(report.classes) > MANY_CLASSES or width > Screen().room:
         _print_confusions(report)
     else:
-        _print_matrix(report)
+        print_table(heads, matrix)
 
 
 def summary(report: Report) -> list[str]:
@@ -94,7 +96,8 @@ def _classes(report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def _print_matrix(report: Report) -> None:
+def _matrix(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows."""
     names = list(report.classes)
     numbered = max(map(len, names)) > SHORT_NAME
     heads = [str(index) for index in range(len(names))] if numbered else names
@@ -102,7 +105,7 @@ def _print_matrix(report: Report) -> None:
         [f"{head}  {name}" if numbered else name, *(str(count) if count else "." for count in counts)]
         for head, name, counts in zip(heads, names, report.found.confusion.tolist(), strict=True)
     ]
-    print_table(["class \\ predicted", *heads], rows)
+    return ["class \\ predicted", *heads], rows
 
 
 def _print_confusions(report: Report) -> None:

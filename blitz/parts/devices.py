@@ -40,6 +40,10 @@ class Device:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.torch.type, dtype=dtype)
 
+    def memory(self) -> int | None:
+        """Bytes of a CUDA GPU that this process has taken, which PyTorch knows without asking it; None elsewhere."""
+        return torch.cuda.memory_reserved(self.torch) if self.torch.type == "cuda" else None
+
     def describe(self) -> str:
         extras = [self.precision, f"{self.threads} thread{'s' if self.threads > 1 else ''}"]
         extras += ["channels_last"] * self.channels_last + ["compiled"] * self.compile

@@ -27,7 +27,7 @@ from blitz.runner.build import device_of
 from blitz.runner.record import Record
 from blitz.runner.start import surroundings
 from blitz.terminal.progress import Display
-from blitz.terminal.text import print_table, printable
+from blitz.terminal.text import print_line, print_table, printable
 from blitz.tracking import queries, sending
 
 logger = logging.getLogger("blitz")
@@ -105,7 +105,7 @@ def print_differences(original: Original, settings: Settings) -> list[Difference
     with Display():
         changes = what_differs(original, settings)
     info = original.run.info
-    print(printable(f"run      {info.run_id} ({info.run_name}), {info.status}"))
+    print_line(printable(f"run      {info.run_id} ({info.run_name}), {info.status}"))
     if changes:
         print_table(report.HEADINGS, report.rows(changes), texts=(0, 1, 2))
     else:

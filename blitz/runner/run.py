@@ -154,7 +154,7 @@ def train(
         return
     every = settings.checkpoint_every
     profiled_steps = settings.profile if learner.step == 0 else None
-    display.begin(learner.epoch + 1, settings.epochs, len(setup.train), settings.batch_size)
+    display.begin(learner.epoch + 1, settings.epochs, len(setup.train), settings.batch_size, until)
 
     def checkpoint_is_due() -> bool:
         return interrupt.requested or (every is not None and learner.step % every == 0)
@@ -178,7 +178,8 @@ def train(
             if isinstance(report, Progress):
                 losses = record.log_progress(report)
                 mean = sum(losses) / len(losses)
-                display.progress(report.epoch, report.epoch_step, len(losses), mean, report.accuracy)
+                rate, memory = learner.rate(report.step), setup.device.memory()
+                display.progress(report.epoch, report.epoch_step, len(losses), mean, report.accuracy, rate, memory)
                 if checkpoint_is_due() and report.step == learner.step:  # not before a divergence
                     record.save_state(selection)
             else:

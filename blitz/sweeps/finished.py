@@ -17,6 +17,7 @@ from blitz.runner.start import surroundings
 from blitz.sweeps.folder import FINISHED, Outcome, finished_runs, read_outcomes
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.preflight import PartsCache
+from blitz.terminal.text import print_line
 from blitz.tracking import health, queries
 from blitz.tracking.sending import Sent
 
@@ -89,7 +90,7 @@ def _warn_of_other_code(runs: Iterable[Run], number: int) -> None:
     others = sum(any(run.data.tags.get(tag) != here[tag] for tag in OF_THE_CODE) for run in runs)
     if others:
         what = f"{others} of {number} jobs have finished already, with other code than there is now"
-        print(f"blitz: {what} (the tags {' and '.join(OF_THE_CODE)})", file=sys.stderr)
+        print_line(f"blitz: {what} (the tags {' and '.join(OF_THE_CODE)})", sys.stderr)
 
 
 def _each_its_own(candidates: Mapping[int, Sequence[Run]], sweep: str | None) -> dict[int, Run]:
@@ -121,4 +122,4 @@ def print_skipped(jobs: Sequence[SweepJob], done: Mapping[int, Outcome]) -> None
     for job in jobs:
         if (outcome := done.get(job.number)) is not None:
             run = f" (run {outcome.run_id})" if outcome.run_id else ""
-            print(f"skipped  {job.title} has finished already{run}")
+            print_line(f"skipped  {job.title} has finished already{run}")

@@ -24,7 +24,7 @@ from blitz.redaction import redact
 from blitz.runner.find import fix_weights, is_path
 from blitz.sweeps.combinations import Combination
 from blitz.terminal.names import title_of_job
-from blitz.terminal.text import print_table
+from blitz.terminal.text import print_line, print_table
 
 MOST_PRINTED = 20  # problems
 
@@ -102,7 +102,7 @@ def checked_jobs(
             continue
         values = json.dumps(job.settings.as_dict(), sort_keys=True)
         if values in seen:
-            print(redact(f"blitz: {job.title} is a duplicate of job {seen[values]}; skipped"), file=sys.stderr)
+            print_line(redact(f"blitz: {job.title} is a duplicate of job {seen[values]}; skipped"), sys.stderr)
             continue
         seen[values] = number
         jobs.append(job)

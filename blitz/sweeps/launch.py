@@ -39,6 +39,7 @@ from blitz.sweeps.folder import (
 )
 from blitz.sweeps.jobs import SweepJob
 from blitz.terminal.signals import Interrupt, graceful
+from blitz.terminal.text import print_line
 
 HERE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")  # which run jobs on this machine
 ATTEMPTS = 3  # of a job: after that, the job itself is taken to be what kills its process
@@ -126,7 +127,7 @@ def launch(
                     outcomes[job.number] = Outcome(FAILED, why)
             if left := [job for job in jobs if job.number not in outcomes]:
                 jobs_left = f"{len(left)} job{'s' * (len(left) > 1)}"
-                print(f"blitz: {jobs_left} did not finish: {redact(why)}; relaunching", file=sys.stderr)
+                print_line(f"blitz: {jobs_left} did not finish: {redact(why)}; relaunching", sys.stderr)
                 unfinished = unfinished_runs(folder, [job.number for job in left])
                 options = JobOptions.load(folder)
                 runs = {**options.runs, **{str(number): str(run) for number, run in unfinished.items()}}

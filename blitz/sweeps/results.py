@@ -20,6 +20,7 @@ from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TRAIN_ACCURACY, VAL_ACCURACY
 from blitz.sweeps.folder import FAILED, FINISHED, NOT_STARTED, Outcome
 from blitz.sweeps.jobs import SweepJob
+from blitz.terminal.text import print_line
 from blitz.tracking import health
 from blitz.tracking.queries import BEST_JOB
 
@@ -99,14 +100,14 @@ class Results:
 
     def print(self) -> None:
         for job, outcome in self.failed:
-            print(f"blitz: {job.title} failed: {redact(outcome.why)}", file=sys.stderr)
+            print_line(f"blitz: {job.title} failed: {redact(outcome.why)}", sys.stderr)
         if self.finished and len(self.jobs) > 1:
             report.print_table(self.comparison)
         if self.best is not None:
             job, outcome = self.best
             again = f"; blitz reproduce {outcome.run_id}" if outcome.run_id else ""
             images = "validation" if _validates(job) else "training"
-            print(f"best     {job.label or job.title}: {outcome.objective:.2%} on the {images} images{again}")
+            print_line(f"best     {job.label or job.title}: {outcome.objective:.2%} on the {images} images{again}")
 
     @property
     def _accuracy(self) -> str:

@@ -20,6 +20,7 @@ from blitz.sweeps.plan import PLAN, Plan
 from blitz.sweeps.weights import prune
 from blitz.terminal.names import title_of_job
 from blitz.terminal.signals import graceful
+from blitz.terminal.text import print_line
 
 
 def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, number: int) -> Outcome:
@@ -34,7 +35,7 @@ def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, numb
         if not is_ours or interrupt.requested or not folder.begin(sweep, number):
             return Outcome(NOT_STARTED)
         outcome = Outcome(KILLED)
-        print(f"{'job':8} {number}  {label}".rstrip())
+        print_line(f"{'job':8} {number}  {label}".rstrip())
         try:
             with folder.calling_when_interrupted(sweep, interrupt.request), own_gpu(sweep, options.cores) as gpu:
                 job = JobInfo(sweep.name, number, label, options.cores, gpu)
@@ -44,7 +45,7 @@ def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, numb
         except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
             why = str(error) if isinstance(error, BadInput | RunFailed) else f"{type(error).__name__}: {error}"
             outcome = Outcome(FAILED, redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())])))
-            print(redact(f"blitz: {title_of_job(number, label)} failed: {outcome.why}"), file=sys.stderr)
+            print_line(redact(f"blitz: {title_of_job(number, label)} failed: {outcome.why}"), sys.stderr)
             if options.on_failure == "stop":
                 (sweep / STOP).touch()
         folder.write_outcome(sweep, number, outcome)

@@ -39,7 +39,7 @@ from blitz.sweeps.preflight import preflight
 from blitz.sweeps.record import SweepRecord
 from blitz.sweeps.results import Results, resume_command
 from blitz.sweeps.weights import keep_best
-from blitz.terminal.text import Unbroken
+from blitz.terminal.text import Unbroken, print_line
 from blitz.tracking import store
 from blitz.tracking.writer import Writer
 
@@ -141,7 +141,9 @@ def _run(
     _save(results, folder, uri)
     status = KILLED if interrupt.requested else FAILED if results.failed else FINISHED
     if missing := record.end(status, results):
-        print(f"mlflow   {redact(uri or '')} lacks {missing} of the sweep's own run; 'blitz sync {folder}' sends it")
+        print_line(
+            f"mlflow   {redact(uri or '')} lacks {missing} of the sweep's own run; 'blitz sync {folder}' sends it"
+        )
     if interrupt.requested or results.left or results.failed:
         command = resume_command(plan.id, request.of_hydra, own_groups(request.config), jobs[0].settings)
         print(f"resume   {command}")
@@ -163,4 +165,4 @@ def _save(results: Results, folder: Path, uri: str | None) -> None:
             results.save_figures(folder, uri)
     except Exception as error:  # a full disk, a store that is gone
         why = redact(in_one_line(error))
-        print(f"blitz: {folder}: not all tables, figures and weights could be saved: {why}", file=sys.stderr)
+        print_line(f"blitz: {folder}: not all tables, figures and weights could be saved: {why}", sys.stderr)

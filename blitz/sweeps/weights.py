@@ -13,6 +13,7 @@ from blitz.run_folder.candidates import is_candidate, keep_weights, remove_weigh
 from blitz.run_folder.run_info import ABOUT, SWEEP, RunInfo
 from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
 from blitz.sweeps.plan import PLAN, Plan
+from blitz.terminal.text import print_line
 from blitz.tracking.sending import Delivery
 from blitz.tracking.writer import Writer
 
@@ -71,7 +72,7 @@ def keep_best(sweep: Path, uri: str | None) -> None:
         missing = Writer.take(folder, uri, about).end(about) if answers else delivery.missing()
         answers = not missing  # a store that hangs costs its time limit once
         if missing:
-            print(f"mlflow   {about.store} lacks {missing} of a job; 'blitz sync {folder}' sends it")
+            print_line(f"mlflow   {about.store} lacks {missing} of a job; 'blitz sync {folder}' sends it")
 
 
 def _candidate(sweep: Path, outcome: Outcome) -> Path | None:

@@ -1,26 +1,36 @@
-"""What a run prints: a progress bar on a terminal, plain lines elsewhere."""
+"""What a run prints: a progress bar on a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import html
 import logging
 import math
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-from blitz.terminal.text import WIDTH, Unbroken
+from blitz.terminal.text import INDENT, NARROW, Unbroken, folded
 
 logger = logging.getLogger("blitz")
 
 LINE_EVERY = 30.0  # seconds between two lines within an epoch, where there is no terminal
+REDRAW_EVERY = 0.25  # seconds, in a notebook
 MANY_CLASSES = 20  # above this, only the worst and the best class are printed
+SPACE = "  "  # between two facts in a line
+NO_BREAK = "\N{NO-BREAK SPACE}"
+LONGEST_BAR = 40  # columns
 
 
 class _Lines(logging.Handler):
@@ -34,7 +44,12 @@ class _Lines(logging.Handler):
         if record.levelno >= logging.ERROR:
             return  # whoever catches the exception prints it
         style = "yellow" if record.levelno >= logging.WARNING else None
-        self.console.print(record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
+        line = record.getMessage()
+        if self.console.is_terminal:
+            if cell_len(line) > self.console.width:
+                line = getattr(record, "brief", line)
+            line = folded(line, self.console.width)
+        self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class Display:
@@ -46,17 +61,9 @@ class Display:
     def __init__(self, stderr: bool = False) -> None:
         self.console = Console(file=Unbroken(sys.stderr if stderr else sys.stdout))  # type: ignore[arg-type]
         self._handler = _Lines(self.console)
-        self._bar = Bar(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[metrics]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self._task: Any = None
+        self._bar: Live | _NotebookBar | None = None
+        self._facts: list[str] = []  # of where the run stands; what matters least is last
+        self._epoch_step = 0
 
     def __enter__(self) -> Display:
         self._level, self._propagate = logger.level, logger.propagate
@@ -69,27 +76,47 @@ class Display:
         logger.removeHandler(self._handler)
         logger.setLevel(self._level)
         logger.propagate = self._propagate
-        self._bar.stop()
+        self.end()
 
-    def begin(self, first: int, epochs: int, steps: int, batch_size: int) -> None:
-        """Start the bar at epoch `first` of `epochs`, with so many steps per epoch and images per step."""
-        self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
-        self._since, self._seen = time.monotonic(), 0
-        self._task = self._bar.add_task("", total=steps, epoch=f"{first}/{epochs}", metrics="")
-        self._bar.start()
+    def begin(self, first: int, epochs: int, steps: int, batch_size: int, last: int | None = None) -> None:
+        """Start the bar at epoch `first` of `epochs`, with so many steps per epoch and images per step.
 
-    def progress(self, epoch: int, epoch_step: int, steps: int, loss: float, accuracy: float) -> None:
-        """`steps` more steps are done, with this mean loss; `accuracy` is that of the epoch so far."""
+        `last`: the epoch after which the run ends, where that is an earlier one.
+        """
+        self._epochs, self._steps, self._batch_size, self._last = epochs, steps, batch_size, last or epochs
+        self._began, self._done = time.monotonic(), 0  # steps since then
+        self._since, self._seen = self._began, 0  # the same for the speed
+        self._start_epoch(first)
+        if self.console.is_jupyter:
+            self._bar = _NotebookBar(self._line)
+        elif self.console.is_terminal:
+            self._bar = Live(get_renderable=self._line, console=self.console, transient=True)
+            self._bar.start(refresh=True)
+
+    def progress(
+        self, epoch: int, epoch_step: int, steps: int, loss: float, accuracy: float, rate: float, memory: int | None
+    ) -> None:
+        """`steps` more steps are done, with this mean loss; `accuracy` is that of the epoch so far.
+
+        `rate` is the learning rate of the last of them, `memory` the bytes of the GPU that are taken, if there is one.
+        """
+        self._done += steps
         self._seen += steps
-        elapsed = time.monotonic() - self._since
+        now = time.monotonic()
+        elapsed = now - self._since
         speed = self._seen * self._batch_size / max(elapsed, 1e-9)
-        where = f"{epoch}/{self._epochs}"
-        metrics = f"loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
-        self._bar.update(self._task, completed=epoch_step, epoch=where, metrics=metrics)
-        if not self.console.is_terminal and elapsed > LINE_EVERY:
-            logger.info("epoch %s  step %d/%d  %s", where, epoch_step, self._steps, metrics)
+        self._epoch_step = epoch_step
+        self._facts = [
+            f"epoch {epoch}/{self._epochs}", f"step {epoch_step}/{self._steps}", f"loss {loss:.4f}",
+            f"accuracy {accuracy:.2%}", f"lr {rate:.3g}", self._time_left(epoch, epoch_step),
+            *([] if memory is None else [f"GPU {memory / 2**30:.1f} GB"]), f"{speed:,.0f} images/s",
+        ]  # fmt: skip
+        if isinstance(self._bar, _NotebookBar):
+            self._bar.refresh()
+        if self._bar is None and elapsed > LINE_EVERY:
+            logger.info("%s", SPACE.join(self._facts))
         if elapsed > LINE_EVERY:
-            self._since, self._seen = time.monotonic(), 0
+            self._since, self._seen = now, 0
 
     def epoch(self, epoch: int, metrics: dict[str, float], best: bool) -> None:
         parts = [f"epoch {epoch}/{self._epochs}"]
@@ -97,14 +124,77 @@ class Display:
             if f"{split}/loss" in metrics:
                 loss, accuracy = metrics[f"{split}/loss"], metrics[f"{split}/accuracy"]
                 parts.append(f"{split} loss {loss:.4f}  accuracy {accuracy:7.2%}")
-        parts.append(f"{metrics['time/images_per_second']:,.0f} images/s  {metrics['time/epoch']:.1f} s")
-        logger.info("%s%s", "  |  ".join(parts), "  *" if best else "")
-        if epoch < self._epochs:
-            self._bar.reset(self._task, epoch=f"{epoch + 1}/{self._epochs}", metrics="")
+        parts.append(f"{metrics['time/images_per_second']:,.0f} images/s  {metrics['time/epoch']:.1f} s" + "  *" * best)
+        brief = SPACE.join(re.sub(" loss|accuracy +| images", "", part) for part in parts)
+        logger.info("%s", "  |  ".join(parts), extra={"brief": brief})
+        if epoch < self._last:
+            self._start_epoch(epoch + 1)
         self._since, self._seen = time.monotonic(), 0
 
     def end(self) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _start_epoch(self, epoch: int) -> None:
+        self._epoch_step = 0
+        self._facts = [f"epoch {epoch}/{self._epochs}", f"step 0/{self._steps}"]
+        self._facts += [self._time_left(epoch, 0)] if self._done else []
+
+    def _time_left(self, epoch: int, epoch_step: int) -> str:
+        """Of the whole run, whose steps take as long as those that are done, evaluations between them included."""
+        steps = (self._last - epoch) * self._steps + self._steps - epoch_step
+        seconds = (time.monotonic() - self._began) / self._done * steps
+        return f"{timedelta(seconds=round(seconds))} left"
+
+    def _line(self) -> _Line:
+        return _Line(self._facts, self._epoch_step, self._steps)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The bar with as much of what there is to say as there is room for."""
+
+    facts: list[str]
+    done: int
+    steps: int
+
+    def text(self, width: int) -> str:
+        facts = list(self.facts)
+        if len(SPACE.join(facts)) > width:
+            facts = [re.sub("^(step|accuracy|GPU) | images", "", fact) for fact in facts]
+        while len(SPACE.join(facts)) > width and len(facts) > 1:
+            facts.pop()
+        return SPACE.join(facts)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        text = Text(self.text(options.max_width), no_wrap=True, overflow="crop")
+        line = Table.grid(padding=(0, len(SPACE), 0, 0))
+        room = options.max_width - len(text) - len(SPACE)
+        line.add_row(text, *([ProgressBar(self.steps, self.done, min(room, LONGEST_BAR))] if room > 3 else []))
+        yield line
+
+    def as_html(self) -> str:
+        return f'<progress value="{self.done}" max="{self.steps}"></progress> {html.escape(SPACE.join(self.facts))}'
+
+
+class _NotebookBar:
+    """The bar as an output of a notebook's cell, which is replaced as training goes on."""
+
+    def __init__(self, line: Callable[[], _Line]) -> None:
+        from IPython.display import display  # a notebook has it
+
+        self._line, self._drawn = line, time.monotonic()
+        self._output = display({"text/html": line().as_html()}, raw=True, display_id=True)
+
+    def refresh(self) -> None:
+        """At most a few times a second."""
+        if time.monotonic() - self._drawn > REDRAW_EVERY:
+            self._drawn = time.monotonic()
+            self._output.update({"text/html": self._line().as_html()}, raw=True)
+
+    def stop(self) -> None:
+        self._output.update({"text/html": ""}, raw=True)
 
 
 def lines_of_test(accuracy: float, top5: float, loss: float, per_class: Sequence[tuple[str, float]]) -> list[str]:
@@ -113,9 +203,9 @@ def lines_of_test(accuracy: float, top5: float, loss: float, per_class: Sequence
     if len(present) > MANY_CLASSES:
         ranked = sorted(present, key=lambda pair: pair[1])
         (worst, low), (best, high) = ranked[0], ranked[-1]
-        return [total, f"         {len(present)} classes, from {worst} {low:.1%} to {best} {high:.1%}"]
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in present)
-    return [total, *(f"         {line}" for line in wrap(shares, WIDTH))]
+        return [total, f"{' ' * INDENT}{len(present)} classes, from {worst} {low:.1%} to {best} {high:.1%}"]
+    shares = ", ".join(f"{name} {share:.1%}".replace(" ", NO_BREAK) for name, share in present)
+    return [total, *(f"{' ' * INDENT}{line}".replace(NO_BREAK, " ") for line in wrap(shares, NARROW))]
 
 
 def where_lines(folder: Path, store: str | None, run_id: str | None, missing: str) -> list[str]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-WIDTH = 100
+INDENT = 9  # columns of the word that a line begins with, and of lines that continue it
+NARROW = 80 - INDENT  # columns beside it that every terminal has
+WIDE = 10_000  # columns where a line may be as long as it is
 
 
 class Unbroken:
@@ -39,6 +45,11 @@ class Screen(Console):
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # as print does, instead of rich's SystemExit
 
+    @property
+    def room(self) -> int:
+        """Columns of the terminal; elsewhere a line may be as long as it is."""
+        return shutil.get_terminal_size().columns if self.is_terminal else WIDE
+
     def print_table(self, table: Table) -> None:
         """Cells as they are, and no spaces at the ends of lines."""
         options = self.options.update(markup=False, highlight=False)
@@ -49,13 +60,32 @@ class Screen(Console):
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: Container[int] = (0,)) -> None:
-    """On stdout, as wide as it is: the columns in `texts`, counted from 0, flush left, those of numbers flush right."""
+    """On stdout: the columns in `texts`, counted from 0, flush left, those of numbers flush right.
+
+    Where a terminal has too little room, texts continue below.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index in texts else "right", no_wrap=True)
+        is_text = index in texts
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Screen(width=10_000).print_table(table)
+    Screen(width=max(Screen().room, NARROW)).print_table(table)
+
+
+def print_line(line: str, file: TextIO | None = None) -> None:
+    """On stdout, or on the stream; on a terminal continued below at the last word that there is room for."""
+    file = file or sys.stdout
+    print(folded(line, shutil.get_terminal_size().columns) if file.isatty() else line, file=file)
+
+
+def folded(line: str, width: int) -> str:
+    """In lines of at most `width` columns, the following ones indented; a longer word stays whole, to be copied."""
+    if cell_len(line) <= width:
+        return line
+    return textwrap.fill(
+        line, max(width, 2 * INDENT), subsequent_indent=" " * INDENT, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from blitz.errors import BadInput
 from blitz.redaction import redact, remember
 from blitz.run_folder.files import is_locked
 from blitz.run_folder.run_info import ABOUT, RUNNING, RunInfo
+from blitz.terminal.text import print_line
 from blitz.tracking import health, store
 from blitz.tracking.orphaned import end_orphan, mark_orphans
 from blitz.tracking.sending import Busy, Delivery, brief, sole_sender
@@ -43,10 +44,11 @@ def sync(folders: Sequence[str], uri: str | None) -> int:
         outcome, line = _sync_run(folder, uri, bool(named), troubles)
         counts[outcome] += 1
         if line:
-            print(line, flush=True)
+            print_line(line)
+            sys.stdout.flush()
     summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
     looked_in = ", ".join(folders) or str(RUNS.absolute())
-    print(f"{len(found)} run{'s' * (len(found) != 1)} in {looked_in}: {summary or 'nothing to send'}")
+    print_line(f"{len(found)} run{'s' * (len(found) != 1)} in {looked_in}: {summary or 'nothing to send'}")
     return 1 if counts[NOT_SENT] else 0
 
 

@@ -57,6 +57,10 @@ class Learner:
         """The model that counts: the averaged one where averaging is on."""
         return self.model if self.average is None else self.average.module
 
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 1, for the optimizer's first group."""
+        return self.rates[0] * self.schedule(step - 1)
+
     def evaluate(self, batches: Batches, flip: bool = False) -> Evaluation:
         """The same as `evaluate`; afterwards the model is in training mode again."""
         found = evaluate(self.evaluated, self.loss, batches, autocast=self.autocast, flip=flip)
@@ -256,7 +260,7 @@ def fit(
         learner.epoch, learner.epoch_step, learner.sums = learner.epoch + 1, 0, Sums(learner.device)
         metrics = {TRAIN_LOSS: sums.loss, TRAIN_ACCURACY: sums.accuracy}
         trained = time.perf_counter()  # after reading the sums, which waits for the device
-        metrics |= {TRAIN_LR: learner.optimizer.param_groups[0]["lr"], "time/train": trained - started}
+        metrics |= {TRAIN_LR: learner.rate(learner.step), "time/train": trained - started}
         metrics["time/images_per_second"] = (sums.count - count) / metrics["time/train"]
         evaluation = None
         if validation is not None and (learner.epoch % eval_every == 0 or learner.epoch == epochs):

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import math
+import re
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+from support.terminal import shown as shown_on_a_terminal
+from support.terminal import terminal
 
+import blitz
+from blitz.commands import VERBS
 from blitz.terminal import progress
 from blitz.terminal.progress import Display, lines_of_test
 
@@ -16,28 +27,129 @@ METRICS = {
 }  # fmt: skip
 
 
-def shown(capsys: pytest.CaptureFixture[str]) -> str:
+def show() -> None:
     """Two epochs of ten steps of four images."""
     with Display() as screen:
         screen.begin(1, 2, 10, 4)
         for epoch in (1, 2):
-            screen.progress(epoch, 5, 5, 2.0, 0.125)
-            screen.progress(epoch, 10, 5, 1.0, 0.25)
+            screen.progress(epoch, 5, 5, 2.0, 0.125, 0.1, None)
+            screen.progress(epoch, 10, 5, 1.0, 0.25, 0.05, 3 * 2**30)
             screen.epoch(epoch, METRICS, best=epoch == 2)
         screen.end()
         logging.getLogger("blitz").error("printed by whoever catches the exception")
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    show()
     return capsys.readouterr().out
 
 
-def test_a_terminal_gets_a_bar_with_loss_accuracy_and_speed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "150")
-    output = shown(capsys)
-    assert "10/10" in output
-    assert "loss 1.0000  accuracy 25.00%" in output
-    assert "images/s" in output
+def bar(columns: int, *, done: int, of: int = 391, memory: int | None = None) -> str:
+    """The longest state of the bar in the 12th of 200 epochs, as a terminal with so many columns shows it."""
+    with terminal(columns) as found, Display() as screen:
+        screen.begin(12, 200, of, 128)
+        screen.progress(12, done, done, 1.23456, 0.4561, 0.0123, memory)
+        screen.console.print(screen._line())
+    assert found.wider_than(columns) == []
+    return max((line for line in found.lines if f"{done}/{of}" in line), key=len)
+
+
+def test_a_terminal_gets_a_bar_with_loss_accuracy_rate_time_left_memory_and_speed() -> None:
+    line = bar(150, done=234, memory=3 * 2**30)
+    assert re.match(
+        r"epoch 12/200  step 234/391  loss 1.2346  accuracy 45.61%  lr 0.0123  \d:\d\d:\d\d left  GPU 3.0 GB  "
+        r"[\d,]+ images/s  [━╸╺]+$",
+        line,
+    ), line
+
+
+def test_the_bar_leaves_out_what_there_is_no_room_for() -> None:
+    assert re.match(
+        r"epoch 12/200  234/391  loss 1.2346  45.61%  lr 0.0123  \d:\d\d:\d\d left  3.0 GB",
+        bar(80, done=234, memory=3 * 2**30),
+    )
+    assert re.match("epoch 12/200  234/391  loss 1.2346  ━+", bar(40, done=234))
+
+
+def test_time_left_is_that_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def left(first: int, epochs: int, last: int | None = None) -> list[str]:
+        """After 5 of 10 steps of an epoch that took 30 s, then at its end, and after its validation of 20 s."""
+        found = []
+        screen = Display()
+        screen.begin(first, epochs, 10, 4, last)
+        for step in (5, 10):
+            now[0] += 30
+            screen.progress(first, step, 5, 1.0, 0.5, 0.1, None)
+            found += [fact for fact in screen._line().facts if fact.endswith("left")]
+        now[0] += 20
+        screen.epoch(first, METRICS, best=False)
+        return [*found, *(fact for fact in screen._line().facts if fact.endswith("left"))]
+
+    assert left(1, 3) == ["0:02:30 left", "0:02:00 left", "0:02:40 left"]
+    assert left(61, 62) == ["0:01:30 left", "0:01:00 left", "0:01:20 left"]  # a resumed run
+    assert left(1, 100, last=2) == ["0:01:30 left", "0:01:00 left", "0:01:20 left"]  # a repetition of two epochs
+    assert left(1, 20_000)[0] == "13 days, 21:19:30 left"
+
+
+def test_lines_of_a_run_fit_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["data=digits", "data.limit=60", "model=mlp", "batch_size=20", "epochs=2", "report_every=1"]
+    asked += ["tracking=none", "tracking.figures=false", "device.threads=1", f"name={' '.join(['a long name'] * 20)}"]
+    with terminal(80) as found:
+        result = blitz.run(blitz.compose(asked), asked)
+    assert found.wider_than(80) == []
+    assert any(re.match(r"epoch 2/2  3/3  .*lr 0.001  0:00:00 left", line) for line in found.lines)
+    (line,) = [line for line in found.lines if line.startswith("epoch 1/2  train ")]
+    assert re.fullmatch(r"epoch 1/2  train \d\.\d{4}  [\d.]+%  val \d\.\d{4}  [\d.]+%  [\d,]+/s  [\d.]+ s(  \*)?", line)
+    log = (result.folder / "run.log").read_text()
+    assert "epoch 1/2  |  train loss " in log  # a file has room
+    assert f"record   {result.folder}/ (config.yaml, metrics.jsonl," in found.lines
+    assert "         checkpoints/, figures/, run.log)" in found.lines
+
+
+@pytest.mark.slow
+def test_what_commands_print_fits_a_terminal(tmp_path: Path) -> None:
+    sweep = ["data=digits", "data.limit=100", "model=mlp", "batch_size=20", "epochs=1", "device.threads=1"]
+    sweep += ["tracking.figures=false", "tracking.uri=sqlite:///mlflow.db", "optimizer.lr=0.1,0.0123456", "seed=0,1,2"]
+    sweep += ["optimizer.weight_decay=0.0,0.00123456", "checkpoint.keep=best"]
+    for command in (
+        ["--help"], ["-m", *sweep], ["compare"], ["compare", "--sweep", "last", "--all"], ["evaluate", "last"],
+        ["reproduce", "last"], ["-m", *sweep, "sweep.skip_finished=true"], ["-m", *sweep, "sweep.dry_run=true"],
+        ["options"], ["options", "model", "vit"], *([verb, "--help"] for verb in VERBS.commands),
+    ):  # fmt: skip
+        found = shown_on_a_terminal(tmp_path, *command)
+        assert found.wider_than(80) == [], command
+        assert len(found.lines) > 1
+
+
+def test_a_notebook_gets_a_bar_in_one_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[str] = []
+
+    class Output:
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            states.append(data["text/html"])
+
+    def display(*found: Any, display_id: bool = False, **options: Any) -> Output:
+        if display_id:
+            states.append(found[0]["text/html"])
+        return Output()
+
+    class ZMQInteractiveShell:
+        """What a notebook's kernel calls its shell."""
+
+    notebook = ModuleType("IPython.display")
+    notebook.display = display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    monkeypatch.setattr(progress, "REDRAW_EVERY", -1.0)
+    show()
+    assert states[0] == '<progress value="0" max="10"></progress> epoch 1/2  step 0/10'
+    assert states[1].startswith('<progress value="5" max="10"></progress> epoch 1/2  step 5/10  loss 2.0000  accuracy ')
+    assert states[-1] == ""
 
 
 def test_no_terminal_gets_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
