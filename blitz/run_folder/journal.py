@@ -16,7 +16,7 @@ logger = logging.getLogger("blitz")
 
 JOURNAL = "metrics.jsonl"
 # Names of metrics. What a step measures:
-STEP_LOSS, GRAD_NORM = "train/step_loss", "train/grad_norm"
+STEP_LOSS, GRAD_NORM, STEP_LR = "train/step_loss", "train/grad_norm", "train/step_lr"
 # What an epoch measures, and what the best weights make of the test images:
 TRAIN_LOSS, TRAIN_ACCURACY, TRAIN_LR = "train/loss", "train/accuracy", "train/lr"
 VAL_LOSS, VAL_ACCURACY, VAL_TOP5 = "val/loss", "val/accuracy", "val/top5"
@@ -35,8 +35,12 @@ class Point(NamedTuple):
 
 
 def is_result(name: str) -> bool:
-    """Whether a metric is a result, which a repetition must have the same of; times and the machine's state are not."""
-    return not name.startswith((TIME, SYSTEM))
+    """Whether a metric is a result, which a repetition must have the same of.
+
+    Times and the machine's state are not; nor is the learning rate of each step, which follows from the config and
+    which older records lack.
+    """
+    return not name.startswith((TIME, SYSTEM)) and name != STEP_LR
 
 
 class Journal:

@@ -13,7 +13,16 @@ from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.candidates import leave_to_sweep
 from blitz.run_folder.files import add_result, level_of_trouble, log_file
-from blitz.run_folder.journal import GRAD_NORM, JOURNAL, OBJECTIVE, STEP_LOSS, TEST_ACCURACY, TEST_LOSS, TEST_TOP5
+from blitz.run_folder.journal import (
+    GRAD_NORM,
+    JOURNAL,
+    OBJECTIVE,
+    STEP_LOSS,
+    STEP_LR,
+    TEST_ACCURACY,
+    TEST_LOSS,
+    TEST_TOP5,
+)
 from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, TAG_LENGTH, shortened
 from blitz.runner import description
 from blitz.runner.build import Setup
@@ -87,13 +96,21 @@ class Record:
             metrics = {STEP_LOSS: losses}
             if report.grad_norms is not None:
                 metrics[GRAD_NORM] = report.grad_norms.tolist()
-            self.recorder.journal.write(self._windows.add(report.step, metrics))
+            self._write_windows(self._windows.add(report.step, metrics))
         return losses
 
     def close_window(self) -> None:
         """Record the mean of the last steps, where they are fewer than a window."""
         if self._windows is not None:
-            self.recorder.journal.write(self._windows.flush(self._step))
+            self._write_windows(self._windows.flush(self._step))
+
+    def _write_windows(self, windows: list[tuple[int, dict[str, float]]]) -> None:
+        """With the learning rate of each window's last step, unless it is constant: `train/lr`, once an epoch, hides a
+        warm-up within the first.
+        """
+        if self.setup.settings.schedule["name"] != "constant":
+            windows = [(step, {**means, STEP_LR: self.setup.learner.rate(step)}) for step, means in windows]
+        self.recorder.journal.write(windows)
 
     def log_epoch(self, result: EpochResult, selection: Selection, best: bool) -> None:
         """Record an epoch's metrics and save where training stands; keep the weights where they are the best.
