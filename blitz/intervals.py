@@ -1,4 +1,4 @@
-"""The mean over seeds and its confidence interval by Student's t."""
+"""The mean over seeds and its confidence interval by Student's t; the interval of a share of images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from scipy.special import stdtrit  # scipy.stats takes a second to import
 
@@ -40,6 +41,18 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     else:
         mean, std = statistics.fmean(values), statistics.stdev(values)
     return Estimate(mean, quantile(n - 1) * std / math.sqrt(n) if n >= LEAST_SEEDS else None, tuple(values))
+
+
+def interval_of_share(count: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of the share that `count` of `n` are, within 0 … 1: Wilson (1927), J. Am. Stat. Assoc. 22, 209.
+
+    It has a width where all are counted, or none.
+    """
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share, corrected_n = count / n, n + z**2
+    middle = (count + z**2 / 2) / corrected_n
+    margin = z * math.sqrt(n * share * (1 - share) + z**2 / 4) / corrected_n
+    return max(0.0, middle - margin), min(1.0, middle + margin)
 
 
 def quantile(degrees: float) -> float:

@@ -46,6 +46,12 @@ def notice(text: str) -> Figure:
     return figure
 
 
+def put_name(figure: Figure, name: str) -> None:
+    """The run's name above everything else, in small letters."""
+    (name,) = labels([name], 200, int(14 * figure.get_figwidth()))
+    figure.suptitle("\n".join(filter(None, [name, figure.get_suptitle()])), fontsize=10)
+
+
 def dress(axes: Axes) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

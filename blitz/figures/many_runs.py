@@ -29,7 +29,7 @@ Panel = tuple[str, Callable[[Axes], float]]  # its file's stem, and what draws i
 
 
 def figures(rows: Sequence[PlotRow], label: str) -> dict[str, Figure]:
-    """By file stem; what there is nothing to draw for is left out.
+    """By file stem; what would be a single point is left out.
 
     `learning_curves`; `objective_by_KEY` for each number that was varied, or where none was for each category;
     `heat_map` for two numbers, `heat_map_KEY_KEY` for pairs of more.
@@ -70,12 +70,12 @@ def overview(rows: Sequence[PlotRow], label: str) -> Figure:
 
 def _panels(space: Space, label: str) -> Iterator[Panel]:
     label = short(label)
-    if any(run.points for run in space.runs):
+    if any(len(run.points) > 1 for run in space.runs):
         yield "learning_curves", partial(curves, space=space, label=label)
     for key in space.numeric:
-        if space.measured([key]):
+        if len(space.measured([key])) > 1:
             yield _stem("objective_by", key), partial(by_number, space=space, key=key, label=label)
-    for key in space.categories if not space.numeric and space.measured() else ():
+    for key in space.categories if not space.numeric and len(space.measured()) > 1 else ():
         yield _stem("objective_by", key), partial(by_category, space=space, key=key, label=label)
     pairs, left_out = _pairs(space)
     note = f"{counted(left_out, 'pair')} more not drawn" if left_out else ""
@@ -87,7 +87,7 @@ def _panels(space: Space, label: str) -> Iterator[Panel]:
 def _pairs(space: Space) -> tuple[list[Pair], int]:
     """Those that are drawn, of the keys with the most values first, and how many are not."""
     keys = sorted(space.numeric, key=lambda key: -space.num_values[key])
-    possible = [pair for pair in combinations(keys, 2) if space.measured(pair)]
+    possible = [pair for pair in combinations(keys, 2) if len(space.measured(pair)) > 1]
     order = space.numeric.index
     return [(a, b) if order(a) < order(b) else (b, a) for a, b in possible[:PAIRS]], max(0, len(possible) - PAIRS)
 

@@ -7,7 +7,8 @@ one may touch. Colours are Okabe and Ito's, which colour-blind people can distin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,48 +17,50 @@ from matplotlib.figure import Figure
 
 from blitz.figures import canvas
 from blitz.figures.canvas import BARS, GREY, TICKS, TRAIN, VAL, blank, labels
-from blitz.run_folder.journal import TRAIN_ACCURACY, TRAIN_LOSS, TRAIN_LR, VAL_ACCURACY, VAL_LOSS
+from blitz.intervals import interval_of_share
+from blitz.run_folder.journal import TRAIN_ACCURACY, TRAIN_LOSS, VAL_ACCURACY, VAL_LOSS
 
+LOSS, ACCURACY = "Loss", "Accuracy (%)"
+PANELS = {LOSS: (TRAIN_LOSS, VAL_LOSS), ACCURACY: (TRAIN_ACCURACY, VAL_ACCURACY)}
+LOOKS: list[dict[str, Any]] = [
+    {"label": "train", "color": TRAIN, "marker": "o"},
+    {"label": "validation", "color": VAL, "marker": "s"},
+]
 COUNTED = 20  # classes up to which each cell of a confusion matrix has its count written in
 SHOWN = 30  # most mistakes that are shown
 
 
-def curves(history: Sequence[Mapping[str, float]]) -> Figure:
+def curves(history: Sequence[Mapping[str, float]], rates: Sequence[tuple[float, float]]) -> Figure | None:
     """Loss, accuracy (a fraction in `history`, drawn in percent) and learning rate over the epochs, side by side.
+
+    `rates` are the learning rates after so many epochs, which need not be whole. What would be single points, and a
+    rate that never changes, are left out; None where nothing remains.
 
     The best epoch is the first with the highest `val/accuracy`, or where that was never measured the lowest `val/loss`.
     """
-    figure = blank(13.0, 4.2)
-    loss, accuracy, rate = figure.subplots(1, 3)
-    both = [("train", TRAIN, "o"), ("validation", VAL, "s")]
-    _panel(loss, history, "Loss", zip((TRAIN_LOSS, VAL_LOSS), both, strict=True))
-    _panel(accuracy, history, "Accuracy (%)", zip((TRAIN_ACCURACY, VAL_ACCURACY), both, strict=True), scale=100)
-    _panel(rate, history, "Learning rate", [(TRAIN_LR, ("learning rate", GREY, "o"))])
-    if rate.lines:
-        rate.set_ylim(bottom=0)
-        rate.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
-    _mark_best(loss, accuracy, history)
-    for panel in (loss, accuracy):
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(frameon=False)
+    drawn = {title: keys for title, keys in PANELS.items() if any(len(_course(history, key)) > 1 for key in keys)}
+    titles = [*drawn, *(["Learning rate"] if len({rate for _, rate in rates}) > 1 else [])]
+    if not titles:
+        return None
+    figure = blank(4.33 * len(titles), 4.2)
+    panels = dict(zip(titles, figure.subplots(1, len(titles), squeeze=False)[0], strict=True))
+    for title, axes in panels.items():
+        axes.set(title=title, ylabel=title)
+        canvas.epoch_axis(axes)
+        canvas.dress(axes)
+    for title, keys in drawn.items():
+        for key, look in zip(keys, LOOKS, strict=True):
+            if course := _course(history, key):
+                canvas.draw_course(panels[title], course, scale=100 if title == ACCURACY else 1, markersize=4, **look)
+    if "Learning rate" in panels:
+        axes = panels.pop("Learning rate")
+        canvas.draw_course(axes, rates, marker="", color=GREY)
+        axes.set_ylim(bottom=0)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
+    _mark_best(panels, history)
+    for axes in panels.values():
+        axes.legend(frameon=False)
     return figure
-
-
-def _panel(
-    axes: Axes,
-    history: Sequence[Mapping[str, float]],
-    title: str,
-    lines: Iterable[tuple[str, tuple[str, str, str]]],
-    scale: float = 1,
-) -> None:
-    for key, (label, colour, marker) in lines:
-        if course := _course(history, key):
-            canvas.draw_course(axes, course, marker, scale, color=colour, markersize=4, label=label)
-    if not axes.lines:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=GREY)
-    axes.set(title=title, ylabel=title)
-    canvas.epoch_axis(axes)
-    canvas.dress(axes)
 
 
 def _course(history: Sequence[Mapping[str, float]], key: str) -> list[tuple[float, float]]:
@@ -65,23 +68,24 @@ def _course(history: Sequence[Mapping[str, float]], key: str) -> list[tuple[floa
     return [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
 
 
-def _mark_best(loss: Axes, accuracy: Axes, history: Sequence[Mapping[str, float]]) -> None:
+def _mark_best(panels: Mapping[str, Axes], history: Sequence[Mapping[str, float]]) -> None:
     finite = {
         key: [(epoch, value) for epoch, value in _course(history, key) if math.isfinite(value)]
         for key in (VAL_ACCURACY, VAL_LOSS)
     }
     if finite[VAL_ACCURACY]:
         epoch, share = max(finite[VAL_ACCURACY], key=lambda point: point[1])
-        axes, value, text = accuracy, 100 * share, f"{100 * share:.2f} %"
+        title, value, text = ACCURACY, 100 * share, f"{100 * share:.2f} %"
     elif finite[VAL_LOSS]:
         epoch, value = min(finite[VAL_LOSS], key=lambda point: point[1])
-        axes, text = loss, f"{value:.4g}"
+        title, text = LOSS, f"{value:.4g}"
     else:
         return
-    for panel in (loss, accuracy):
-        panel.axvline(epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
+    for axes in panels.values():
+        axes.axvline(epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
     label = f"best: {text} (epoch {epoch:.0f})"
-    axes.plot(epoch, value, "*", markersize=14, color=VAL, markeredgecolor="black", label=label, zorder=5)
+    if title in panels:
+        panels[title].plot(epoch, value, "*", markersize=14, color=VAL, markeredgecolor="black", label=label, zorder=5)
 
 
 def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -136,7 +140,10 @@ def per_class_accuracy(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     figure = blank(8.5, height * len(order) + 1.5)
     axes = figure.subplots()
     places = np.arange(len(order))
+    ends = np.array([interval_of_share(counts[n, n], totals[n]) if totals[n] else (math.nan, math.nan) for n in order])
+    beyond = np.abs(100 * ends.T - accuracy[order])
     axes.barh(places, accuracy[order], color=TRAIN, height=0.75)
+    axes.errorbar(accuracy[order], places, xerr=beyond, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     size = 7.5 if len(order) > 30 else 9
     texts = [f"{accuracy[n]:.1f} %  (n = {totals[n]:,})" if totals[n] else "no images  (n = 0)" for n in order]
     canvas.write_beside(axes, texts, size)
@@ -144,7 +151,7 @@ def per_class_accuracy(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.set_yticks(places, [names[number] for number in order], fontsize=size)
     axes.set(xlabel="Accuracy (%)", ylabel="True class", xlim=(0, 100), ylim=(len(order) - 0.4, -0.6))
     axes.spines[["top", "right"]].set_visible(False)
-    title = "Accuracy by class"
+    title = "Accuracy by class, with 95 % intervals"
     if totals.sum():
         overall = 100 * np.trace(counts) / totals.sum()
         axes.axvline(overall, color=VAL, linestyle="--", linewidth=1.2, label=f"all images: {overall:.2f} %")

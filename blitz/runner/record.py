@@ -39,6 +39,8 @@ from blitz.training.selection import Best, Selection
 
 logger = logging.getLogger("blitz")
 
+POINTS = 500  # of the curve of the learning rate
+
 
 class Record:
     """One run's folder and its MLflow run. Nothing in it waits for MLflow before the end."""
@@ -189,15 +191,23 @@ class Record:
         classes, counts = self.setup.dataset.classes, test.confusion.numpy()
         split = self.setup.splits.test
         pictures = {
-            "curves": one_run.curves(self.history),
+            "curves": one_run.curves(self.history, self._rates()),
             "confusion": one_run.confusion(counts, classes),
             "per_class_accuracy": one_run.per_class_accuracy(counts, classes),
             "worst_mistakes": one_run.worst_mistakes(
                 split.images.numpy(), split.labels.numpy(), test.predicted.numpy(), test.confidence.numpy(), classes
             ),
         }
-        for name, figure in pictures.items():
-            canvas.save(figure, self.folder / "figures" / f"{name}.png")
+        for stem, figure in pictures.items():
+            if figure is not None:
+                canvas.put_name(figure, self.recorder.about.name)
+                canvas.save(figure, self.folder / "figures" / f"{stem}.png")
+
+    def _rates(self) -> list[tuple[float, float]]:
+        """The learning rate by epoch, at several hundred steps."""
+        learner, steps_per_epoch = self.setup.learner, len(self.setup.train)
+        steps = range(1, learner.step + 1, max(1, learner.step // POINTS))
+        return [(step / steps_per_epoch, learner.rate(step)) for step in steps]
 
 
 @contextmanager

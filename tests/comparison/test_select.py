@@ -475,11 +475,12 @@ def test_a_comparison_is_drawn_into_a_file(lab: Lab, tmp_path: Path) -> None:
 def test_what_is_no_number_is_not_drawn(lab: Lab, tmp_path: Path) -> None:
     lab.run("1", 0, 0.5)
     lab.run("2", 0, math.inf)
+    lab.run("3", 0, 0.25)
     file = tmp_path / "a.svg"
     ended = command("compare", "--experiment", lab.experiment, "--plot", str(file))
     assert (ended.code, ended.told) == (0, [])
     texts = re.findall("<!-- (.+?) -->", file.read_text())  # matplotlib's, before the letters that it draws
-    assert "n = 1 run; 1 without a result; 1 seed each" in texts
+    assert "n = 2 runs; 1 without a result; 1 seed each" in texts
     assert [text for text in texts if text.startswith("best with ")] == ["best with 50.00 %: a run"]
     assert not [text for text in texts if re.search("inf|nan|e.?308", text)]
 

@@ -153,7 +153,7 @@ def written(axes: Axes) -> dict[tuple[float, float], str]:
         (product({"a": "xy", "b": [1, 2]}), ["learning_curves", "objective_by_b"]),
         (product({"o.a": [1, 2], "b": [1, 2]}), ["learning_curves", "objective_by_o_a", "objective_by_b", "heat_map"]),
         ([run({"lr": n, "b": n}, NAN) for n in range(3)], ["learning_curves"]),
-        ([run({"m": "a"}, 0.1, curve=[NAN]), run({"m": "b"}, NAN, curve=[])], ["objective_by_m"]),
+        ([run({"m": "a"}, 0.1, curve=[NAN]), run({"m": "b"}, NAN, curve=[])], []),
     ],
 )
 def test_what_is_drawn_and_what_is_not(trials: list[ComparedRun], expected: list[str]) -> None:
@@ -469,11 +469,13 @@ def test_of_more_combinations_the_best_are_named_and_the_others_get_paler_with_t
 
 
 def test_seeds_alone_and_curves_of_one_point() -> None:
-    axes = axes_of([run({"lr": 1}, NAN, n, [0.5]) for n in range(3)], "learning_curves")
+    alone = [run({"lr": 1}, NAN, n, [0.5]) for n in range(3)]
+    assert figures(alone) == {}
+    axes = axes_of([*alone, run({"lr": 1}, NAN, 3, [0.5, 0.6])], "learning_curves")
     assert legend(axes) == []  # one combination, and no run is the best
-    assert [line.get_marker() for line in axes.lines] == ["o"] * 3  # a line of one point would be invisible
+    assert [line.get_marker() for line in axes.lines] == ["o"] * 4  # a line of one point would be invisible
     assert all(tick == int(tick) for tick in axes.get_xticks())
-    crowd = curve_lines(axes_of([run({"lr": n}, 0.5, 0, [0.5, NAN]) for n in range(20)], "learning_curves"))
+    crowd = curve_lines(axes_of([run({"lr": n}, 0.5, 0, [0.5, NAN, 0.6]) for n in range(20)], "learning_curves"))
     assert {line.get_marker() for line in crowd[5:]} == {"."}
 
 

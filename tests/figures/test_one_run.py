@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,20 +11,23 @@ import numpy as np
 import pytest
 from matplotlib import _pylab_helpers
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
 from blitz.figures import canvas
-from blitz.figures.canvas import blank, labels, save
+from blitz.figures.canvas import blank, labels, put_name, save
 from blitz.figures.one_run import confusion, curves, per_class_accuracy, worst_mistakes
 
+RATES = [(0.1, 0.02), (0.5, 0.1), (1.0, 0.1), (6.0, 0.01)]
+CONSTANT = [(0.1, 0.1), (6.0, 0.1)]
 CLASSES = ["cat", "dog", "a$b$c"]
 COUNTS = np.array([[6, 3, 1], [0, 20, 0], [0, 0, 0]])
 HISTORY: list[dict[str, float]] = [
-    {"epoch": 1, "train/loss": 2.0, "train/accuracy": 0.3, "train/lr": 0.1},
-    {"epoch": 2, "train/loss": 1.5, "train/accuracy": 0.5, "train/lr": 0.1, "val/loss": 1.4, "val/accuracy": 0.55},
-    {"epoch": 3, "train/loss": 1.2, "train/accuracy": 0.6, "train/lr": 0.05},
-    {"epoch": 4, "train/loss": 1.0, "train/accuracy": 0.7, "train/lr": 0.05, "val/loss": 1.1, "val/accuracy": 0.65},
+    {"epoch": 1, "train/loss": 2.0, "train/accuracy": 0.3},
+    {"epoch": 2, "train/loss": 1.5, "train/accuracy": 0.5, "val/loss": 1.4, "val/accuracy": 0.55},
+    {"epoch": 3, "train/loss": 1.2, "train/accuracy": 0.6},
+    {"epoch": 4, "train/loss": 1.0, "train/accuracy": 0.7, "val/loss": 1.1, "val/accuracy": 0.65},
     {"epoch": 6, "train/loss": 0.9, "train/accuracy": 0.8, "train/lr": 0.0, "val/loss": 1.0, "val/accuracy": 0.65},
 ]
 
@@ -47,49 +51,63 @@ def mistakes(number: int, channels: int) -> tuple[np.ndarray, np.ndarray, np.nda
 # ---- curves
 
 
+def drawn(history: Sequence[Mapping[str, float]], rates: Sequence[tuple[float, float]] = RATES) -> Figure:
+    figure = curves(history, rates)
+    assert figure is not None
+    return figure
+
+
 def test_three_panels_with_units() -> None:
-    loss, accuracy, rate = curves(HISTORY).axes
+    loss, accuracy, rate = drawn(HISTORY).axes
     assert [axes.get_ylabel() for axes in (loss, accuracy, rate)] == ["Loss", "Accuracy (%)", "Learning rate"]
     assert [axes.get_xlabel() for axes in (loss, accuracy, rate)] == ["Epoch"] * 3
     assert line(loss, "train") == [(1, 2.0), (2, 1.5), (3, 1.2), (4, 1.0), (6, 0.9)]
     assert line(accuracy, "validation") == [(2, 55.0), (4, 65.0), (6, 65.0)]
-    assert line(rate, "learning rate")[-1] == (6, 0.0)
+    (only,) = rate.lines
+    assert np.asarray(only.get_xydata()).tolist() == [list(pair) for pair in RATES]  # a warm-up within the first epoch
 
 
 def test_the_first_best_epoch_is_marked() -> None:
-    loss, accuracy, _ = curves(HISTORY).axes
+    loss, accuracy, _ = drawn(HISTORY).axes
     assert line(accuracy, "best: 65.00 % (epoch 4)") == [(4, 65.0)]
     assert [line.get_xdata() for line in loss.lines if line.get_linestyle() == ":"] == [[4, 4]]
     assert accuracy.get_legend() is not None
 
 
 def test_without_accuracies_the_lowest_loss_is_the_best() -> None:
-    loss, accuracy, _ = curves([{k: v for k, v in row.items() if "accuracy" not in k} for row in HISTORY]).axes
+    loss, _ = drawn([{k: v for k, v in row.items() if "accuracy" not in k} for row in HISTORY]).axes
     assert line(loss, "best: 1 (epoch 6)") == [(6, 1.0)]
-    assert texts(accuracy) == ["not measured"]
 
 
 def test_without_validation_nothing_is_marked(tmp_path: Path) -> None:
-    figure = curves([{"epoch": 1, "train/loss": 1.0, "train/accuracy": 0.5, "train/lr": 0.1}])
+    rows = [{"epoch": n, "train/loss": 1.0 / n, "train/accuracy": 0.5} for n in (1, 2)]
+    figure = drawn(rows, CONSTANT)
     for axes in figure.axes:
         (only,) = axes.lines
-        assert only.get_marker() == "o"  # a line of one point would be invisible
+        assert only.get_marker() == "o"
     assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())  # there is no epoch 0.98
     save(figure, tmp_path / "curves.png")
 
 
-def test_a_loss_that_diverged_and_an_empty_history(tmp_path: Path) -> None:
+def test_panels_that_say_nothing_are_left_out() -> None:
+    titles = [axes.get_title() for axes in drawn(HISTORY, CONSTANT).axes]
+    assert titles == ["Loss", "Accuracy (%)"]
+    assert [axes.get_title() for axes in drawn(HISTORY[1:2]).axes] == ["Learning rate"]  # after one epoch
+    assert curves(HISTORY[1:2], CONSTANT) is None
+    assert curves([], []) is None
+
+
+def test_a_loss_that_diverged(tmp_path: Path) -> None:
     rows = [HISTORY[1], {"epoch": 2, "train/loss": float("inf"), "val/accuracy": float("nan")}]
-    loss, accuracy, _ = curves(rows).axes
+    figure = drawn(rows)
+    loss, accuracy, _ = figure.axes
     assert np.isnan(line(loss, "train")[-1][1])
     assert line(accuracy, "best: 55.00 % (epoch 2)")
-    empty = curves([])
-    assert [texts(axes) for axes in empty.axes] == [["not measured"]] * 3
-    save(empty, tmp_path / "curves.png")
+    save(figure, tmp_path / "curves.png")
 
 
 def test_a_long_training_is_drawn_without_markers() -> None:
-    (only,) = curves([{"epoch": n, "train/lr": 0.1} for n in range(1, 100)]).axes[2].lines
+    (only,) = drawn([{"epoch": n, "train/loss": 0.1} for n in range(1, 100)], CONSTANT).axes[0].lines
     assert only.get_marker() in ("", "None")
 
 
@@ -133,16 +151,20 @@ def test_bars_are_sorted_and_labelled() -> None:
     (axes,) = per_class_accuracy(COUNTS, CLASSES).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dog", "cat", r"a\$b\$c"]
     assert [bar.get_width() for bar in axes.patches] == [100, 60, 0]  # type: ignore[attr-defined]
+    (bars,) = [found for found in axes.containers if isinstance(found, ErrorbarContainer)]
+    ends = [sorted(x for x, _ in segment) for segment in bars.lines[2][0].get_segments()]
+    assert ends[:2] == [pytest.approx([83.89, 100], abs=0.01), pytest.approx([31.27, 83.18], abs=0.01)]  # Wilson's
+    assert np.isnan(ends[2]).all()
     assert texts(axes) == ["100.0 %  (n = 20)", "60.0 %  (n = 10)", "no images  (n = 0)"]
     low, high = axes.get_ylim()
     assert low > high  # the first bar is on top
-    assert axes.lines[0].get_label() == "all images: 86.67 %"
+    assert axes.lines[-1].get_label() == "all images: 86.67 %"
 
 
 def test_of_very_many_classes_the_lowest_are_drawn() -> None:
     counts = np.diag(np.arange(300)) + np.eye(300, k=1, dtype=int)  # the higher the number, the better
     (axes,) = per_class_accuracy(counts, [str(n) for n in range(300)]).axes
-    assert axes.get_title() == "Accuracy by class: the 100 lowest of 300"
+    assert axes.get_title() == "Accuracy by class, with 95 % intervals: the 100 lowest of 300"
     assert axes.get_yticklabels()[-1].get_text() == "0"
     assert len(axes.patches) == 100
 
@@ -204,6 +226,19 @@ def test_what_no_font_can_draw_is_no_warning(tmp_path: Path) -> None:
 # ---- files
 
 
+def test_names_of_runs_stand_above_all(tmp_path: Path) -> None:
+    figure = worst_mistakes(*mistakes(2, 1), classes=CLASSES)
+    put_name(figure, "lr=0.01 $x " + "word " * 60)
+    name, _, title = figure.get_suptitle().rpartition("\n")
+    assert name.startswith(r"lr=0.01 \$x word")
+    assert name.endswith("…")
+    assert title.startswith("The most confident mistakes")
+    figure = drawn(HISTORY)
+    put_name(figure, "net on digits")
+    assert figure.get_suptitle() == "net on digits"
+    expect_png(figure, tmp_path / "curves.png")
+
+
 def expect_png(figure: Figure, path: Path) -> None:
     save(figure, path)
     with Image.open(path) as image:
@@ -221,7 +256,7 @@ def test_png_of_each_figure_from_a_thread(tmp_path: Path) -> None:
         try:
             for number, figure in enumerate(
                 [
-                    curves(HISTORY),
+                    drawn(HISTORY),
                     confusion(COUNTS, CLASSES),
                     per_class_accuracy(COUNTS, CLASSES),
                     worst_mistakes(*mistakes(2, 1), classes=CLASSES),
