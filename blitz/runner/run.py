@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from blitz.config.settings import Settings
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
+from blitz.run_folder.journal import VAL_ACCURACY
 from blitz.run_folder.run_info import SWEEP, SWEEP_JOB
 from blitz.runner.build import JobInfo, Setup, build
 from blitz.runner.find import LAST, find_run, fix_weights
@@ -44,6 +46,27 @@ class Result:
     folder: Path
     run_id: str | None  # None where there is no store or it failed
     seconds: float | None = None  # wall time; None for a run that was resumed
+
+    def __repr__(self) -> str:
+        return f"Result({', '.join(f'{what} {value}' for what, value in self._main())})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = (f"<tr><th>{escape(what)}</th><td>{escape(value)}</td></tr>" for what, value in self._main())
+        return f"<table>{''.join(rows)}</table>"
+
+    def _main(self) -> list[tuple[str, str]]:
+        """The main figures."""
+        images = "validation" if any(VAL_ACCURACY in row for row in self.history) else "training"
+        return [
+            ("test accuracy", f"{self.test.accuracy:.2%}"),
+            ("top-5", f"{self.test.top5:.2%}"),
+            ("loss", f"{self.test.loss:.4f}"),
+            (f"{images} accuracy", f"{self.objective:.2%} (epoch {self.best_epoch} of {len(self.history)})"),
+            *([] if self.seconds is None else [("time", f"{self.seconds:.1f} s")]),
+            ("folder", str(self.folder)),
+            *([] if self.run_id is None else [("run", self.run_id)]),
+        ]
 
     @classmethod
     def of(cls, record: Record) -> Result:

@@ -15,6 +15,7 @@ from contextlib import closing
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import pytest
 import torch
@@ -498,6 +499,30 @@ def test_a_gradient_norm_is_recorded_where_it_is_clipped(here: Path) -> None:
     norms = journal(result.folder)["train/grad_norm"]
     assert [step for step, _ in norms] == [3, 6, 9, 10]
     assert all(norm > 0 for _, norm in norms)
+
+
+def test_learning_rates_of_steps_show_a_warm_up_within_an_epoch(here: Path) -> None:
+    asked = ["tracking=none", "epochs=1", "tracking.step_loss=3"]
+    found = journal(run(*asked, "schedule=cosine", "schedule.warmup=0.5").folder)
+    steps, rates = zip(*found["train/step_lr"], strict=True)
+    assert steps == tuple(step for step, _ in found["train/step_loss"]) == (3, 6, 9, 10)
+    assert rates == pytest.approx([0.03, 0.05, 0.05 * 0.3455, 0.05 * 0.0955], rel=1e-3)
+    assert found["train/lr"] == [(1, rates[-1])]
+    assert "train/step_lr" not in journal(run(*asked).folder)  # which is constant
+
+
+def test_a_result_shows_its_main_figures(here: Path) -> None:
+    folder = "a <b> & c"
+    result = run("tracking=none", f"runs_dir='{folder}'")
+    rows = [
+        ("test accuracy", f"{result.test.accuracy:.2%}"), ("top-5", f"{result.test.top5:.2%}"),
+        ("loss", f"{result.test.loss:.4f}"),
+        ("validation accuracy", f"{result.objective:.2%} (epoch {result.best_epoch} of 2)"),
+        ("time", f"{result.seconds:.1f} s"), ("folder", str(result.folder)),
+    ]  # fmt: skip
+    assert repr(result) == f"Result({', '.join(' '.join(row) for row in rows)})"
+    shown = fromstring(result._repr_html_())
+    assert [tuple(cell.text for cell in row) for row in shown] == rows
 
 
 @pytest.mark.slow
