@@ -9,7 +9,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from textwrap import shorten
 from types import FrameType
@@ -60,6 +61,7 @@ OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # of a write to stdout
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP)  # of a path that a user gave
 INTERRUPTED, CLOSED_PIPE, TERMINATED = 130, 141, 143  # exit codes: 128 and the signal's number
 TRACEBACK = "BLITZ_TRACEBACK"  # environment variable: print tracebacks
+EXPANDED = set("$`\\\"'();<>&|")  # what a shell would make more of than a word; names of files may contain it
 LONGEST = 500  # characters of a library's error message
 _terminated = False
 
@@ -123,6 +125,8 @@ def _exit_code(arguments: list[str]) -> int:
         if arguments and arguments[0] in PAGES:
             print(PAGES[arguments[0]], end="")
             code = 0
+        elif arguments[:1] == ["-sc"] and "".join(arguments[1:2]).startswith("query="):
+            code = _complete(arguments)
         else:
             with sign_of_life():
                 code = run_hydra(arguments) if verb is None else _run_verb(verb, arguments)
@@ -159,6 +163,28 @@ def _run_verb(verb: str, arguments: Sequence[str]) -> int:
         return end.exit_code
     except ClickException as error:
         raise BadInput(f"{verb}: {error.format_message()}") from None
+
+
+def _complete(arguments: list[str]) -> int:
+    """Print what the line in COMP_LINE may continue with: a verb, a verb's flags and values, or Hydra's overrides.
+
+    Whatever is wrong with the line, nothing else is printed: the shell would show it in the middle of the line.
+    """
+    _, *words = f"{os.environ.get('COMP_LINE', '')}|".split()
+    last = words.pop()[:-1] if words else ""
+    found: list[str] = []
+    with redirect_stdout(StringIO()) as printed, redirect_stderr(StringIO()), suppress(Exception, SystemExit):
+        from click.shell_completion import ShellComplete
+
+        from blitz.commands import VERBS
+
+        if not words or words[0] in VERBS.commands:
+            found = [item.value for item in ShellComplete(VERBS, {}, "blitz", "").get_completions(words, last)]
+        if not words or words[0] not in VERBS.commands:
+            run_hydra(arguments)
+            found += printed.getvalue().split()
+    print("\n".join(word for word in found if not EXPANDED.intersection(word)))
+    return 0
 
 
 def run_hydra(arguments: list[str]) -> int:

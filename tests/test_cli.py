@@ -26,6 +26,7 @@ from blitz.errors import BadInput, RunFailed, SweepFailed
 from blitz.parts.registry import Registry
 from blitz.terminal.signals import Terminated
 
+ROOT = Path(blitz.__file__).parents[1]
 Blitz = Callable[..., tuple[int, str, str]]
 
 
@@ -124,6 +125,71 @@ def test_completion(run, monkeypatch, line, words):
     code, out, err = run("-sc query=bash")
     assert (code, err) == (0, "")
     assert set(out.split()) == words
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("blitz rep", {"reproduce", "report_every="}),
+        ("blitz opti", {"options", "optimizer=", "optimizer."}),
+        ("blitz compare --fo", {"--format"}),
+        ("blitz compare --format ", {"table", "csv", "json", "md"}),
+        ("blitz resume ", set()),  # then the shell completes names of files
+        ("blitz -m optimizer=ad", {"optimizer=adam", "optimizer=adamw"}),
+    ],
+)
+def test_completion_of_verbs(run, monkeypatch, line, words):
+    monkeypatch.setenv("COMP_LINE", line)
+    code, out, err = run("-sc query=bash")
+    assert (code, err) == (0, "")
+    assert set(out.split()) == words
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "'model=[",
+        "model=nope opt",
+        "--nope mod",
+        "model=[a=",
+        "+hydra.callbacks.x={",
+        "\x1b",
+        "options a b c ",
+        "-m",
+    ],
+)
+def test_completion_of_what_cannot_be_completed_is_silent(run, monkeypatch, line):
+    monkeypatch.setenv("COMP_LINE", f"blitz {line}")
+    code, out, err = run("-sc query=bash")
+    assert (code, err) == (0, "")
+    assert {word for word in out.split() if not word.endswith(("=", "/", "."))} <= {*VERBS.commands, "hydra"}
+
+
+@pytest.mark.slow
+def test_completion_in_bash(tmp_path):
+    script = tmp_path / "bin" / "blitz"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom blitz.cli import main\nmain()\n")
+    script.chmod(0o755)
+    (tmp_path / "$(touch owned)").mkdir()
+    ask = """
+        eval "$(blitz -sc install=bash)"
+        while IFS= read -r COMP_LINE; do
+            COMP_POINT=${#COMP_LINE} words=($COMP_LINE) COMP_CWORD=$((${#words[@]} - 1)) COMPREPLY=()
+            [[ $COMP_LINE == *" " ]] && COMP_CWORD=$((COMP_CWORD + 1))
+            hydra_bash_completion
+            echo "${COMPREPLY[@]}"
+        done
+    """
+    lines = ["blitz repr", "blitz model=resnet20 model.sh", "blitz compare --sw", "blitz data.root=./", "blitz 'a"]
+    done = subprocess.run(
+        ["bash", "-c", ask], cwd=tmp_path, input="\n".join([*lines, ""]), text=True, capture_output=True, check=True,
+        env={**os.environ, "PATH": f"{script.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["reproduce", "model.shortcut=", "--sweep", "data.root=./bin", ""]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["$(touch owned)", "bin"]
 
 
 # The config
