@@ -18,6 +18,7 @@ from support import packages, shell
 from torch import nn
 
 import blitz
+import blitz.runner.result
 import blitz.runner.run
 from blitz import cli
 from blitz.commands import VERBS
@@ -337,7 +338,7 @@ def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monke
 
     def recorded(*arguments: Any) -> Any:
         calls.append(arguments)
-        return blitz.runner.run.Result(0.5, 1, [], None, (), Path(), None)  # type: ignore[arg-type]
+        return blitz.runner.result.Result(0.5, 1, [], None, (), Path(), None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(blitz.runner.run, "run", recorded)
     best = "best     seed=1: 50.00% on the validation images\n"

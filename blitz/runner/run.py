@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,11 @@ from blitz.config.settings import Settings
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
-from blitz.run_folder.journal import VAL_ACCURACY
 from blitz.run_folder.run_info import SWEEP, SWEEP_JOB
 from blitz.runner.build import JobInfo, Setup, build
 from blitz.runner.find import LAST, find_run, fix_weights
 from blitz.runner.record import Record, record_run
+from blitz.runner.result import Result
 from blitz.runner.resume import AGAIN, ResumePoint
 from blitz.runner.start import RunStart, continue_run, start_run, tracking_store
 from blitz.terminal.progress import Display, where_lines
@@ -27,54 +25,10 @@ from blitz.terminal.signals import Interrupt, graceful
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress, fit
-from blitz.training.metrics import Evaluation
 from blitz.training.profiling import profiled
 from blitz.training.selection import Selection
 
 logger = logging.getLogger("blitz")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run found, and where it is recorded."""
-
-    objective: float  # validation accuracy of the best epoch; training accuracy of the last without a validation split
-    best_epoch: int
-    history: list[dict[str, float]]  # the metrics of each epoch
-    test: Evaluation  # of the best weights
-    classes: tuple[str, ...]
-    folder: Path
-    run_id: str | None  # None where there is no store or it failed
-    seconds: float | None = None  # wall time; None for a run that was resumed
-
-    def __repr__(self) -> str:
-        return f"Result({', '.join(f'{what} {value}' for what, value in self._main())})"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        rows = (f"<tr><th>{escape(what)}</th><td>{escape(value)}</td></tr>" for what, value in self._main())
-        return f"<table>{''.join(rows)}</table>"
-
-    def _main(self) -> list[tuple[str, str]]:
-        """The main figures."""
-        images = "validation" if any(VAL_ACCURACY in row for row in self.history) else "training"
-        return [
-            ("test accuracy", f"{self.test.accuracy:.2%}"),
-            ("top-5", f"{self.test.top5:.2%}"),
-            ("loss", f"{self.test.loss:.4f}"),
-            (f"{images} accuracy", f"{self.objective:.2%} (epoch {self.best_epoch} of {len(self.history)})"),
-            *([] if self.seconds is None else [("time", f"{self.seconds:.1f} s")]),
-            ("folder", str(self.folder)),
-            *([] if self.run_id is None else [("run", self.run_id)]),
-        ]
-
-    @classmethod
-    def of(cls, record: Record) -> Result:
-        best, test = record.tested_epoch, record.test
-        assert best is not None
-        assert test is not None
-        classes, seconds = record.setup.dataset.classes, record.recorder.about.seconds
-        return cls(best.accuracy, best.epoch, record.history, test, classes, record.folder, record.run_id, seconds)
 
 
 def run(settings: Settings, overrides: Sequence[str] = (), job: JobInfo | None = None) -> Result:

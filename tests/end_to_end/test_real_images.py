@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import blitz
-from blitz.runner.run import Result
+from blitz.runner.result import Result
 
 pytestmark = pytest.mark.slow
 ROOT = os.environ.get("BLITZ_CIFAR10")

@@ -23,7 +23,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 import blitz
 from blitz.evaluation.evaluate import METRICS, evaluate
 from blitz.parts.datasets import DATASETS, split
-from blitz.runner.run import Result
+from blitz.runner.result import Result
 from blitz.training import checkpoint
 
 SMALL = ["data=digits", "data.limit=300", "batch_size=32", "epochs=3", "optimizer.lr=0.1", "device.threads=1"]

@@ -22,7 +22,7 @@ import blitz
 from blitz.evaluation.evaluate import evaluate
 from blitz.evaluation.predict import predict
 from blitz.parts.datasets import pictures
-from blitz.runner.run import Result
+from blitz.runner.result import Result
 
 ASKED = [
     "data=folder", "batch_size=16", "epochs=6", "optimizer.lr=0.05", "device.threads=1", "ema=0.5", "eval_flip=true",

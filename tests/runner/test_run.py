@@ -29,7 +29,7 @@ from blitz.errors import RunFailed
 from blitz.run_folder.run_info import RunInfo
 from blitz.runner import description
 from blitz.runner.build import build
-from blitz.runner.run import Result
+from blitz.runner.result import Result
 from blitz.terminal.progress import Display
 from blitz.tracking import model, queries, store
 from blitz.tracking.sync import sync

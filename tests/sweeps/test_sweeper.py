@@ -39,6 +39,7 @@ from blitz.parts.registry import Registry
 from blitz.run_folder.run_info import RunInfo, runs_in
 from blitz.runner import run as runner
 from blitz.runner.build import JobInfo
+from blitz.runner.result import Result
 from blitz.sweeps import sweeper
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, STOP, Outcome, read_outcomes
@@ -478,7 +479,7 @@ def test_resume_without_a_store_reads_the_sweeps_folder(here: Path) -> None:
 def test_exit_called_by_a_job_fails_that_job_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = runner.run
 
-    def leaving(settings: Settings, overrides: Sequence[str], job: JobInfo) -> runner.Result:
+    def leaving(settings: Settings, overrides: Sequence[str], job: JobInfo) -> Result:
         if settings.seed == 0:
             sys.exit("enough")
         return real(settings, overrides, job)
@@ -557,7 +558,7 @@ def test_config_files_that_are_edited_after_the_start_change_no_job(
     recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.03\n")
     real = runner.run
 
-    def run_and_edit(settings: Settings, overrides: Sequence[str], job: JobInfo) -> runner.Result:
+    def run_and_edit(settings: Settings, overrides: Sequence[str], job: JobInfo) -> Result:
         recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.04\n")
         return real(settings, overrides, job)
 
