@@ -15,6 +15,7 @@ import click
 import pytest
 from omegaconf import OmegaConf
 from support import packages, shell
+from support.processes import PATIENCE
 from torch import nn
 
 import blitz
@@ -60,7 +61,7 @@ def mine(models: Registry) -> str:
 def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     process = subprocess.run(
         [sys.executable, *arguments],
-        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False,
+        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""

@@ -14,6 +14,7 @@ import click
 import psutil
 import pytest
 from support import shell
+from support.processes import PATIENCE
 
 from blitz.commands import VERBS
 
@@ -411,7 +412,7 @@ def test_no_verb_ends_in_a_traceback_on_a_bad_store(
 def test_a_process_of_its_own(tmp_path):
     process = subprocess.run(
         [sys.executable, "-m", "blitz", "optimizer.lrr=1", "epochs=0"],
-        cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert process.returncode == 2
     assert process.stdout == ""

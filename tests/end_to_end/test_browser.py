@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from PIL import Image
 from selenium.webdriver.chrome.webdriver import WebDriver
 from support import browser
-from support.processes import finished, start, wait_for
+from support.processes import PATIENCE, finished, start, wait_for
 from support.recorded import runs, sweeps
 
 from blitz.tracking.ui import ALWAYS
@@ -74,7 +74,7 @@ def recorded(driver: WebDriver, tmp_path_factory: pytest.TempPathFactory) -> Ite
     browser.close_assistant(driver)
     yield Recorded(folder, link, sweep, parent, other, beside)
     ui.send_signal(signal.SIGINT)
-    ui.communicate(timeout=300)
+    ui.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +210,8 @@ def test_a_second_ui_takes_another_port_and_ctrl_c_leaves_nothing(recorded: Reco
         assert servers
     finally:
         ui.send_signal(signal.SIGINT)
-        _, errors = ui.communicate(timeout=300)
+        _, errors = ui.communicate(timeout=PATIENCE)
     assert ui.returncode == 0, errors
     assert "Traceback" not in errors
-    _, alive = psutil.wait_procs(servers, timeout=300)
+    _, alive = psutil.wait_procs(servers, timeout=PATIENCE)
     assert alive == []

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.processes import QUICK, finished, kill_with_its_children, start
+from support.processes import PATIENCE, QUICK, finished, kill_with_its_children, start
 from support.recorded import Note, assert_the_store_has_all_of, journal
 
 from blitz.run_folder.journal import is_result
@@ -154,7 +154,7 @@ def test_an_interrupt_at_every_touch_before_the_record_begins_leaves_no_folder(
 COMBINATIONS = [
     ["optimizer=sgd", "optimizer.momentum=0.9", "schedule=cosine", "ema=0.99", "clip_norm=1", "micro_batch_size=12"],
     ["model=mlp", "optimizer=nadam", "schedule=one_cycle", "mix=mixup", "device.precision=bf16", "eval_every=3"],
-    ["model=resnet20", "optimizer=muon", "schedule=trapezoid", "augment=trivial", "epochs=3", "batch_size=64"],
+    ["model=resnet20", "optimizer=muon", "schedule=trapezoid", "augment=trivial", "epochs=5", "data.limit=200"],
     # Two threads wait for each other at every step: where many programs share the cores, much longer than they compute.
     ["optimizer=adam", "augment=flip_crop", "eval_flip=true", "data.validation=0", "device.threads=2", "epochs=20"],
 ]  # fmt: skip
@@ -204,7 +204,7 @@ def test_real_processes_that_are_killed_at_random_moments(
         if kills == 0:  # by what it did: a clock alone might be too late for a run that is quicker than the first
             errors = ended_before(process, tmp_path / "cut", int(chance.uniform(0, 0.9) * number_of_windows))
         else:  # by the clock: its start and its end have a chance too
-            errors = ended_within(process, chance.uniform(0.25, 0.8) * usual if kills < 3 else 300)
+            errors = ended_within(process, chance.uniform(0.25, 0.8) * usual if kills < 3 else PATIENCE)
         if errors is not None:
             break
         kills += 1
@@ -212,7 +212,7 @@ def test_real_processes_that_are_killed_at_random_moments(
             kill_with_its_children(process)
         else:  # its writer lives on, and marks the run
             process.kill()
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE)
         if records := list((tmp_path / "cut").glob("runs/*/mlflow.json")):
             command = ["resume", "last"]
             if json.loads(records[0].read_text())["status"] == "FINISHED":  # it was killed while it sent the rest

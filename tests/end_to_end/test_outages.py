@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from support.processes import QUICK, Server, finished, held, start, wait_for
+from support.processes import PATIENCE, QUICK, Server, finished, held, start, wait_for
 from support.recorded import artifacts, assert_the_store_has_all_of, client, runs
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything(tmp_path: Path, 
     wait_for(run, "MLflow answers again and has everything so far")
     wait_for(run, "epoch ")
     run.send_signal(signal.SIGTERM)
-    output, errors = run.communicate(timeout=300)
+    output, errors = run.communicate(timeout=PATIENCE)
     assert run.returncode == 143, errors
     assert "MLflow failed" not in output  # one warning was enough
     assert "Traceback" not in errors
@@ -47,7 +47,7 @@ def test_what_a_server_missed_is_sent_by_sync(tmp_path: Path, server: Server) ->
     run = start(tmp_path, *QUICK, "epochs=60", "tracking.step_loss=1", f"tracking.uri={server.uri}")
     wait_for(run, "epoch 1/")
     server.signal(signal.SIGKILL)
-    output, errors = run.communicate(timeout=300)
+    output, errors = run.communicate(timeout=PATIENCE)
     assert run.returncode == 0, errors
     assert output.count("MLflow failed (") == 1
     assert "test     accuracy" in output
@@ -72,7 +72,7 @@ def test_a_server_that_hangs_does_not_hold_training_up(tmp_path: Path, server: S
     run = start(tmp_path, *QUICK, "epochs=60", f"tracking.uri={server.uri}", MLFLOW_HTTP_REQUEST_TIMEOUT="2")
     wait_for(run, "epoch 1/")
     server.signal(signal.SIGSTOP)
-    output, errors = run.communicate(timeout=300)
+    output, errors = run.communicate(timeout=PATIENCE)
     assert run.returncode == 0, errors
     assert "test     accuracy" in output
     assert "lacks" in output
@@ -91,7 +91,7 @@ def test_a_server_that_answers_500_for_a_while(tmp_path: Path, server: Server) -
         front.broken = False
         wait_for(run, "MLflow answers again")
         run.send_signal(signal.SIGINT)
-        _, errors = run.communicate(timeout=300)
+        _, errors = run.communicate(timeout=PATIENCE)
         assert run.returncode == 130, errors
         assert front.refused > 0
     assert_the_store_has_all_of(the_folder(tmp_path), server.uri)
@@ -99,19 +99,19 @@ def test_a_server_that_answers_500_for_a_while(tmp_path: Path, server: Server) -
 
 def test_a_slow_server_gets_files_side_by_side_and_is_waited_for_aloud(tmp_path: Path, server: Server) -> None:
     with Faulty(server.port) as front:
-        other_is_on_its_way, was_said = threading.Barrier(2, timeout=300), threading.Event()
+        other_is_on_its_way, was_said = threading.Barrier(2, timeout=PATIENCE), threading.Event()
 
         def hold(path: str) -> None:
             if path.endswith(("/run.log", "/checkpoints/best.pt")):
                 other_is_on_its_way.wait()
-                assert was_said.wait(300)
+                assert was_said.wait(PATIENCE)
 
         front.before = hold
         uri = f"tracking.uri=http://127.0.0.1:{front.server_port}"
         run = start(tmp_path, *QUICK, "epochs=1", uri, MLFLOW_HTTP_REQUEST_TIMEOUT="300")
         waiting = wait_for(run, "waiting for MLflow to take ")
         was_said.set()
-        output, errors = run.communicate(timeout=300)
+        output, errors = run.communicate(timeout=PATIENCE)
         assert (run.returncode, errors) == (0, "")
         assert waiting.rstrip().endswith(f"(Ctrl-C: 'blitz sync runs/{the_folder(tmp_path).name}' sends it later)")
         assert "lacks" not in output
@@ -124,7 +124,7 @@ def test_an_outage_fails_no_job_of_a_sweep_that_has_begun(tmp_path: Path, server
     sweep = start(tmp_path, "-m", *short, f"tracking.uri={server.uri}")
     with held(sweep, tmp_path, 1):
         server.signal(signal.SIGKILL)
-    output, errors = sweep.communicate(timeout=300)
+    output, errors = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 0, errors
     assert output.count("the sweep has begun: training all the same") == 2
     assert output.count("test     accuracy") == 3

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from support.processes import (
     BLITZ,
+    PATIENCE,
     QUICK,
     finished,
     in_a_terminal,
@@ -44,7 +45,7 @@ def test_signal_ends_a_run_as_killed(tmp_path: Path, sent: signal.Signals, code:
     process = start(tmp_path, *QUICK, "epochs=10000")
     wait_for(process, "epoch 2/10000")
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert "Traceback" not in errors
     assert statuses(tmp_path) == ["KILLED"]
@@ -57,7 +58,7 @@ def test_signal_ends_a_run_as_killed(tmp_path: Path, sent: signal.Signals, code:
 def test_terminal_that_is_closed_ends_a_run_and_saves_a_checkpoint(tmp_path: Path) -> None:
     with in_a_terminal(tmp_path, *QUICK, "epochs=10000") as process:
         wait_for_checkpoints(tmp_path, 1)
-    assert process.wait(timeout=300) == 143
+    assert process.wait(timeout=PATIENCE) == 143
     assert statuses(tmp_path) == ["KILLED"]
     (folder,) = (tmp_path / "runs").iterdir()
     assert "the terminal was closed; stopping after this step" in (folder / "run.log").read_text()
@@ -82,7 +83,7 @@ def test_ctrl_c_twice_ends_a_run_at_once(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)  # both come before the next step ends
     psutil.Process(process.pid).resume()
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143  # Python hears of SIGINT first, which asks; the second one stops
     assert "Traceback" not in errors
     assert statuses(tmp_path) == ["KILLED"]
@@ -94,8 +95,8 @@ def test_kill_9_of_training_alone_is_recorded_by_its_writer(tmp_path: Path) -> N
     wait_for(process, "epoch 2/10000")
     writers = psutil.Process(process.pid).children()
     process.kill()
-    process.communicate(timeout=300)
-    gone, alive = psutil.wait_procs(writers, timeout=300)
+    process.communicate(timeout=PATIENCE)
+    gone, alive = psutil.wait_procs(writers, timeout=PATIENCE)
     assert len(gone) == 1
     assert alive == []
     (folder,) = (tmp_path / "runs").iterdir()
@@ -124,7 +125,7 @@ def test_copy_of_a_run_that_is_being_trained_is_not_resumed(here: Path) -> None:
         f"blitz: {copy}: run {runs()[0].info.run_id} is being trained in {platform.node()}:{folder}"
     ]
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=300)
+    process.communicate(timeout=PATIENCE)
     assert assert_the_store_has_all_of(folder).info.status == "KILLED"
 
 
@@ -159,7 +160,7 @@ def test_full_disk_ends_a_run_with_one_line_and_keeps_the_checkpoint(tmp_path: P
         with contextlib.suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
             while True:
                 filler.write(bytes(4096))
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         assert [line for line in output.splitlines() if not line.startswith(("epoch ", "waiting for MLflow "))] == []
         (folder,) = (small / "runs").iterdir()
@@ -180,7 +181,7 @@ def test_full_disk_at_the_start_is_reported_and_leaves_no_file(tmp_path: Path) -
     limit = (2_000, resource.RLIM_INFINITY)
     process = subprocess.run(
         [*BLITZ, "data=synthetic", "tracking=none"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
     )  # fmt: skip
     assert process.returncode == 2
@@ -226,7 +227,7 @@ def test_credentials_are_neither_written_nor_printed(tmp_path: Path, monkeypatch
 
 def test_divergence_exits_with_1_and_one_line(tmp_path: Path) -> None:
     process = start(tmp_path, *QUICK, "optimizer.lr=1e30", "tracking=none")
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     line = r"blitz: the run failed: NonFiniteLoss: the loss of step \d+ \(epoch 1\) is not finite;[^\n]*\n"
     assert re.fullmatch(line, errors)
@@ -257,7 +258,7 @@ def test_store_that_is_created_by_runs_that_start_together_has_all_of_them(tmp_p
     short = [*QUICK, "epochs=1", "data.limit=60"]
     processes = [start(tmp_path, *short, f"seed={seed}") for seed in range(4)]
     for process in processes:
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
         assert "MLflow failed" not in output
         assert "lacks" not in output
@@ -276,12 +277,12 @@ def test_ui_serves_pages_and_the_tracking_api_until_ctrl_c(tmp_path: Path, empty
         for server in psutil.Process(ui.pid).children(recursive=True):  # every user can read arguments
             assert "mlflow.db" not in " ".join(server.cmdline())
         run = start(tmp_path, *QUICK, "epochs=1", "data.limit=100", f"tracking.uri={url}")
-        output, errors = run.communicate(timeout=300)
+        output, errors = run.communicate(timeout=PATIENCE)
         assert run.returncode == 0, errors
         assert f"in {url}" in output
     finally:
         ui.send_signal(signal.SIGINT)
-        _, errors = ui.communicate(timeout=300)
+        _, errors = ui.communicate(timeout=PATIENCE)
     assert ui.returncode == 0, errors
     assert "Traceback" not in errors
     assert statuses(tmp_path) == ["FINISHED"]

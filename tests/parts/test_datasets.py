@@ -354,7 +354,7 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
     def decode() -> Decoded:
         messages.put("decoded")
         decoding.set()
-        assert waiting.wait(30)
+        assert waiting.wait(600)
         return two_images()
 
     def child() -> None:
@@ -366,9 +366,9 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forks beside a thread
         processes[0].start()
-        assert decoding.wait(30)
+        assert decoding.wait(600)
         processes[1].start()
-    answers = [messages.get(timeout=30) for _ in range(3)]
+    answers = [messages.get(timeout=600) for _ in range(3)]
     for process in processes:
         process.join()
     fingerprint = cached("pair", {}, two_images).fingerprint

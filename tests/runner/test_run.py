@@ -21,6 +21,7 @@ import pytest
 import torch
 from mlflow.entities import Run
 from omegaconf import OmegaConf
+from support.processes import PATIENCE
 from support.recorded import artifacts, assert_the_store_has_all_of, client, journal, runs
 
 import blitz
@@ -336,7 +337,7 @@ def test_what_the_writer_says_during_a_run_is_not_kept(here: Path, monkeypatch: 
     kept, end = [], Writer.end
 
     def noting(writer: Writer, about: RunInfo) -> str:
-        until = time.monotonic() + 120
+        until = time.monotonic() + PATIENCE
         while writer.run_id is None:
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -439,7 +440,7 @@ def test_a_store_that_answers_again_at_the_end_lacks_nothing(here: Path, capsys:
             (here / "mlartifacts").unlink()
             failed.set()
         if record.getMessage().startswith("epoch 1/"):
-            assert failed.wait(300)
+            assert failed.wait(PATIENCE)
         return True
 
     logger = logging.getLogger("blitz")

@@ -25,7 +25,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 T = TypeVar("T")
 PROGRAMS = ("chromium", "chromedriver")
 SIZE = (1600, 1000)
-PATIENCE = 60.0  # seconds
+PATIENCE = 600.0  # seconds, on a machine however busy
 # What is an error on every page of MLflow's own: there is no login; a layout took two frames.
 OF_MLFLOW = ("users/current", "ResizeObserver loop")
 CARD = "[data-testid=experiment-view-compare-runs-card]"

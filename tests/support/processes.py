@@ -24,6 +24,7 @@ from blitz.tracking.health import PROBE
 
 BLITZ = [sys.executable, "-m", "blitz"]
 QUICK = ["data=digits", "batch_size=32", "device.threads=1", "tracking.figures=false"]
+PATIENCE = 1200.0  # seconds after which a process hangs, on a machine however busy
 CHECKPOINTS = "runs/*/checkpoints/last.pt"
 
 
@@ -40,7 +41,7 @@ def start(folder: Path, *arguments: str, own_group: bool = False, **environment:
 def finished(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Exit code, output and errors of `blitz ARGUMENTS…`."""
     process = start(folder, *arguments, own_group=False, **environment)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, output, errors
 
 
@@ -73,9 +74,9 @@ def in_a_terminal(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[by
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> str:
-    """Read the process's output up to the line that holds `text`; ends a process that says it in no five minutes."""
+    """Read the process's output up to the line that holds `text`; ends a process that does not say it."""
     assert process.stdout is not None
-    patience = threading.Timer(300, process.kill)
+    patience = threading.Timer(PATIENCE, process.kill)
     patience.start()
     try:
         for line in process.stdout:
@@ -118,7 +119,7 @@ def wait_for_checkpoints(folder: Path, number: int) -> None:
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)  # between two looks, not for luck
@@ -169,8 +170,8 @@ def kill_with_its_children(process: subprocess.Popen[str]) -> None:
         victim.suspend()  # so that none has time to react to another's end
     for victim in victims:
         victim.kill()
-    psutil.wait_procs(victims, timeout=300)
-    process.communicate(timeout=300)
+    psutil.wait_procs(victims, timeout=PATIENCE)
+    process.communicate(timeout=PATIENCE)
 
 
 class Server:
@@ -205,7 +206,7 @@ class Server:
                 command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, **self._environment},
             )  # fmt: skip
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:  # not /health: opening the store, for the first question to it, may take longer than blitz waits
                 with urllib.request.urlopen(self.uri + self._probe, timeout=30):

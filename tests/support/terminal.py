@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from support.processes import BLITZ
+from support.processes import BLITZ, PATIENCE
 
 
 class Terminal:
@@ -36,7 +36,7 @@ class Terminal:
 
     def close(self) -> None:
         os.close(self.its)
-        self._reader.join(timeout=300)
+        self._reader.join(timeout=PATIENCE)
         os.close(self._ours)
 
     @property
@@ -73,7 +73,7 @@ def shown(folder: Path, *arguments: str, columns: int = 80) -> Terminal:
     environment = {key: value for key, value in os.environ.items() if key not in left_out}
     try:
         code = subprocess.call(
-            [*BLITZ, *arguments], cwd=folder, env={**environment, "TERM": "xterm"}, timeout=300,
+            [*BLITZ, *arguments], cwd=folder, env={**environment, "TERM": "xterm"}, timeout=PATIENCE,
             stdin=found.its, stdout=found.its, stderr=found.its, start_new_session=True,
         )  # fmt: skip
     finally:

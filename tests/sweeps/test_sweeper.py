@@ -20,6 +20,7 @@ from mlflow.entities import Run
 from omegaconf import DictConfig, OmegaConf
 from support import packages
 from support.processes import (
+    PATIENCE,
     QUICK,
     Server,
     finished,
@@ -572,7 +573,7 @@ def test_retry_of_a_parallel_job_that_was_killed(here: Path) -> None:
     sweep = start(here, "-m", *SHORT, "epochs=100", "seed=0,1,2", *PARALLEL)
     with held(sweep, here, 1) as trainers:
         next(iter(trainers.values())).kill()
-    _, errors = sweep.communicate(timeout=300)
+    _, errors = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 0, errors
     assert "; relaunching" in errors
     found = jobs()
@@ -611,7 +612,7 @@ def test_retry_takes_the_run_of_a_job_that_was_killed_after_its_end(here: Path) 
         run, trainer = next(iter(trainers.items()))
         with at_its_end(trainer, run):
             trainer.kill()
-    _, errors = sweep.communicate(timeout=300)
+    _, errors = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 0, errors
     assert runs_of_job(run) == [run]
     until(lambda: [found.info.status for found in jobs()] == ["FINISHED"] * 2)  # its writer outlives it
@@ -642,7 +643,7 @@ def test_terminal_that_is_closed_ends_the_sweep(here: Path) -> None:
         with in_a_terminal(here, "-m", *SHORT, "epochs=100", "seed=0,1,2", *PARALLEL) as sweep:
             trainers.enter_context(held(sweep, here, 2))
         until(lambda: list(here.glob(f"runs/sweeps/*/{INTERRUPT}")))  # before they continue
-    assert sweep.wait(timeout=300) == 143
+    assert sweep.wait(timeout=PATIENCE) == 143
     assert [run.info.status for run in sweeps()] == ["KILLED"]
     assert [run.info.status for run in jobs()] == ["KILLED"] * 2
     (sweep_folder,) = (here / "runs" / "sweeps").iterdir()
@@ -662,7 +663,7 @@ def test_resume_of_a_sweep_that_a_signal_stopped(here: Path, parallel: list[str]
             sweep.send_signal(number)
         if parallel:  # else the sweep itself is held up
             until(lambda: list(here.glob(f"runs/sweeps/*/{INTERRUPT}")))
-    output, errors = sweep.communicate(timeout=300)
+    output, errors = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 128 + number, errors
     assert "Traceback" not in errors
     stopped = jobs()
@@ -702,7 +703,7 @@ def test_workers_of_a_sweep_that_was_killed_begin_no_more_jobs(here: Path) -> No
             workers = list(trainers.values())
             sweep.kill()
             sweep.wait()
-        _, alive = psutil.wait_procs(workers, timeout=300)
+        _, alive = psutil.wait_procs(workers, timeout=PATIENCE)
         assert not alive
     (folder,) = (here / "runs" / "sweeps").iterdir()
     assert len(list(folder.glob("*.begun"))) == 2
@@ -732,7 +733,7 @@ def test_on_failure_stop_begins_no_more_parallel_jobs(here: Path) -> None:
     sweep = start(here, "-m", *SHORT, "epochs=100", *swept, *PARALLEL)
     with held(sweep, here, lambda: list(here.glob(f"runs/sweeps/*/{STOP}"))):
         pass  # whichever worker begins first, the job beside the one that fails ends after it
-    _, errors = sweep.communicate(timeout=300)
+    _, errors = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 1
     statuses = {run.info.run_name: run.info.status for run in jobs()}
     assert statuses.pop("lr=1e+30") == "FAILED"
@@ -750,11 +751,11 @@ def test_ctrl_c_twice_ends_a_parallel_sweep_at_once(here: Path) -> None:
         assert sweep.stderr is not None
         assert "Ctrl-C again stops at once" in sweep.stderr.readline()
         os.killpg(sweep.pid, signal.SIGINT)
-        output, errors = sweep.communicate(timeout=300)
+        output, errors = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 130
     assert "Traceback" not in errors
     assert "resume   blitz -m sweep.resume=" in output
-    _, alive = psutil.wait_procs(workers, timeout=300)
+    _, alive = psutil.wait_procs(workers, timeout=PATIENCE)
     assert alive == []
     assert sweeps()[0].info.status == "KILLED"
 
@@ -784,7 +785,7 @@ def test_retry_of_a_submitit_job_waits_for_the_other_jobs(here: Path) -> None:
     with held(sweep, here, 2) as trainers:
         tasks = {RunInfo.load(folder).tags["sweep.job"]: trainer for folder, trainer in trainers.items()}
         tasks["0"].kill()
-    _, errors = sweep.communicate(timeout=300)
+    _, errors = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 0, errors
     assert "1 job did not finish" in errors
     found = sorted(jobs(), key=lambda run: run.data.tags["sweep.job"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.processes import PATIENCE
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -94,7 +95,7 @@ def test_a_signal_from_another_process_is_one_as_well() -> None:
     with graceful() as interrupt:
         command = f"import os, signal; os.kill({os.getpid()}, signal.SIGTERM)"
         subprocess.run([sys.executable, "-c", command], check=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not interrupt.requested:
             assert time.monotonic() < deadline
     assert type(interrupt.error()) is Terminated
@@ -202,7 +203,7 @@ def test_request_is_logged_once_and_before_the_block_ends(
 def test_request_is_logged_while_training_does_not_look(caplog: pytest.LogCaptureFixture) -> None:
     with graceful():
         signal.raise_signal(signal.SIGINT)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not caplog.records:  # as in an evaluation
             assert time.monotonic() < deadline
 
@@ -362,6 +363,6 @@ def test_a_run_that_hangs_is_ended_by_the_second_ctrl_c(tmp_path: Path) -> None:
         while process.stdout.readline() != "hanging\n":
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=PATIENCE)
     assert err.endswith("KeyboardInterrupt\n")
     assert not (tmp_path / "last.pt").exists()

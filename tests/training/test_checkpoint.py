@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.processes import PATIENCE
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -317,7 +318,7 @@ def test_wherever_a_write_fails_the_error_is_the_operating_systems(tmp_path: Pat
     """A file may only become so large, for many sizes: in the middle of a tensor, and in the archive's last lines."""
     pytest.importorskip("resource", reason="no limits of a file's size on this system")
     command = [sys.executable, "-c", SAVE_WITH_LIMITS, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 100
 
