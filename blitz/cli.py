@@ -16,7 +16,7 @@ from textwrap import shorten
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from blitz.errors import BadInput, Bug, RunFailed, SweepFailed, no_such
+from blitz.errors import BadInput, Bug, RunFailed, SweepFailed, no_such, refuse
 from blitz.redaction import redact, remember
 from blitz.terminal.loading import sign_of_life
 from blitz.terminal.signals import Terminated
@@ -205,6 +205,8 @@ def run_hydra(arguments: list[str]) -> int:
             f"--experimental-rerun={flags.experimental_rerun}: runs whatever code the file holds; "
             "blitz reproduce RUN trains a recorded run again"
         )
+    printing = {"--resolve": flags.resolve, "--package": flags.package}
+    refuse(f"{flag}: needs --cfg, which prints a config" for flag, given in printing.items() if given and not flags.cfg)
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     overrides = (compose.as_hydra_job_overrides if multirun else compose.as_hydra_overrides)(flags.overrides)
     refused.refuse_without_effect(flags.overrides, multirun, is_run=not (flags.cfg or flags.info))
@@ -251,15 +253,15 @@ def _run_job(config: DictConfig) -> tuple[float | None, int]:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from blitz.config.compose import as_typed, plain
-    from blitz.config.settings import check
+    from blitz.config.compose import as_typed, plain, typed_in
+    from blitz.config.settings import check, uses_mlflow
     from blitz.tracking.writer import Writer
 
     try:
         values, hydra = plain(config), HydraConfig.get()
-        overrides = as_typed(hydra.overrides.task)
+        overrides = as_typed(typed_in(hydra.overrides.task))
         is_job_of_ours = hydra.sweeper._target_.endswith(".BlitzSweeper") and not OmegaConf.is_missing(hydra.job, "num")
-        if values["tracking"].get("name") == "mlflow":
+        if uses_mlflow(values):
             Writer.prepare()  # its seconds pass while the check imports torch
         if is_job_of_ours:
             from blitz.sweeps.run_job import train

@@ -16,6 +16,7 @@ import pytest
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from support.cases import Forks
 from support.processes import Server
 
 from blitz.parts.models import MODELS
@@ -122,3 +123,11 @@ def server(tmp_path: Path, empty_store: Path) -> Iterator[Server]:
     found.start()
     yield found
     found.stop()
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """A process that forks one for each command of a table."""
+    found = Forks(tmp_path_factory.mktemp("forks"))
+    yield found
+    found.close()

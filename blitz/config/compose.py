@@ -30,6 +30,7 @@ from blitz.errors import BadInput, nearest, no_such
 
 UNREADABLE = "cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"
 OF_IDS = ("model.weights", "sweep.resume")  # keys that take the start of a run's id
+RESOLVING = re.compile('^\\w+ raised while resolving interpolation: "?(.*?)"?$')  # OmegaConf's words around others
 NUMBER = re.compile(r"(?<![^,])\d+(e\d+)?(?![^,])")  # a whole value, or one of several
 
 
@@ -91,19 +92,30 @@ def as_typed(overrides: Iterable[str]) -> list[str]:
     return [text.removeprefix("++") for text in overrides]
 
 
+def typed_in(overrides: Any) -> list[str]:
+    """Hydra's record of a job's overrides: with what interpolations stand for, unless that is beside their key."""
+    try:
+        return list(overrides)
+    except OmegaConfBaseException:
+        texts: Any = OmegaConf.to_container(overrides, resolve=False)
+        return [str(text) for text in texts]
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """The config without Hydra's own, as plain values, interpolations resolved.
 
     Raises BadInput for one that cannot be.
     """
     try:
-        values = {str(key): config[key] for key in config if key != "hydra"}
+        keys = [key for key in config if key != "hydra"]
+        values = {str(key): "???" if OmegaConf.is_missing(config, key) else config[key] for key in keys}
         return {
             key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             for key, value in values.items()
         }
     except OmegaConfBaseException as error:
-        raise BadInput(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+        words = RESOLVING.sub(r"\1", str(error).splitlines()[0])
+        raise BadInput(f"{error.full_key}: {words}") from None
 
 
 def explain(

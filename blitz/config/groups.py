@@ -62,6 +62,7 @@ def own_folders(config_dir: str | None, overrides: Iterable[str]) -> list[str]:
     """Where a user has groups and recipes: `--config-dir`, and the folders of `hydra.searchpath`."""
     given = [parse_override(text) for text in overrides if text.lstrip("+").startswith("hydra.searchpath=")]
     values = [override.value() for override in given if override is not None]
-    paths = [str(path).removeprefix("file://") for value in values if isinstance(value, list) for path in value]
+    listed = [path for value in values if isinstance(value, list) for path in value if isinstance(path, str)]
+    paths = [path.removeprefix("file://") for path in listed]
     files = [path for path in paths if "://" not in path]
     return [config_dir, *files] if config_dir is not None else files

@@ -17,6 +17,7 @@ from fractions import Fraction
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import hydra
@@ -24,11 +25,13 @@ from hydra import __version__, initialize_config_dir
 from hydra._internal import config_loader_impl
 from hydra._internal import hydra as hydra_app
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, RangeSweep, ValueType
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -36,6 +39,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from blitz.errors import BadInput, did_you_mean, in_one_line, no_such, refuse
+from blitz.run_folder.yaml_files import UNREADABLE, reason, refuse_bomb
 
 __all__ = ["IntervalSweep", "Override", "RangeSweep", "ValueType"]
 
@@ -45,6 +49,7 @@ GROUPS = tuple(f"hydra/{name}" for name in ("launcher", "sweeper", "job_logging"
 # Hydra 1.3 warns where this is missing, Hydra 1.4 where it is given.
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if __version__.startswith("1.3.") else {}
 PLUGINS = ("launcher", "sweeper")  # their options depend on which of them is chosen
+MIXED, MAPPING = re.compile("Cannot merge DictConfig with ListConfig"), "accepted: mapping of options to values"
 # What Hydra says in its own terms, as a pattern -> the same in ours.
 REWORDED = {
     r"Could not delete from config\. '(.+)' does not exist\.": r"~\1: no such key of a config",
@@ -109,7 +114,7 @@ def checked_configs(
 
 
 def _load(loader: Any, check: Callable[..., None], compose: Callable[..., DictConfig], **arguments: Any) -> DictConfig:
-    with _all_folders_found():
+    with _sources_read():
         config = compose(lambda: type(loader)._load_configuration_impl(loader, **arguments))
     check(config, arguments["run_mode"] == RunMode.MULTIRUN)
     verbose = config.hydra.verbose
@@ -122,15 +127,50 @@ def _load(loader: Any, check: Callable[..., None], compose: Callable[..., DictCo
 
 
 @contextmanager
-def _all_folders_found() -> Iterator[None]:
-    """Raises BadInput for a folder of hydra.searchpath that is not there, of which Hydra warns."""
+def _sources_read() -> Iterator[None]:
+    """Raises BadInput for a YAML file that cannot be read, for defaults lists that are none or lead back to themselves,
+    and for a folder of hydra.searchpath that is not there, of which Hydra warns.
+    """
+    Plugins.instance()  # which fills the registry
+    of_files: Any = SourcesRegistry.instance().resolve("file")
+    load_config = of_files.load_config
+    paths: list[Path] = []  # in the order they were read
+
+    def read(source: Any, config_path: str) -> Any:
+        path = Path(source.path, config_path)
+        path = path if path.suffix == ".yaml" else path.with_name(f"{path.name}.yaml")
+        if not path.exists():
+            return load_config(source, config_path)  # which raises what the composing knows
+        paths.append(path)
+        try:
+            refuse_bomb(path)
+            found = load_config(source, config_path)
+            values: Any = OmegaConf.to_container(found.config, resolve=False)
+            of_hydra = values.get("hydra", {}) if isinstance(values, dict) else {}
+            if found.header["package"] == "_global_" and not isinstance(of_hydra, dict):
+                raise ValueError(f"hydra={as_text(of_hydra)}: accepted: mapping of options to values")
+            return found
+        except UNREADABLE as error:
+            raise BadInput(f"{path}: cannot be read: {reason(error)}") from None
+
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "provider=", UserWarning)
+        of_files.load_config = read
         try:
             yield
         except UserWarning as missing:
             path = re.sub(r"provider=.*?, path=(.*) is not available\.", r"\1", str(missing), flags=re.DOTALL)
             raise BadInput(f"hydra.searchpath=[{path}]: no such folder") from None
+        except RecursionError as error:
+            if not paths or "defaults_list" not in "".join(frame.filename for frame in extract_tb(error.__traceback__)):
+                raise
+            raise BadInput(f"{paths[-1]}: its defaults list leads back to itself") from None
+        except ValueError as error:
+            if not str(error).startswith(("Unsupported type in defaults", "Unsupported item value in defaults")):
+                raise
+            raise BadInput(f"{paths[-1]}: defaults: accepted: a list of names and of GROUP: NAME") from None
+        finally:
+            of_files.load_config = load_config
 
 
 def compose_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
@@ -138,7 +178,7 @@ def compose_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(folder), **VERSION_BASE), _all_folders_found():
+        with initialize_config_dir(str(folder), **VERSION_BASE), _sources_read():
             return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
     finally:
         GlobalHydra.instance().hydra = running
@@ -219,10 +259,20 @@ def reword(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
         return no_such(f"{group}={name}", group.rpartition("/")[2], name, map(str, error.options))
     if isinstance(cause, OmegaConfBaseException):
+        if not words:
+            return f"{cause.full_key}: {str(cause).splitlines()[0]}"
         if words.startswith("Could not override"):
             return _no_such_option(cause)
         if merging := re.match(r"Error merging override (\S+=.*)", words):
-            return f"{merging[1]}: {str(cause).splitlines()[0]}"
+            return f"{merging[1].removeprefix('++')}: {str(cause).splitlines()[0]}"
+    if (
+        composing := re.match(r"In '(.+?)': \w+ raised while composing config", words)
+    ) and error.__context__ is not None:
+        cause = error.__context__
+        if isinstance(cause, OmegaConfBaseException) and re.match(r"Key '.*' (is )?not in", str(cause)):
+            return f"{composing[1]}: {_no_such_option(cause)}"
+        where = getattr(cause, "full_key", None)
+        return f"{composing[1]}: {f'{where}: ' if where else ''}{MIXED.sub(MAPPING, str(cause).splitlines()[0])}"
     for pattern, wording in REWORDED.items():
         if re.fullmatch(pattern, words):
             return re.sub(pattern, wording, words)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
-from yaml import YAMLError
 
 from blitz.config.settings import NOT_IN_DATA_HASH, Settings, check
-from blitz.errors import BadInput, in_one_line, refuse
+from blitz.errors import BadInput, refuse
 from blitz.parts.registry import Count
+from blitz.run_folder.yaml_files import UNREADABLE, reason, refuse_bomb
 
 # What people say of a run: texts that nothing is computed from. Nothing in a recorded config is ever resolved.
 WORDS = ("name", "tags", "notes")
@@ -88,14 +87,15 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         if path.read_bytes()[-1:] not in (b"", b"\n"):
             raise ValueError("its last line has no end, so it is only a part of what was written")
+        refuse_bomb(path)
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: cannot be read: {in_one_line(error)}") from None
+    except UNREADABLE as error:
+        raise BadInput(f"{path}: cannot be read: {reason(error)}") from None
     if not isinstance(values, dict):
         raise BadInput(f"{path}: not the config of a run")
     if missing := [key for key in WRITTEN if key not in values]:
         raise BadInput(f"{path}: not the config of a run, or only a part of one: it holds no {', no '.join(missing)}")
-    refuse(_more_than_data(values))
+    refuse(f"{path}: {problem}" for problem in _more_than_data(values))
     # `sweep`: an older blitz recorded there which job of a sweep a run was.
     return {str(key): value for key, value in values.items() if key != "sweep"}
 

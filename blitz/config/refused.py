@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, reduce
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from blitz.config.groups import CONF
+from blitz.config.hydra_internals import as_text
 from blitz.config.settings import Checkpoint, Choice, Settings, Tracking
 from blitz.config.targets import refuse_code
 from blitz.errors import BadInput, no_such, refuse
 
 ONE_NAME = "accepted: one name"
+DEEPEST = 50  # brackets within brackets: for each, Hydra calls itself some ten times
 LONGEST_NAME = 250  # bytes, of 255 that a file's may have: Hydra adds .yaml
 # Keys that every config has, with options of their own.
 PARTS = [name for name, field in Settings.model_fields.items() if field.annotation in (Choice, Tracking, Checkpoint)]
@@ -36,13 +41,17 @@ def refuse_without_effect(overrides: Iterable[str], multirun: bool = False, is_r
             problems.append(f"{text}: blitz makes a run's folder itself, in runs_dir")
         if OF_A_JOB.match(key):
             problems.append(f"{text}: Hydra sets this key itself")
+        if key == "hydra" and not value.startswith("{"):
+            problems.append(f"{text}: accepted: mapping of options to values")
         if key == "hydra.mode" and value == "RUN" and multirun:
             problems.append(f"{text}: contradicts -m, which asks for a sweep")
+        if _depth(text) > DEEPEST:
+            problems.append(f"{text}: accepted: brackets within brackets {DEEPEST} times at most")
         if _is_too_long(text):
             problems.append(f"{text}: too long for the name of a key or of a file")
         elif (key.split(".")[0] == "sweep" or key in ("hydra/launcher", "hydra/sweeper")) and is_run and not multirun:
             problems.append(f"{text}: needs -m, for a sweep")
-        if text.startswith("~") and (problem := _lasting(key)):
+        if text.startswith("~") and key and (problem := _lasting(key)):
             problems.append(f"{text}: {problem}")
     refuse(problems)
 
@@ -53,9 +62,35 @@ def refuse_composed(config: DictConfig, with_plugins: bool) -> None:
     """
     refuse_code(config, with_plugins)
     refuse_several(config)
+    _refuse_folders(config)
     for source in config.hydra.runtime.config_sources:
         if source.provider.startswith("hydra.searchpath") and source.schema == "file":
             refuse_shadowed(source.path)
+
+
+def _refuse_folders(config: DictConfig) -> None:
+    """Raises BadInput where a recipe would have Hydra make folders, which `refuse_without_effect` finds on the command
+    line.
+    """
+    if config.hydra.job.config_name != "config":
+        return
+    values = OmegaConf.to_container(config, resolve=False)
+    refuse(
+        f"{key}={as_text(_at(values, key))}: blitz makes a run's folder itself, in runs_dir"
+        for key, ours in _folders().items()
+        if _at(values, key) != ours
+    )
+
+
+@cache
+def _folders() -> dict[str, Any]:
+    """What `conf/` says of them."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"), resolve=False)
+    return {key: _at(values, key) for key in OF_FOLDERS}
+
+
+def _at(values: Any, key: str) -> Any:
+    return reduce(lambda inner, name: inner[name], key.split("."), values)
 
 
 def refuse_several(config: DictConfig) -> None:
@@ -81,11 +116,27 @@ def refuse_name(config_name: str, folders: Iterable[str]) -> None:
 def refuse_shadowed(config_dir: str) -> None:
     """Raises BadInput for a `--config-dir` that is no folder, or with files that Hydra would pass over for ours."""
     folder = Path(config_dir)
-    if not folder.is_dir():
+    if not config_dir or not folder.is_dir():
         raise BadInput(f"--config-dir={config_dir}: no such folder")
     pairs = [(folder / ours.relative_to(CONF), ours) for ours in sorted(CONF.rglob("*.yaml"))]
     shadowed = [theirs for theirs, ours in pairs if theirs.is_file() and not theirs.samefile(ours)]
     refuse(f"{file}: blitz has a file of that name, which goes first; rename yours" for file in shadowed)
+    taken = [folder / name for name in _stored(ConfigStore.instance().repo) if (folder / name).is_file()]
+    refuse(f"{file}: this name is taken, by blitz, Hydra or a plugin of it; rename yours" for file in taken)
+
+
+def _stored(groups: Mapping[str, Any]) -> Iterator[str]:
+    """The names of configs that are no files, as those of files would be."""
+    for name, inner in groups.items():
+        if isinstance(inner, Mapping):
+            yield from (f"{name}/{below}" for below in _stored(inner))
+        else:
+            yield name
+
+
+def _depth(text: str) -> int:
+    """How many brackets are within each other."""
+    return max(accumulate((character in "[{(") - (character in ")}]") for character in text), default=0)
 
 
 def _is_too_long(text: str) -> bool:

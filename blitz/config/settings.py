@@ -182,6 +182,12 @@ def menus() -> dict[str, Registry]:
     return {registry.group: registry for registry in registries}
 
 
+def uses_mlflow(config: Mapping[str, Any]) -> bool:
+    """Whether a config that may still be wrong asks for a store."""
+    tracking = config.get("tracking")
+    return isinstance(tracking, Mapping) and tracking.get("name") == "mlflow"
+
+
 def check(config: Mapping[str, Any]) -> Settings:
     """Raises BadInput with every mistake in a composed config (plain values, interpolations resolved)."""
     values = dict(config)

@@ -168,7 +168,9 @@ def validate(schema: type[Model], values: Mapping[str, Any], path: str, noun: st
         # Through JSON, because strict Python input would refuse an int for a float and a list for a tuple.
         checked = schema.model_validate_json(json.dumps(given))
     except TypeError as error:
-        raise BadInput(f"{path or 'config'}: only plain values can be recorded: {error}") from None
+        wrong = [key for key, value in given.items() if not _is_plain(value)]
+        what = f"only plain values can be recorded: {error}"
+        raise BadInput(*(f"{path}.{key}: {what}".removeprefix(".") for key in wrong)) from None
     except ValidationError as error:
         details += error.errors(include_url=False)
     if not details:
@@ -184,6 +186,14 @@ def validate(schema: type[Model], values: Mapping[str, Any], path: str, noun: st
         else:
             problems.setdefault(key, _message(schema, detail, prefix, key, values.get(key), noun))
     raise BadInput(*problems.values())
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
 
 
 def accepted(annotation: Any) -> str:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
-from yaml import YAMLError
 
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import Redacting
+from blitz.run_folder.yaml_files import UNREADABLE, refuse_bomb
 
 logger = logging.getLogger("blitz")
 
@@ -140,8 +140,9 @@ def read_overrides(folder: Path) -> list[str]:
     from omegaconf import OmegaConf
 
     try:
+        refuse_bomb(folder / "overrides.yaml")
         found = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
-    except (OSError, ValueError, YAMLError):
+    except UNREADABLE:
         return []
     return [str(override) for override in found] if isinstance(found, list) else []
 

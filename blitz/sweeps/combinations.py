@@ -11,9 +11,17 @@ from typing import Any
 
 from hydra.types import HydraContext
 
-from blitz.config.compose import as_hydra_overrides
+from blitz.config.compose import UNREADABLE, as_hydra_overrides
 from blitz.config.groups import store_menu
-from blitz.config.hydra_internals import Override, ValueType, as_text, number_of_values, parse_overrides, product
+from blitz.config.hydra_internals import (
+    Override,
+    ValueType,
+    as_text,
+    number_of_values,
+    parse_override,
+    parse_overrides,
+    product,
+)
 from blitz.config.settings import Sweep
 from blitz.errors import BadInput, no_such, refuse
 from blitz.redaction import redact, redact_values
@@ -77,11 +85,13 @@ def listed_in_a_recipe(options: Mapping[str, Any], arguments: Sequence[str]) -> 
         if not points.is_of_a_job(key)
     )
     typed = {text.lstrip("+~").partition("=")[0] for text in arguments}
-    return [
+    texts = [
         f"{key}={value if isinstance(value, str) else as_text(value)}"
         for key, value in listed.items()
         if key not in typed
     ]
+    refuse(f"hydra.sweeper.params: {text}: {UNREADABLE}" for text in texts if parse_override(text) is None)
+    return texts
 
 
 def combinations(context: HydraContext, arguments: Sequence[str], sweep: Sweep) -> list[Combination]:

@@ -70,9 +70,10 @@ def is_option(key: str) -> bool:
 
 def options_of(values: Mapping[str, Any]) -> Sweep:
     """How to run the sweep, from the config that Hydra composed for the sweep as a whole. Raises BadInput."""
-    if not isinstance(values["sweep"], Mapping):
-        raise BadInput(f"sweep={values['sweep']}: accepted: mapping of options to values")
-    return validate(Sweep, values["sweep"], "sweep", "option")
+    given = values.get("sweep", {})  # which a primary config of the user's own may lack
+    if not isinstance(given, Mapping):
+        raise BadInput(f"sweep={given}: accepted: mapping of options to values")
+    return validate(Sweep, given, "sweep", "option")
 
 
 def checked_jobs(

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from blitz.config.hydra_internals import IntervalSweep, Override, as_text, parse_override
-from blitz.errors import BadInput, in_one_line, refuse
+from blitz.errors import BadInput, refuse
+from blitz.run_folder.yaml_files import UNREADABLE, reason, refuse_bomb
 
 Point = dict[str, str]  # dotted key -> value, as the command line takes it
 KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
@@ -36,9 +35,9 @@ def read(path: str) -> list[Point]:
     try:
         points = list(_of_csv(file) if kind == ".csv" else _of_yaml(file))
     except OSError as error:
-        raise BadInput(f"sweep.points={path}: {error.strerror}") from None
-    except (csv.Error, YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise BadInput(f"sweep.points={path}: cannot be read: {in_one_line(error)}") from None
+        raise BadInput(f"sweep.points={path}: {reason(error)}") from None
+    except (csv.Error, *UNREADABLE) as error:
+        raise BadInput(f"sweep.points={path}: cannot be read: {reason(error)}") from None
     if not points:
         raise BadInput(f"sweep.points={path}: holds no points")
     keys = sorted({key for point in points for key in point})
@@ -90,6 +89,7 @@ def _one_value(file: Path, line: int, key: str, cell: str) -> str:
 
 
 def _of_yaml(file: Path) -> Iterator[Point]:
+    refuse_bomb(file)
     found = OmegaConf.to_container(OmegaConf.load(file), resolve=False) if file.read_text().strip() else []
     if not isinstance(found, list) or not all(isinstance(point, dict) and point for point in found):
         raise BadInput(f"{file}: accepted: a list of points, such as - {{optimizer.lr: 0.1, batch_size: 32}}")

@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from blitz.config.compose import plain
-from blitz.config.settings import Sweep, Tracking
+from blitz.config.settings import Sweep, Tracking, uses_mlflow
 from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.parts.registry import validate
 from blitz.redaction import redact
@@ -65,8 +65,9 @@ def sweep(request: SweepRequest) -> list[float | None]:
     KeyboardInterrupt where it was stopped.
     """
     arguments, typed = separate(request.context, request.arguments)
-    options = options_of(plain(request.config))
-    if request.config.tracking.name == "mlflow" and not options.dry_run:
+    values = plain(request.config)
+    options = options_of(values)
+    if uses_mlflow(values) and not options.dry_run:
         Writer.prepare()  # it takes seconds, during which the jobs are composed
     plan = _plan_to_resume(request, options)
     changes = plan.changes(request.arguments) if plan is not None else []

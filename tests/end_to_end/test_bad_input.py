@@ -273,8 +273,9 @@ def test_mistakes_inside_files_of_the_users_own(refused, own):
 @pytest.mark.parametrize(
     ("name", "content", "command", "expected"),
     [
-        ("optimizer/own.yaml", "name: sgd\nname: adam\n", "optimizer=own", "found duplicate key name in"),
-        ("optimizer/own.yaml", "name: [sgd\n", "optimizer=own", 'own.yaml", line 1'),
+        ("optimizer/own.yaml", "name: sgd\nname: adam\n", "optimizer=own",
+         "own.yaml: cannot be read: line 2: found duplicate key name"),
+        ("optimizer/own.yaml", "name: [sgd\n", "optimizer=own", "own.yaml: cannot be read: line 2: "),
         ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - override /model: nett\n", "experiment=own",
          "model=nett: no such model; did you mean net? (accepted: cifar_resnet, mlp, net, "),
         ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - quikstart\n", "experiment=own",

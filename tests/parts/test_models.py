@@ -282,7 +282,7 @@ def hub(tmp_path, monkeypatch):
 def test_a_mistyped_arch_gets_the_nearest_name(zoo):
     pytest.importorskip(zoo)
     assert refusal(zoo, arch="resnet181") == (
-        f"model.arch=resnet181: {zoo} has no classification model of this name; did you mean model.arch=resnet18?"
+        f"model.arch=resnet181: no classification model of this name in {zoo}; did you mean model.arch=resnet18?"
     )
 
 

@@ -205,7 +205,7 @@ def test_takes(annotation, value, seen):
 
 def test_what_cannot_be_recorded_is_refused():
     (message,) = problems(lambda: takes(Any, object()))
-    assert message.startswith("toy: only plain values can be recorded: ")
+    assert message.startswith("toy.x: only plain values can be recorded: ")
 
 
 @pytest.mark.parametrize(

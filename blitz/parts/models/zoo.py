@@ -94,7 +94,7 @@ def _check_arch(arch: str, known: Iterable[str], zoo: str) -> None:
     known = list(known)
     if arch not in known:
         near = did_you_mean(arch, known, "model.arch=")
-        raise BadInput(f"model.arch={arch}: {zoo} has no classification model of this name{near}")
+        raise BadInput(f"model.arch={arch}: no classification model of this name in {zoo}{near}")
 
 
 @contextmanager
