@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 Content = str | bytes | Callable[[Path], object]  # of a file, or what makes something else at a path
 NOWHERE = "http://127.0.0.1:1"  # proxy, so that nothing is downloaded
-SECONDS = 60  # that a command may take: it hangs
+SECONDS = 900  # that a command may take on a machine however busy: it hangs
 LONGEST = 1200  # characters of a line, of which menus of names take the most
 # Words of a library's developers, which are no message to a user.
 JARGON = (
