@@ -192,6 +192,7 @@ def _code(unknown: dict[str, str]) -> dict[str, Any]:
     root = _ask(unknown, "code.root", lambda: git.repository(PACKAGE))
     status = _ask(unknown, "code.commit", lambda: git.status(root)) if root else None
     code: dict[str, Any] = {key: getattr(status, key, None) for key in ("commit", "branch", "dirty")}
+    code["branch"] = code["branch"] and redact(code["branch"])
     code["root"] = root and str(root)
     why = unknown.get("code.root") or unknown.get("code.commit")
     reasons = {"commit": why or "no commit yet", "branch": why or "detached HEAD", "dirty": why}

@@ -61,7 +61,7 @@ def start_run(setup: Setup, uri: str | None, overrides: Sequence[str], tags: Map
             about = RunInfo(
                 record=uuid.uuid4().hex,
                 store=redact(uri) if uri else None,
-                experiment=setup.settings.tracking.experiment,
+                experiment=redact(setup.settings.tracking.experiment),
                 name=name,
                 started_at=time.time_ns() // 1_000_000,
                 params=texts(redact_values({**setup.settings.parameters(), **notable})),

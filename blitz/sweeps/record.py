@@ -87,7 +87,7 @@ def _about(
     return RunInfo(
         record=plan.id,
         store=redact(uri) if uri else None,
-        experiment=first.tracking.experiment,
+        experiment=redact(first.tracking.experiment),
         name=redact(first.name or _name(plan, jobs)),
         started_at=time.time_ns() // 1_000_000,
         params=texts(redact_values(_in_common([job.settings for job in jobs]))),

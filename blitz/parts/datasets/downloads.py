@@ -156,6 +156,8 @@ def _reason(error: BaseException) -> str:
         return "the name of the server cannot be resolved"
     if isinstance(root, TimeoutError):
         return f"no answer within {TIMEOUT} s"
+    if isinstance(root, OSError) and root.strerror:
+        return root.strerror
     return str(root) or type(root).__name__
 
 
