@@ -6,9 +6,12 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from blitz.errors import BadInput
 from blitz.run_folder.files import write_whole
@@ -46,13 +49,18 @@ class RunInfo:
     def load(cls, folder: Path) -> RunInfo:
         """Raises BadInput for a folder that holds no run's record."""
         try:
-            values = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-            known = {field.name for field in fields(cls)}  # an older blitz may have written more
-            return cls(**{key: value for key, value in values.items() if key in known})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-            reason = f"there is no {ABOUT} in it" if missing else f"its {ABOUT} cannot be read: {error}"
-            raise BadInput(f"{folder}: not the folder of a run; {reason}") from None
+            return _schema().validate_python(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            reason = f"there is no {ABOUT} in it"
+        except OSError as error:
+            reason = f"its {ABOUT} cannot be read: {error.strerror}"
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            reason = f"its {ABOUT} cannot be read: {where}{': ' * bool(where)}{first['msg']}"
+        except (ValueError, RecursionError) as error:
+            reason = f"its {ABOUT} cannot be read: {error}"
+        raise BadInput(f"{folder}: not the folder of a run; {reason}")
 
     def save(self, folder: Path) -> None:
         write_whole(folder / ABOUT, json.dumps(asdict(self), indent=1) + "\n")
@@ -75,6 +83,12 @@ class RunInfo:
         """The same run, trained by this process from now on."""
         kept = {tag: text for tag, text in self.tags.items() if tag not in ENDINGS}
         return replace(self, status=RUNNING, ended_at=None, tags={**kept, **tags})
+
+
+@cache
+def _schema() -> TypeAdapter[RunInfo]:
+    """What a record must hold; an older blitz may have written more."""
+    return TypeAdapter(RunInfo)
 
 
 def runs_in(folder: Path) -> list[tuple[Path, RunInfo]]:

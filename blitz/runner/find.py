@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,7 @@ def find_run(wanted: str | Path, uri: str | None = None) -> Iterator[FoundRun]:
 
 def _find(wanted: str, uri: str | None, scratch: Path) -> FoundRun:
     if is_path(wanted):
-        folder = Path(wanted).expanduser()
+        folder = Path(expanduser(wanted))
         if not folder.is_dir():
             raise BadInput(
                 f"{wanted}: no folder of a run (accepted: a run id, the start of one, last, best, or such a folder)"
@@ -177,7 +178,7 @@ def for_this_host(config: Mapping[str, Any], found: FoundRun) -> dict[str, Any]:
     data = kept["data"]
     if is_of_this_host and isinstance(own, dict) and isinstance(data, dict) and own.get("name") == data.get("name"):
         root = own.get("root")
-        if isinstance(root, str) and Path(root).expanduser().exists():
+        if isinstance(root, str) and Path(expanduser(root)).exists():
             data["root"] = root
     return kept
 
@@ -193,7 +194,7 @@ def id_in_store(wanted: str, uri: str | None = None) -> str:
 @contextmanager
 def weights_file(source: str, uri: str | None = None) -> Iterator[Path]:
     """The weights that a path or RUN stands for; a file that was fetched is gone afterwards."""
-    path = Path(source).expanduser()
+    path = Path(expanduser(source))
     if is_path(source) and not path.is_dir():
         yield path
         return
@@ -212,7 +213,7 @@ def fix_weights(settings: Settings) -> Settings:
 
 def is_path(text: str) -> bool:
     """Whether it names a file or folder and no run: what looks like a path, so that a mistyped one is called that."""
-    path = Path(text).expanduser()
+    path = Path(expanduser(text))
     return path.exists() or bool(path.suffix) or len(path.parts) > 1
 
 

@@ -32,6 +32,7 @@ NEEDED = (
     "model", "average", "optimizer", "scaler", "epoch", "step", "epoch_step", "sums", "record", "journal", "selection",
     "windows", "weights",
 )  # fmt: skip
+COUNTS = ("epoch", "step", "epoch_step", "journal")  # of these
 AGAIN = "to begin again from the first step, with the same result"
 ORPHAN_SECONDS = 60.0  # that the writer of a killed run may take to end
 
@@ -197,6 +198,8 @@ def _state(folder: Path, info: RunInfo) -> dict[str, Any]:
         raise BadInput(f"{path}: written by an older blitz (format {found}), which cannot be resumed; {_remedy(info)}")
     if missing := [key for key in NEEDED if key not in state]:
         raise BadInput(f"{path}: holds no {', no '.join(missing)}; accepted: the {LAST} of a run; {_remedy(info)}")
+    if not all(isinstance(state[key], int) for key in COUNTS):
+        raise BadInput(f"{path}: damaged: {', '.join(COUNTS)} are not all numbers; {_remedy(info)}")
     if state["record"] != info.record:
         raise BadInput(f"{path}: the checkpoint of another run; {_remedy(info)}")
     path, position = folder / JOURNAL, state["journal"]

@@ -28,6 +28,7 @@ FIRST_TABLES = {"experiments", "metrics", "params", "runs", "tags"}  # which it 
 LOCKED_SECONDS = 4.5  # that others may write into a file meanwhile
 LOOKS = 200  # of 10,000 of SQLite's instructions each, for damage: some 30 MB of a file, in less than a second
 TABLES = {"alembic_version", "experiments", "runs"}  # of any MLflow
+NEEDED = {*FIRST_TABLES, "latest_metrics"}  # of those that blitz reads
 # What a database says when the same address may work at another time.
 PASSING = re.compile(
     "refused|time(d )?out|unreachable|no such file|starting up|shutting down|recovery|too many|closed|reset by peer|"
@@ -67,13 +68,16 @@ def stage_in_file(path: Path, experiment: str | None) -> str | None:
             raise BadInput(f"{path} is no SQLite database; name another file")
     try:
         with closing(sqlite3.connect(path, timeout=LOCKED_SECONDS)) as connection:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = _tables(connection)
             if not tables:
                 raise empty
             if not tables >= TABLES:
                 raise BadInput(f"{path} belongs to another program than MLflow; name another file")
             _refuse_damaged(connection)
-            return _stage(connection, experiment)
+            stage = _stage(connection, experiment)  # whose schema is that of this MLflow, or else it raises
+            if missing := sorted(NEEDED - _tables(connection)):
+                raise sqlite3.DatabaseError(f"damaged: it lacks the tables {', '.join(missing)}")
+            return stage
     except sqlite3.Error as error:
         if "locked" in str(error):  # many write into it: that it is there is enough
             return None
@@ -81,6 +85,10 @@ def stage_in_file(path: Path, experiment: str | None) -> str | None:
             f"{path} cannot be read ({error}); restore a copy of it, or name another file, to which "
             "blitz sync DIR… sends the runs in these folders"
         ) from None
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _refuse_damaged(connection: sqlite3.Connection) -> None:

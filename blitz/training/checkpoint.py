@@ -57,7 +57,7 @@ def restore(learner: Learner, state: Mapping[str, Any]) -> None:
         learner.average.load_state_dict(state["average"])
     try:
         learner.optimizer.load_state_dict(state["optimizer"])
-    except ValueError as error:  # another number of groups, or of parameters in one
+    except (ValueError, KeyError) as error:  # another number of groups, or of parameters in one; none at all
         raise Misfit(f"holds another optimizer: {error}") from None
     learner.scaler.load_state_dict(state["scaler"])
     learner.epoch, learner.step, learner.epoch_step = state["epoch"], state["step"], state["epoch_step"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from os.path import expanduser
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def folder(*, root: str | None = None, image_size: Count | None = None) -> Datas
     root, named = named_root(root)
     if root is None:
         raise BadInput(f"data.root=null: data=folder needs one, or {ROOT} ({LAYOUT})")
-    top = Path(root).expanduser().absolute()
+    top = Path(expanduser(root)).absolute()
     try:
         found, classes = _listed(named, top)
     except OSError as error:  # of permissions, say, or of links in a circle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -74,8 +75,8 @@ def _load(published: Published, root: str | None, url: str | None, image_size: i
     key: dict[str, object] = {"image_size": image_size}
     where, named = named_root(root) if url is None else (None, "")
     paths = _found(published, where) if where is not None else []
-    if where is not None and not paths and (root is not None or not Path(where).expanduser().is_dir()):
-        missing = "" if Path(where).expanduser().is_dir() else "does not exist; "
+    if where is not None and not paths and (root is not None or not Path(expanduser(where)).is_dir()):
+        missing = "" if Path(expanduser(where)).is_dir() else "does not exist; "
         raise BadInput(
             f"{named}: {missing}accepted for data={published.name}: a folder "
             f"that holds {' and '.join(published.files)}, or unpacked {' and '.join(published.parts)}"
@@ -109,7 +110,7 @@ def _check_url(root: str | None, url: str | None) -> None:
 
 def _found(published: Published, root: str) -> list[Path]:
     """The files to read, unpacked ones before archives; none where they are not there. Never touches the network."""
-    top = Path(root).expanduser().absolute()
+    top = Path(expanduser(root)).absolute()
     if top.is_file():
         return [top]
     for below in published.folders:
