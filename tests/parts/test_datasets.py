@@ -650,3 +650,9 @@ def test_cifar10_has_its_known_statistics() -> None:
     parts = split(dataset, validation=0)
     assert parts.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.001)
     assert parts.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=0.003)  # JPEG smooths a little
+
+
+def test_a_cache_in_a_home_folder_that_nobody_has(monkeypatch):
+    monkeypatch.setenv("BLITZ_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(BadInput, match=r"^~nobody-of-this-name/cache: no such home folder; .*BLITZ_CACHE$"):
+        DATASETS.build({"name": "digits"})

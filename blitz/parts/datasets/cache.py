@@ -48,10 +48,16 @@ class _Damaged(Exception):
 
 
 def home() -> Path:
-    """`$BLITZ_CACHE`, else `$XDG_CACHE_HOME/blitz`, else `~/.cache/blitz`."""
+    """`$BLITZ_CACHE`, else `$XDG_CACHE_HOME/blitz`, else `~/.cache/blitz`.
+
+    Raises BadInput for a home folder that nobody has.
+    """
     chosen = os.environ.get("BLITZ_CACHE")
     folder = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "blitz"
-    return folder.expanduser().absolute()
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError:
+        raise BadInput(f"{folder}: no such home folder; name another folder for the cache with BLITZ_CACHE") from None
 
 
 def named_root(root: str | None) -> tuple[str | None, str]:
