@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 LOAD = Path("/proc/loadavg")
@@ -17,7 +18,9 @@ TURNS = 10_000  # as fast as the long loop on free cores, and up to three times 
 def bound_waiting() -> None:
     """Set the number of turns before torch is imported, which reads it then; a user's own setting stays."""
     if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
-        load = LOAD.read_text() if LOAD.exists() else ""
+        load = ""
+        with suppress(OSError):  # of another system, or of one that hides it
+            load = LOAD.read_text()
         os.environ["GOMP_SPINCOUNT"] = str(0 if wants_more_than(os.cpu_count() or 1, load) else TURNS)
 
 

@@ -48,12 +48,12 @@ def print_tables(report: Report) -> None:
     ]
     print_table(("class", "most often confused with", "images", "correct", "accuracy"), rows, texts=(0, 1))
     print()
-    heads, matrix = _matrix(report)
-    width = sum(max(map(len, column)) + 2 for column in zip(heads, *matrix, strict=True)) - 2
-    if len(report.classes) > MANY_CLASSES or width > Screen().room:
-        _print_confusions(report)
+    matrix = _matrix(report) if len(report.classes) <= MANY_CLASSES else []
+    width = sum(max(map(len, column)) + 2 for column in zip(*matrix, strict=True)) - 2
+    if matrix and width <= Screen().room:
+        print_table(matrix[0], matrix[1:])
     else:
-        print_table(heads, matrix)
+        _print_confusions(report)
 
 
 def summary(report: Report) -> list[str]:
@@ -96,8 +96,8 @@ def _classes(report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def _matrix(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows."""
+def _matrix(report: Report) -> list[list[str]]:
+    """Rows, of which the first is that of the headings."""
     names = list(report.classes)
     numbered = max(map(len, names)) > SHORT_NAME
     heads = [str(index) for index in range(len(names))] if numbered else names
@@ -105,7 +105,7 @@ def _matrix(report: Report) -> tuple[list[str], list[list[str]]]:
         [f"{head}  {name}" if numbered else name, *(str(count) if count else "." for count in counts)]
         for head, name, counts in zip(heads, names, report.found.confusion.tolist(), strict=True)
     ]
-    return ["class \\ predicted", *heads], rows
+    return [["class \\ predicted", *heads], *rows]
 
 
 def _print_confusions(report: Report) -> None:

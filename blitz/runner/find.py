@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from os.path import expanduser
+from os.path import expanduser  # leaves a home folder that nobody has as it is; pathlib raises RuntimeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

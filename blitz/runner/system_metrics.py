@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import threading
 import time
@@ -80,30 +81,34 @@ class OtherPrograms:
     """How busy they keep the cores that this process may use, since this was made."""
 
     def __init__(self) -> None:
-        self._began, self._before = time.monotonic(), self._seconds()
+        self._began, (_, self._before) = time.monotonic(), _used_by_others()
 
     def report(self, threads: int) -> None:
         """Log a line where they take cores from so many threads."""
-        busy = (self._seconds() - self._before) / (time.monotonic() - self._began)
-        cores = len(self._cores())
-        if cores and busy + threads > cores + 0.5:
+        cores, seconds = _used_by_others()
+        busy = (seconds - self._before) / (time.monotonic() - self._began)
+        if busy + threads > cores + 0.5:
             logger.info("busy     other programs keep %.1f of %d cores busy: training is slower", busy, cores)
 
-    def _cores(self) -> list[Any]:
-        """The times of each core that this process may use."""
+
+def _used_by_others() -> tuple[int, float]:
+    """How many cores this process may use, and the CPU time that others have used on them until now.
+
+    NaN where that cannot be read, which `SystemMetrics` logs of the same figures.
+    """
+    try:
         times = psutil.cpu_times(percpu=True)
         allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(times))
-        return [times[core] for core in allowed if core < len(times)]  # a container may show fewer
-
-    def _seconds(self) -> float:
-        """CPU time that was used on these cores until now, but for that of this process and of its children."""
+        cores = [times[core] for core in allowed if core < len(times)]  # a container may show fewer
         unused = ("idle", "iowait", "guest", "guest_nice")  # the time of a guest is in that of users as well
-        total = sum(sum(times) - sum(getattr(times, name, 0.0) for name in unused) for times in self._cores())
+        seconds = sum(sum(core) - sum(getattr(core, name, 0.0) for name in unused) for core in cores)
         own = psutil.Process()
         for process in (own, *own.children(recursive=True)):
             with suppress(psutil.Error):  # it may have ended
-                total -= sum(process.cpu_times()[:4])  # with that of its children that have ended
-        return total
+                seconds -= sum(process.cpu_times()[:4])  # with that of its children that have ended
+    except (OSError, psutil.Error):
+        return 0, math.nan
+    return len(cores), seconds
 
 
 def _cpu() -> Iterator[tuple[str, float]]:
@@ -170,11 +175,11 @@ def sampling(
 
     def sample() -> None:
         try:
-            metrics, others = SystemMetrics(), OtherPrograms()
+            metrics, others = SystemMetrics(), OtherPrograms() if threads else None
             step, wait, taken = first, min(FIRST, every), time.monotonic()
             while not stop.wait(wait):
                 log(metrics.sample(), step)
-                if step == first and threads:
+                if step == first and others is not None:
                     others.report(threads)
                 step, wait, taken = step + 1, every, time.monotonic()
             if step == first or time.monotonic() - taken >= LEAST_APART:

@@ -342,23 +342,23 @@ class Machine:
 
 
 @pytest.mark.parametrize(
-    ("what", "own", "child", "threads", "reported"),
+    ("what", "own", "child", "asked", "reported"),
     [
-        ("user", 0.0, 0.0, 2, True),
-        ("system", 0.0, 0.0, 2, True),
-        ("steal", 0.0, 0.0, 2, True),  # by another virtual machine
-        ("idle", 0.0, 0.0, 2, False),
-        ("iowait", 0.0, 0.0, 2, False),
-        ("user", 1e9, 0.0, 2, False),  # by training
-        ("user", 0.5e9, 0.5e9, 2, False),  # by training and the process that writes to MLflow
-        ("user", 0.0, 0.0, 0, False),  # nobody asked: a job beside those of its sweep
+        ("user", 0.0, 0.0, True, True),
+        ("system", 0.0, 0.0, True, True),
+        ("steal", 0.0, 0.0, True, True),  # by another virtual machine
+        ("idle", 0.0, 0.0, True, False),
+        ("iowait", 0.0, 0.0, True, False),
+        ("user", 1e9, 0.0, True, False),  # by training
+        ("user", 0.5e9, 0.5e9, True, False),  # by training and the process that writes to MLflow
+        ("user", 0.0, 0.0, False, False),  # nobody asked: a job beside those of its sweep
     ],
 )
 def test_cores_that_other_programs_keep_busy_are_reported_once(
     what: str,
     own: float,
     child: float,
-    threads: int,
+    asked: bool,
     reported: bool,
     monkeypatch: pytest.MonkeyPatch,
     logged: pytest.LogCaptureFixture,
@@ -368,11 +368,26 @@ def test_cores_that_other_programs_keep_busy_are_reported_once(
     monkeypatch.setattr(psutil, "cpu_times", machine.cpu_times)
     monkeypatch.setattr(psutil, "Process", machine.process)
     samples = Samples(3)
+    threads = len(os.sched_getaffinity(0)) if asked else 0
     with sampling(samples, every=0.01, threads=threads):
         assert samples.enough.wait(SOON)
     assert len(logged.messages) == reported
     if reported:
         assert re.fullmatch(r"busy     other programs keep [0-9.]+ of \d+ cores busy: .*", logged.messages[0])
+
+
+def test_machine_that_hides_what_its_cores_do_reports_nothing(
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
+) -> None:
+    def refuse(percpu: bool) -> None:
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr(SystemMetrics, "sample", lambda _: {"system/x": 1.0})
+    monkeypatch.setattr(psutil, "cpu_times", refuse)
+    samples = Samples(3)
+    with sampling(samples, every=0.01, threads=1000):
+        assert samples.enough.wait(SOON)
+    assert logged.messages == []
 
 
 def test_a_failure_is_logged_once_and_ends_the_sampling(logged: pytest.LogCaptureFixture) -> None:

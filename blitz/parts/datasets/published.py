@@ -75,12 +75,13 @@ def _load(published: Published, root: str | None, url: str | None, image_size: i
     key: dict[str, object] = {"image_size": image_size}
     where, named = named_root(root) if url is None else (None, "")
     paths = _found(published, where) if where is not None else []
-    if where is not None and not paths and (root is not None or not Path(expanduser(where)).is_dir()):
-        missing = "" if Path(expanduser(where)).is_dir() else "does not exist; "
-        raise BadInput(
-            f"{named}: {missing}accepted for data={published.name}: a folder "
-            f"that holds {' and '.join(published.files)}, or unpacked {' and '.join(published.parts)}"
-        )
+    if where is not None and not paths:
+        is_there = Path(expanduser(where)).is_dir()
+        if root is not None or not is_there:  # BLITZ_DATA may be the folder of other data
+            raise BadInput(
+                f"{named}: {'' if is_there else 'does not exist; '}accepted for data={published.name}: a folder "
+                f"that holds {' and '.join(published.files)}, or unpacked {' and '.join(published.parts)}"
+            )
     if paths:
         key["files"] = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
