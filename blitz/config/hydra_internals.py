@@ -49,7 +49,8 @@ GROUPS = tuple(f"hydra/{name}" for name in ("launcher", "sweeper", "job_logging"
 # Hydra 1.3 warns where this is missing, Hydra 1.4 where it is given.
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if __version__.startswith("1.3.") else {}
 PLUGINS = ("launcher", "sweeper")  # their options depend on which of them is chosen
-MIXED, MAPPING = re.compile("Cannot merge DictConfig with ListConfig"), "accepted: mapping of options to values"
+MIXED = re.compile("Cannot merge (DictConfig with ListConfig|incompatible container types)")  # OmegaConf 2.3, 2.4
+MAPPING = "accepted: mapping of options to values"
 # What Hydra says in its own terms, as a pattern -> the same in ours.
 REWORDED = {
     r"Could not delete from config\. '(.+)' does not exist\.": r"~\1: no such key of a config",
@@ -273,6 +274,8 @@ def reword(error: Exception) -> str:
             return f"{composing[1]}: {_no_such_option(cause)}"
         where = getattr(cause, "full_key", None)
         return f"{composing[1]}: {f'{where}: ' if where else ''}{MIXED.sub(MAPPING, str(cause).splitlines()[0])}"
+    if isinstance(error, OmegaConfBaseException) and error.full_key and words.startswith("Interpolation key"):
+        return f"{error.full_key}: {str(error).splitlines()[0]}"
     for pattern, wording in REWORDED.items():
         if re.fullmatch(pattern, words):
             return re.sub(pattern, wording, words)
