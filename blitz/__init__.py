@@ -4,9 +4,9 @@
     result = blitz.run(settings)
     classifier = blitz.load_model(result.run_id)
 
-The menus `MODELS`, `OPTIMIZERS`, `SCHEDULES`, `LOSSES`, `AUGMENTATIONS`, `MIXES`, `DATASETS` and `DEVICES` take
-your own parts: `blitz.MODELS.add("mine", Mine)`. A data set is a function that returns a `Dataset` of two `Split`s.
-Everything is imported on first use.
+The menus `MODELS`, `OPTIMIZERS`, `SCHEDULES`, `LOSSES`, `AUGMENTATIONS`, `MIXES`, `DATASETS`, `DEVICES` and `SEARCHES`
+take your own parts: `blitz.MODELS.add("mine", Mine)`. A data set is a function that returns a `Dataset` of two
+`Split`s. Everything is imported on first use.
 """
 
 from importlib import import_module
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from blitz.parts.schedules import SCHEDULES as SCHEDULES
     from blitz.runner.load import load_model as load_model
     from blitz.runner.run import run as run
+    from blitz.sweeps.search.searches import SEARCHES as SEARCHES
 
 # Each in the module of its name.
 MENUS = ("MODELS", "OPTIMIZERS", "SCHEDULES", "LOSSES", "AUGMENTATIONS", "MIXES", "DATASETS", "DEVICES")
@@ -42,6 +43,7 @@ _HOMES = {
     "BadInput": "blitz.errors",
     "Dataset": "blitz.parts.datasets",
     "Split": "blitz.parts.datasets",
+    "SEARCHES": "blitz.sweeps.search.searches",
     **{menu: f"blitz.parts.{menu.lower()}" for menu in MENUS},
 }
 __all__ = ["__version__", *_HOMES]

@@ -48,7 +48,7 @@ blitz: train and evaluate an image classifier, and record the run
                                                  DIR/{train,test}/CLASS/
 
 Overrides: GROUP=NAME chooses a part, GROUP.OPTION=VALUE, KEY=VALUE set values.
-Groups: model optimizer schedule loss augment mix data device tracking
+Groups: model optimizer schedule loss augment mix data device tracking search
   experiment debug
 Hydra's own flags work as well: --cfg job (print the config), --config-dir DIR
   (your own groups), --hydra-help.
@@ -266,7 +266,7 @@ def _run_job(config: DictConfig) -> tuple[float | None, int]:
         if is_job_of_ours:
             from blitz.sweeps.run_job import train
 
-            return train(values, overrides, Path(hydra.sweep.dir), hydra.job.num).objective, 0
+            return train(values, overrides, Path(hydra.sweep.dir), int(hydra.job.name)).objective, 0
         if OmegaConf.is_missing(hydra.job, "num") and hydra.sweeper.get("params"):
             swept = ", ".join(map(str, hydra.sweeper.params))
             raise BadInput(f"hydra.sweeper.params: a recipe sweeps {swept}: needs -m, for a sweep")

@@ -25,10 +25,10 @@ def options(group: str | None, name: str | None) -> None:
     """List the groups, the choices of GROUP, or the options of NAME in GROUP."""
     from rich.table import Column, Table
 
-    from blitz.config.settings import menus
+    from blitz.config.settings import all_menus
     from blitz.terminal.text import Screen
 
-    registries = menus()
+    registries = all_menus()
     if group is None:
         headings = ["group", "choices"]
         rows = [[registry.group, ", ".join(registry.names())] for registry in registries.values()]

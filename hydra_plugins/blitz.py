@@ -27,7 +27,8 @@ class BlitzSweeper(Sweeper):
         from blitz.config.hydra_internals import COMPOSING_ERRORS
         from blitz.errors import Bug
         from blitz.sweeps.combinations import listed_in_a_recipe
-        from blitz.sweeps.sweeper import SweepRequest, sweep
+        from blitz.sweeps.rounds import SweepRequest
+        from blitz.sweeps.sweeper import sweep
 
         try:
             listed = listed_in_a_recipe(self._options, arguments)

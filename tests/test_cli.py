@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import blitz.runner.result
 import blitz.runner.run
 from blitz import cli
 from blitz.commands import VERBS
-from blitz.config.settings import check, menus
+from blitz.config.settings import all_menus, check
 from blitz.errors import BadInput, RunFailed, SweepFailed
 from blitz.parts.registry import Registry
 from blitz.terminal.signals import Terminated
@@ -218,25 +219,25 @@ def test_options_lists_every_group_and_every_name(run, mine):
     code, out, err = run("options")
     assert (code, err) == (0, "")
     listed = " ".join(out.split())
-    for group, registry in menus().items():
+    for group, registry in all_menus().items():
         assert f"{group} {', '.join(registry.names())}" in listed
-    assert mine in menus()["model"].names()
+    assert mine in all_menus()["model"].names()
 
 
-@pytest.mark.parametrize("group", menus())
+@pytest.mark.parametrize("group", all_menus())
 def test_options_of_a_group_lists_its_names(run, mine, group):
     code, out, err = run(f"options {group}")
     assert (code, err) == (0, "")
     listed = {line.split()[0] for line in out.splitlines() if line[:1].strip()}
-    assert listed == {group, *menus()[group].names()}
+    assert listed == {group, *all_menus()[group].names()}
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, registry.names()[0]) for group, registry in menus().items()])
+@pytest.mark.parametrize(("group", "name"), [(group, registry.names()[0]) for group, registry in all_menus().items()])
 def test_options_of_a_name_lists_its_options(run, group, name):
     code, out, err = run(f"options {group} {name}")
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(f"{group}.")}
-    options = menus()[group].options(name)
+    options = all_menus()[group].options(name)
     assert list(rows) == [f"{group}.{option.name}" for option in options]
     assert [option.name for option in options if option.accepted not in rows[f"{group}.{option.name}"]] == []
 
@@ -336,20 +337,19 @@ def test_a_failed_run_prints_one_line_with_its_log(run, monkeypatch):
 
 def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monkeypatch):
     calls: list[Any] = []
+    real = blitz.runner.run.new_run
 
-    def recorded(*arguments: Any) -> Any:
-        calls.append(arguments)
-        return blitz.runner.result.Result(0.5, 1, [], None, (), Path(), None)  # type: ignore[arg-type]
+    def recorded(settings: Any, overrides: Any, *, job: Any) -> Any:
+        calls.append((settings, overrides, job))
+        return real(settings, overrides, job=job)
 
-    monkeypatch.setattr(blitz.runner.run, "run", recorded)
-    best = "best     seed=1: 50.00% on the validation images\n"
-    code, output, errors = run("epochs=3 -m data=digits tracking=none seed=1,2 --config-dir .")
+    monkeypatch.setattr(blitz.runner.run, "new_run", recorded)
+    short = ["epochs=1", "data=digits", "data.limit=60", "batch_size=20", "tracking=none", "tracking.figures=false"]
+    code, output, errors = run(f"{short[0]} -m {' '.join(short[1:])} seed=1,2 --config-dir .")
     assert (code, errors) == (0, "")
-    assert output.endswith(best)
+    assert re.fullmatch(r"best     seed=[12]: \d+\.\d\d% on the validation images", output.splitlines()[-1])
     assert [settings.seed for settings, *_ in calls] == [1, 2]
-    assert [overrides for _, overrides, _ in calls] == [
-        ["epochs=3", "data=digits", "tracking=none", f"seed={seed}"] for seed in (1, 2)
-    ]
+    assert [overrides for _, overrides, _ in calls] == [[*short, f"seed={seed}"] for seed in (1, 2)]
     assert (calls[0][2].number, calls[0][2].label) == (0, "seed=1")
     alone = blitz.compose(["epochs=3", "data=digits", "tracking=none", "seed=1"])
     assert calls[0][0] == alone
@@ -382,14 +382,14 @@ def test_python_m_blitz_is_the_same_program(tmp_path):
 
 
 def test_every_public_name_resolves():
-    assert len(blitz.__all__) == len(set(blitz.__all__)) > len(menus())
+    assert len(blitz.__all__) == len(set(blitz.__all__)) > len(all_menus())
     for name in blitz.__all__:
         assert getattr(blitz, name) is not None, name
 
 
 def test_every_menu_is_public():
     public = [getattr(blitz, name) for name in blitz.__all__]
-    assert [group for group, registry in menus().items() if not any(registry is value for value in public)] == []
+    assert [group for group, registry in all_menus().items() if not any(registry is value for value in public)] == []
 
 
 def test_an_unknown_attribute():

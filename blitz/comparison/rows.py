@@ -11,7 +11,7 @@ from functools import cached_property
 
 from blitz.intervals import Estimate, estimate
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.run_folder.run_info import FINISHED
+from blitz.run_folder.run_info import FINISHED, shown
 from blitz.terminal.names import briefly
 
 ID_LENGTH = 8  # digits of a run's id that are shown: every command takes the start of one
@@ -66,9 +66,9 @@ class Row:
     @property
     def status(self) -> str:
         """How its runs ended, such as `FINISHED` or `2 FINISHED, 1 FAILED`."""
-        counts = Counter(entry.status for entry in self.entries)
+        counts = Counter(shown(entry.status) for entry in self.entries)
         if len(self.entries) == 1:
-            return self.entries[0].status
+            return shown(self.entries[0].status)
         return ", ".join(f"{number} {status}" for status, number in counts.most_common())
 
 

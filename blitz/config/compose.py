@@ -25,7 +25,7 @@ from blitz.config.hydra_internals import (
     reword,
 )
 from blitz.config.refused import ONE_NAME, PARTS, refuse_several, refuse_without_effect
-from blitz.config.settings import Settings, check, menus
+from blitz.config.settings import Settings, all_menus, check
 from blitz.errors import BadInput, nearest, no_such
 
 UNREADABLE = "cannot be read as KEY=VALUE (quote what has spaces, brackets or commas)"
@@ -153,7 +153,7 @@ def _compose(overrides: Sequence[str], folders: Sequence[str] = ()) -> DictConfi
         extra = [f"hydra.searchpath=[{paths}]"] if folders else []
         config = with_menu(lambda: compose_config(CONF, [*overrides, *extra]))
     else:
-        builders = tuple(registry.builder(name) for registry in menus().values() for name in registry.names())
+        builders = tuple(registry.builder(name) for registry in all_menus().values() for name in registry.names())
         config = _composer(_files(), builders).compose(overrides)
     refuse_several(config)
     return config
@@ -177,7 +177,7 @@ def _files() -> tuple[tuple[Path, int, int], ...]:
 def _choices(group: str, folders: Sequence[str]) -> set[str]:
     """Nothing for what is no group."""
     with_yaml = {file.stem for parent in (str(CONF), *folders) for file in (Path(parent) / group).glob("*.yaml")}
-    registry = menus().get(group)
+    registry = all_menus().get(group)
     return with_yaml | set(registry.names() if registry else [])
 
 

@@ -12,7 +12,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from blitz.config.hydra_internals import parse_override
-from blitz.config.settings import menus
+from blitz.config.settings import all_menus
 
 # In a checkout `conf/` stands beside the package, in a wheel inside it.
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -41,14 +41,14 @@ def with_menu(composing: Callable[[], Outcome]) -> Outcome:
 def store_menu(group: str) -> None:
     """Make the YAML of each choice of a group that has none, so that Hydra lists it."""
     with_yaml = {file.stem for file in (CONF / group).glob("*.yaml")}
-    for name in set(menus()[group].names() if group in menus() else ()) - with_yaml:
+    for name in set(all_menus()[group].names() if group in all_menus() else ()) - with_yaml:
         _store_choice(f"{group}/{name}")
 
 
 def _store_choice(missing: str) -> bool:
     """Whether `group/name` stands on a menu; if so, its YAML is in Hydra's ConfigStore now."""
     group, _, name = missing.removesuffix(".yaml").rpartition("/")
-    registry = menus().get(group)
+    registry = all_menus().get(group)
     if registry is None or name not in registry.names():
         return False
     node: dict[str, Any] = {"name": name}

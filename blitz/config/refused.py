@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from blitz.config.groups import CONF
 from blitz.config.hydra_internals import as_text
-from blitz.config.settings import Checkpoint, Choice, Settings, Tracking
+from blitz.config.settings import OF_A_SWEEP, Checkpoint, Choice, Settings, Tracking
 from blitz.config.targets import refuse_code
 from blitz.errors import BadInput, no_such, refuse
 
@@ -23,7 +23,7 @@ DEEPEST = 50  # brackets within brackets: for each, Hydra calls itself some ten 
 LONGEST_NAME = 250  # bytes, of 255 that a file's may have: Hydra adds .yaml
 # Keys that every config has, with options of their own.
 PARTS = [name for name, field in Settings.model_fields.items() if field.annotation in (Choice, Tracking, Checkpoint)]
-PARTS.append("sweep")
+PARTS += OF_A_SWEEP
 OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir")
 OF_A_JOB = re.compile(r"hydra\.(job\.(num|id)|overrides|runtime)\b")  # what Hydra says of one
 
@@ -49,7 +49,9 @@ def refuse_without_effect(overrides: Iterable[str], multirun: bool = False, is_r
             problems.append(f"{text}: accepted: brackets within brackets {DEEPEST} times at most")
         if _is_too_long(text):
             problems.append(f"{text}: too long for the name of a key or of a file")
-        elif (key.split(".")[0] == "sweep" or key in ("hydra/launcher", "hydra/sweeper")) and is_run and not multirun:
+        elif (
+            (key.split(".")[0] in OF_A_SWEEP or key in ("hydra/launcher", "hydra/sweeper")) and is_run and not multirun
+        ):
             problems.append(f"{text}: needs -m, for a sweep")
         if text.startswith("~") and key and (problem := _lasting(key)):
             problems.append(f"{text}: {problem}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 import blitz
 from blitz.errors import BadInput, refuse
@@ -17,10 +17,12 @@ from blitz.parts.registry import STRICT, Count, Fraction, Index, Positive, Regis
 OWN_TAGS = (
     "record", "folder", "host", "user", "heartbeat", "ended", "error", "traceback", "weights", "config_hash",
     "group_hash", "git", "device", "precision", "data.fingerprint", "python", "torch", "packages", "mlflow", "resumed",
-    "epochs", "reproduces", "reproduced_by", "verdict", "sweep", "notable",
+    "paused", "seconds", "epochs", "reproduces", "reproduced_by", "verdict", "sweep", "notable",
 )  # fmt: skip
 
 Choice = dict[str, Any]  # {"name": …, option: value, …}, complete once it is checked
+
+OF_A_SWEEP = ("sweep", "search")  # keys that are about a sweep as a whole, and no part of its jobs' settings
 
 # Keys that cannot change a result: two runs that differ in nothing else are the same experiment.
 NOT_IN_HASH = (
@@ -65,6 +67,11 @@ class Checkpoint(_Strict):
     keep: Literal["all", "best", "last", "none"] | None = None
 
 
+def _as_text(value: Any) -> Any:
+    """A number without a unit is refused as a time, not as a text."""
+    return str(value) if isinstance(value, int | float) else value
+
+
 class Sweep(_Strict):
     """How `-m` runs its jobs; no part of a job's settings."""
 
@@ -72,6 +79,8 @@ class Sweep(_Strict):
     on_failure: Literal["continue", "stop"] = "continue"
     resume: str | None = None
     skip_finished: bool = False
+    budget: Annotated[str, BeforeValidator(_as_text)] | None = None
+    max_images: Count | None = None
     points: str | None = None
     samples: Count | None = None
     seed: Index = 0
@@ -177,9 +186,14 @@ class Settings(_Strict):
 
 
 def menus() -> dict[str, Registry]:
-    """Config group -> its menu. Imports torch."""
+    """Config group -> its menu, of the parts of a run. Imports torch."""
     registries: list[Registry] = [getattr(blitz, name) for name in blitz.MENUS]
     return {registry.group: registry for registry in registries}
+
+
+def all_menus() -> dict[str, Registry]:
+    """The same with the strategies of a sweep."""
+    return {**menus(), "search": blitz.SEARCHES}
 
 
 def uses_mlflow(config: Mapping[str, Any]) -> bool:
@@ -192,8 +206,10 @@ def check(config: Mapping[str, Any]) -> Settings:
     """Raises BadInput with every mistake in a composed config (plain values, interpolations resolved)."""
     values = dict(config)
     problems: list[str] = []
-    parts: dict[str, Any] = {**menus(), "tracking": Tracking, "checkpoint": Checkpoint, "sweep": Sweep}
+    parts: dict[str, Any] = {**all_menus(), "tracking": Tracking, "checkpoint": Checkpoint, "sweep": Sweep}
     for part, of in parts.items():
+        if part in OF_A_SWEEP and part not in values:  # a run's own config has none
+            continue
         value = values.get(part, {})
         values[part] = {}
         try:
@@ -205,7 +221,7 @@ def check(config: Mapping[str, Any]) -> Settings:
                 values[part] = validate(of, value, part, "option").model_dump()
         except BadInput as error:
             problems.extend(error.problems)
-    del values["sweep"]  # of a file, say; nothing in a run depends on it
+    values = {key: value for key, value in values.items() if key not in OF_A_SWEEP}  # of a file, say
     try:
         settings = validate(Settings, values, "", "key of a config")
     except BadInput as error:

@@ -22,12 +22,16 @@ TAG_LENGTH = 8000  # likewise
 NAME_LENGTH = 250  # of a run, that MLflow's column in a PostgreSQL database takes
 DIGEST_LENGTH = 12  # characters of a data set's fingerprint, of which MLflow takes 36 and its UI shows fewer
 RUNNING, FINISHED, KILLED, FAILED = "RUNNING", "FINISHED", "KILLED", "FAILED"  # as MLflow has them
+PAUSED = "SCHEDULED"  # a job that a search may yet continue: of MLflow's, the one for what is neither running nor over
 # Names of tags:
 SWEEP, SWEEP_JOB = "sweep", "sweep.job"  # the sweep that a run is a job of, and which one
 REPRODUCES = "reproduces"  # the id of the run that this one repeats
 RESUMED = "resumed"  # how many times
 NOTABLE = "notable"  # the parameters that say what a run is; the others are there to be searched
-ENDINGS = ("ended", "error", "traceback")  # tags about how a run ended
+SECONDS = "seconds"  # wall time of a run that was paused and continued, without the pauses
+PAUSE = "paused"  # where and how
+RUNGS = "sweep.rungs"  # at which epochs a search has paused it -> its objective there
+ENDINGS = ("ended", "error", "traceback", SECONDS, PAUSE)  # tags about how a run ended
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class RunInfo:
     def load(cls, folder: Path) -> RunInfo:
         """Raises BadInput for a folder that holds no run's record."""
         try:
-            return _schema().validate_python(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+            found = _schema().validate_python(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+            _ = found.rungs, found.seconds  # which are texts there
+            return found
         except (FileNotFoundError, NotADirectoryError):
             reason = f"there is no {ABOUT} in it"
         except OSError as error:
@@ -58,7 +64,7 @@ class RunInfo:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
             reason = f"its {ABOUT} cannot be read: {where}{': ' * bool(where)}{first['msg']}"
-        except (ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             reason = f"its {ABOUT} cannot be read: {error}"
         raise BadInput(f"{folder}: not the folder of a run; {reason}")
 
@@ -71,8 +77,12 @@ class RunInfo:
 
     @property
     def seconds(self) -> float | None:
-        """Its wall time; None before its end, and for a run that was resumed, of which it would be mostly a pause."""
-        return None if self.ended_at is None or RESUMED in self.tags else (self.ended_at - self.started_at) / 1000
+        return seconds_of(self.tags, self.started_at, self.ended_at)
+
+    @property
+    def rungs(self) -> dict[float, float]:
+        """Epochs at which a search has paused it -> its objective there."""
+        return rungs_in(self.tags)
 
     def ended(self, status: str, tags: Mapping[str, str], milliseconds: int | None = None) -> RunInfo:
         """The same run after its end, now or at that time."""
@@ -98,6 +108,28 @@ def runs_in(folder: Path) -> list[tuple[Path, RunInfo]]:
         with contextlib.suppress(BadInput):
             found.append((path.parent, RunInfo.load(path.parent)))
     return sorted(found, key=lambda run: run[1].started_at)
+
+
+def shown(status: str) -> str:
+    """A status as people read it."""
+    return "PAUSED" if status == PAUSED else status
+
+
+def rungs_in(tags: Mapping[str, str]) -> dict[float, float]:
+    """As `RunInfo.rungs`."""
+    found = dict(json.loads(tags.get(RUNGS, "{}")))
+    return {float(epochs): float(objective) for epochs, objective in found.items()}
+
+
+def seconds_of(tags: Mapping[str, str], started_at: int, ended_at: int | None) -> float | None:
+    """The wall time of a run, from its times in milliseconds; None before its end, and for one that was killed and
+    resumed, of which it would be mostly a pause.
+    """
+    if ended_at is None:
+        return None
+    if RESUMED in tags:
+        return float(tags[SECONDS]) if SECONDS in tags else None
+    return (ended_at - started_at) / 1000
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -43,6 +43,7 @@ class JobInfo(NamedTuple):
     label: str = ""  # what differs from the other jobs
     cores: int | None = None  # processor cores that it has for itself; None: all
     gpu: int | None = None  # likewise; None: the first
+    until: float | None = None  # epochs after which it is paused; None: it is trained to its end
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blitz.config.settings import NOT_IN_DATA_HASH, NOT_IN_HASH
+from blitz.config.settings import NOT_IN_DATA_HASH, NOT_IN_HASH, OF_A_SWEEP
 from blitz.parts.datasets import Dataset, Splits
 from blitz.parts.devices import Device
 from blitz.redaction import redact_command, redact_values
@@ -22,7 +22,7 @@ from blitz.training.selection import Best
 NAME_LENGTH = 120
 RECIPES = ("experiment", "debug")
 # Overrides that say nothing about an experiment: where things are, and how it is recorded.
-UNNAMED = (*NOT_IN_HASH, "sweep", *(f"data.{key}" for key in NOT_IN_DATA_HASH))
+UNNAMED = (*NOT_IN_HASH, *OF_A_SWEEP, *(f"data.{key}" for key in NOT_IN_DATA_HASH))
 
 
 def introduction(setup: Setup) -> list[str]:

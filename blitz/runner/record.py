@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -11,7 +13,7 @@ from typing import Any
 
 from blitz.redaction import redact
 from blitz.run_folder import journal
-from blitz.run_folder.candidates import leave_to_sweep
+from blitz.run_folder.candidates import keep_weights, leave_to_sweep
 from blitz.run_folder.files import add_result, level_of_trouble, log_file
 from blitz.run_folder.journal import (
     GRAD_NORM,
@@ -22,15 +24,28 @@ from blitz.run_folder.journal import (
     TEST_ACCURACY,
     TEST_LOSS,
     TEST_TOP5,
+    VAL_ACCURACY,
 )
-from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, TAG_LENGTH, shortened
+from blitz.run_folder.run_info import (
+    FAILED,
+    FINISHED,
+    KILLED,
+    PAUSE,
+    PAUSED,
+    RUNGS,
+    SECONDS,
+    TAG_LENGTH,
+    shortened,
+)
 from blitz.runner import description
 from blitz.runner.build import Setup
 from blitz.runner.failures import reword
 from blitz.runner.find import BEST, LAST
 from blitz.runner.start import RunStart
 from blitz.runner.system_metrics import sampling
+from blitz.terminal.names import in_epochs
 from blitz.terminal.progress import lines_of_test
+from blitz.terminal.signals import Paused
 from blitz.tracking.recorder import Recorder
 from blitz.training import checkpoint
 from blitz.training.loop import EpochResult, Progress
@@ -57,6 +72,7 @@ class Record:
         self.tested_epoch: Best | None = None  # whose weights were tested, and what came out
         self.test: Evaluation | None = None
         self.missing = ""  # what MLflow lacks at the end
+        self.is_paused = False
         self._final: dict[str, float] = {}  # the last value of each metric
         every = setup.settings.tracking.window(len(setup.train))
         self._windows = WindowMeans(every) if every else None
@@ -162,8 +178,38 @@ class Record:
         if settings.tracking.log_model:
             self._save_model()
 
+    def pause(self, epochs: float, selection: Selection, sweep: str) -> None:
+        """Note that the search of a sweep has paused it after so many epochs, and what it ranks it by."""
+        objective = self._objective_now(selection)
+        rungs = {**self.recorder.about.rungs, epochs: objective}
+        all_epochs = self.setup.settings.epochs
+        self.is_paused = True
+        self.tags |= {
+            RUNGS: json.dumps(rungs),
+            PAUSE: f"after {round(epochs, 2):g} of {in_epochs(all_epochs)}, with an objective of {objective:.2%}",
+        }
+        logger.info("paused   %s", self.tags[PAUSE])
+        leave_to_sweep(self.folder, sweep)
+
+    def _objective_now(self, selection: Selection) -> float:
+        """What OBJECTIVE would be if training ended here.
+
+        Within an epoch, and after one that was not evaluated, it is measured now, and not recorded as a metric: a run
+        that never stops here has none either.
+        """
+        setup, best = self.setup, selection.best
+        learner = setup.learner
+        if setup.validation is None:
+            return learner.sums.accuracy if learner.epoch_step or best is None else best.accuracy
+        before = best.accuracy if best is not None else 0.0
+        if best is not None and not learner.epoch_step and VAL_ACCURACY in self.history[-1]:
+            return before
+        return max(before, learner.evaluate(setup.validation, setup.settings.eval_flip).accuracy)
+
     def outcome(self, status: str) -> str:
         """In words, for the note of a run that has ended."""
+        if status == PAUSED:
+            return f"It is paused {self.tags[PAUSE]}."
         if self.tested_epoch is not None and self.test is not None:
             return description.outcome(self.test, self.tested_epoch, self.setup.validation is not None)
         done, epochs = self.setup.learner.epoch, self.setup.settings.epochs
@@ -219,7 +265,7 @@ def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
     Raises BadInput for errors that the user can do something about; RunFailed where the disk fails.
     """
     settings, folder, facts = setup.settings, start.folder, start.facts
-    status = FAILED
+    status, began = FAILED, time.monotonic()
     with ExitStack() as log:
         log.enter_context(log_file(folder, logger))
         recorder = Recorder(folder, start.uri, start.about, start.resumed_at)
@@ -234,7 +280,13 @@ def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
             threads = setup.device.threads if setup.job is None else 0  # the others may be jobs of the same sweep
             with sampling(recorder.log, every, first, threads) if every else nullcontext():
                 yield record
-            status = FINISHED
+            status = PAUSED if record.is_paused else FINISHED
+        except Paused:
+            status = PAUSED
+            done = round(setup.learner.step / len(setup.train), 2)
+            record.tags[PAUSE] = f"after {done:g} of {in_epochs(settings.epochs)}: its sweep has spent its budget"
+            logger.info("paused   %s", record.tags[PAUSE])
+            raise
         except KeyboardInterrupt:
             status = KILLED
             logger.warning("stopped; 'blitz resume %s' continues it", folder)
@@ -259,6 +311,8 @@ def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
             outcome, run_id = record.outcome(status), record.run_id
             note = description.note(setup, start.overrides, facts["code"], folder, outcome, run_id)
             record.tags |= {f"weights.{which}": sha256 for which, sha256 in record.weights.items()}
+            if start.resumed_at is not None and start.seconds is not None:
+                record.tags[SECONDS] = f"{start.seconds + time.monotonic() - began:.3f}"
             record.tags["mlflow.note.content"] = shortened(redact(note), TAG_LENGTH)
             level = level_of_trouble()
             add_result(folder, facts, record.result(), level)
@@ -275,6 +329,8 @@ def _settle_checkpoints(record: Record) -> None:
     keep, job = record.setup.settings.checkpoint.keep, record.setup.job
     if keep is None and job is not None:
         leave_to_sweep(record.folder, job.sweep)
+    else:
+        keep_weights(record.folder)
     keep = keep or ("all" if job is None else "best")
     for name, path in (("best", record.best), ("last", record.last)):
         if keep not in ("all", name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,27 +25,25 @@ from blitz.terminal.progress import Display, where_lines
 from blitz.terminal.signals import Interrupt, graceful
 from blitz.tracking.writer import Writer
 from blitz.training import checkpoint
-from blitz.training.loop import EpochResult, Progress, fit
+from blitz.training.loop import Progress, fit
 from blitz.training.profiling import profiled
 from blitz.training.selection import Selection
 
 logger = logging.getLogger("blitz")
 
 
-def run(settings: Settings, overrides: Sequence[str] = (), job: JobInfo | None = None) -> Result:
+def run(settings: Settings, overrides: Sequence[str] = ()) -> Result:
     """Train, validate and test what the settings say; `overrides` are recorded as what was asked for.
 
-    `job`: which job of a sweep it is. Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that
-    diverged.
+    Raises BadInput for what cannot be done as asked, NonFiniteLoss for a run that diverged.
     """
-    tags = {SWEEP: job.sweep, SWEEP_JOB: str(job.number)} if job is not None else {}
-    return Result.of(new_run(settings, overrides, tags, job=job))
+    return Result.of(new_run(settings, overrides))
 
 
 def new_run(
     settings: Settings,
-    overrides: Sequence[str],
-    tags: Mapping[str, str],
+    overrides: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
     *,
     before: RecordedDevice | None = None,
     until: int | None = None,
@@ -52,30 +51,36 @@ def new_run(
 ) -> Record:
     """A run with more `tags`. One that is repeated is set up as the device that it had `before`.
 
-    After `until` epochs it ends, with the course of a run of all of them, and tests nothing.
+    After `until` epochs it ends, with the course of a run of all of them, and tests nothing. `job`: which job of a
+    sweep it is.
     """
-    with Display() as display:
+    of_job = {SWEEP: job.sweep, SWEEP_JOB: str(job.number)} if job is not None else {}
+    with display_of(job) as display:
         uri = tracking_store(settings, job=job)
         if uri is not None:
             Writer.prepare()  # its seconds pass while data and model are built
         setup = build(fix_weights(settings), before, job)
-        with start_run(setup, uri, overrides, tags) as start:
+        with start_run(setup, uri, overrides, {**of_job, **(tags or {})}) as start:
             return _train_and_test(setup, start, display, until=until)
 
 
-def resume(
-    wanted: str | Path, overrides: Sequence[str] = (), uri: str | None = None, job: JobInfo | None = None
-) -> Result:
+def resume(wanted: str | Path, overrides: Sequence[str] = (), uri: str | None = None) -> Result:
     """Continue a run from its last checkpoint, in the same folder and the same MLflow run.
 
     `wanted` is its id, a unique prefix of one, `last` or its folder; `overrides` change the values that
-    `resume.ACCEPTED` names; `uri` is its store, needed where the address holds credentials; `job` is which job of a
-    sweep it is. Raises BadInput where there is nothing to resume, or where it would be another run; nothing has changed
-    then.
+    `resume.ACCEPTED` names; `uri` is its store, needed where the address holds credentials. Raises BadInput where there
+    is nothing to resume, or where it would be another run; nothing has changed then.
     """
+    return Result.of(continued_run(wanted, overrides, uri))
+
+
+def continued_run(
+    wanted: str | Path, overrides: Sequence[str] = (), uri: str | None = None, job: JobInfo | None = None
+) -> Record:
+    """The same for a job of a sweep, too, which may be paused again."""
     with find_run(wanted, uri) as found:
         folder, info = found.in_folder.folder, found.in_folder.info
-    with Display() as display, sole_trainer(folder):
+    with display_of(job) as display, sole_trainer(folder):
         point = ResumePoint.load(folder, info, overrides)
         uri = point.store(uri, job)
         if uri is not None:
@@ -84,13 +89,20 @@ def resume(
         if uri is not None and (why := Writer.trained_elsewhere(folder, uri, info)):
             raise BadInput(f"{folder}: {why}")
         start = continue_run(setup, uri, folder, info, point.provenance.model_dump(), point.state)
-        return Result.of(_train_and_test(setup, start, display, point.state))
+        return _train_and_test(setup, start, display, point.state)
+
+
+def display_of(job: JobInfo | None) -> Display:
+    """What a run prints, in a sweep or alone."""
+    return Display() if job is None else Display(job=job.number, has_others_beside=job.cores is not None)
 
 
 def _train_and_test(
     setup: Setup, start: RunStart, display: Display, state: Mapping[str, Any] | None = None, until: int | None = None
 ) -> Record:
-    """Train, from a checkpoint's `state` on where there is one, and test."""
+    """Train, from a checkpoint's `state` on where there is one, and test; a job that is to be paused before is not."""
+    job = setup.job
+    pause = job.until if job is not None else None
     with record_run(setup, start) as record:
         selection = Selection(setup.validation is not None, setup.settings.early_stopping)
         if state is not None:
@@ -99,10 +111,12 @@ def _train_and_test(
         else:
             record.begin()
         with graceful() as interrupt:
-            train(setup, record, selection, display, interrupt, until)
+            train(setup, record, selection, display, interrupt, until or pause)
         if interrupt.requested:  # after training's last look
             raise interrupt.error()
-        if until is None:
+        if job is not None and pause is not None and not selection.is_over:
+            record.pause(pause, selection, job.sweep)
+        elif until is None:
             record.close_window()
             best = selection.best
             assert best is not None  # the last epoch is always evaluated
@@ -120,21 +134,34 @@ def _train_and_test(
 
 
 def train(
-    setup: Setup, record: Record, selection: Selection, display: Display, interrupt: Interrupt, until: int | None = None
+    setup: Setup,
+    record: Record,
+    selection: Selection,
+    display: Display,
+    interrupt: Interrupt,
+    until: float | None = None,
 ) -> None:
     """Train to the end, or until it gets no better, or for `until` epochs; the record keeps the best weights.
 
     An interrupt ends it after the step under way, with a checkpoint; then it raises what the interrupt stands for.
     """
     settings, learner = setup.settings, setup.learner
-    if selection.is_over:  # a run that was killed after its last epoch
+    # To the step; rounding must not add one to whole epochs.
+    last = math.ceil((until or settings.epochs) * len(setup.train) - 1e-6)
+
+    def is_at_its_end() -> bool:
+        return learner.step >= last and (last % len(setup.train) != 0 or learner.epoch_step == 0)
+
+    if selection.is_over or is_at_its_end():  # a run that was killed after its last epoch
         return
     every = settings.checkpoint_every
     profiled_steps = settings.profile if learner.step == 0 else None
-    display.begin(learner.epoch + 1, settings.epochs, len(setup.train), settings.batch_size, until)
+    display.begin(
+        learner.epoch + 1, settings.epochs, len(setup.train), settings.batch_size, math.ceil(until or 0) or None
+    )
 
     def checkpoint_is_due() -> bool:
-        return interrupt.requested or (every is not None and learner.step % every == 0)
+        return interrupt.requested or is_at_its_end() or (every is not None and learner.step % every == 0)
 
     reports = fit(
         learner,
@@ -169,6 +196,6 @@ def train(
                 worse = selection.worse
                 logger.info("stopped early: no better validation accuracy in the last %d evaluations", worse)
                 break
-            if isinstance(report, EpochResult) and report.epoch == until:
+            if is_at_its_end():
                 break
     display.end()

@@ -20,7 +20,17 @@ from blitz.redaction import redact, redact_command, redact_values, remember
 from blitz.run_folder import files, git, journal, provenance
 from blitz.run_folder.differences import differences
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import ABOUT, DIGEST_LENGTH, NOTABLE, RESUMED, TAG_LENGTH, RunInfo, shortened, texts
+from blitz.run_folder.run_info import (
+    ABOUT,
+    DIGEST_LENGTH,
+    NOTABLE,
+    PAUSED,
+    RESUMED,
+    TAG_LENGTH,
+    RunInfo,
+    shortened,
+    texts,
+)
 from blitz.runner import description
 from blitz.runner.build import JobInfo, Setup
 from blitz.runner.find import LAST
@@ -40,6 +50,7 @@ class RunStart:
     overrides: Sequence[str]
     resumed_at: int | None = None  # position in the journal of the checkpoint that it is resumed from
     warnings: Sequence[str] = ()  # for its log
+    seconds: float | None = 0.0  # wall time before a pause; None where that is unknown
 
 
 @contextmanager
@@ -122,8 +133,9 @@ def continue_run(
         files.write_provenance(folder, facts)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror})") from None
-    about = about.resume(_tag_texts(tags))
-    return RunStart(folder, about, uri, facts, overrides, state["journal"] if state is not None else 0, changes)
+    seconds = about.seconds if about.status == PAUSED else None
+    resumed_at = state["journal"] if state is not None else 0
+    return RunStart(folder, about.resume(_tag_texts(tags)), uri, facts, overrides, resumed_at, changes, seconds)
 
 
 def tracking_store(settings: Settings, uri: str | None = None, job: JobInfo | None = None) -> str | None:

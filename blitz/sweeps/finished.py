@@ -11,10 +11,10 @@ from blitz.config.settings import Settings
 from blitz.redaction import redact
 from blitz.run_folder import provenance
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE, epochs
-from blitz.run_folder.run_info import SWEEP, SWEEP_JOB, RunInfo
+from blitz.run_folder.run_info import FINISHED, SWEEP, SWEEP_JOB, RunInfo, rungs_in
 from blitz.runner.build import data_of, model_of, weights_fingerprint
 from blitz.runner.start import surroundings
-from blitz.sweeps.folder import FINISHED, Outcome, finished_runs, read_outcomes
+from blitz.sweeps.folder import Outcome, finished_runs, read_outcomes
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.preflight import PartsCache
 from blitz.terminal.text import print_line
@@ -62,10 +62,11 @@ def finished(jobs: Sequence[SweepJob], uri: str | None, folder: Path | None) -> 
 
 
 def outcome_of(run: Path, about: RunInfo) -> Outcome:
-    """Of a job whose run has finished, by the run's folder."""
+    """Of a job, by its run's folder."""
     objectives = [row[OBJECTIVE] for row in epochs(run / JOURNAL) if OBJECTIVE in row]
     run_id = Sent.load(run, about.record, about.store or "").run_id
-    return Outcome(FINISHED, "", objectives[-1] if objectives else None, about.seconds, str(run), run_id)
+    objective, rungs = objectives[-1] if objectives else None, tuple(sorted(about.rungs.items()))
+    return Outcome(about.status, "", objective, about.seconds, str(run), run_id, rungs)
 
 
 def _is_end_unsent(run: Path, about: RunInfo, uri: str) -> bool:
@@ -115,7 +116,8 @@ def _each_its_own(candidates: Mapping[int, Sequence[Run]], sweep: str | None) ->
 
 def _outcome(run: Run) -> Outcome:
     tags, objective = run.data.tags, run.data.metrics.get(OBJECTIVE)
-    return Outcome(FINISHED, "", objective, queries.seconds(run), tags.get("folder"), run.info.run_id)
+    rungs = tuple(sorted(rungs_in(tags).items()))
+    return Outcome(FINISHED, "", objective, queries.seconds(run), tags.get("folder"), run.info.run_id, rungs)
 
 
 def print_skipped(jobs: Sequence[SweepJob], done: Mapping[int, Outcome]) -> None:

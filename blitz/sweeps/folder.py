@@ -10,20 +10,24 @@ import itertools
 import json
 import platform
 import secrets
+import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from blitz.errors import BadInput
 from blitz.run_folder.files import is_locked, try_lock, write_whole
-from blitz.run_folder.run_info import RUNNING, SWEEP, SWEEP_JOB, RunInfo, runs_in
+from blitz.run_folder.run_info import FINISHED, KILLED, PAUSED, RUNNING, SWEEP, SWEEP_JOB, RunInfo, runs_in
+from blitz.terminal.signals import PAUSE
 
-FINISHED, FAILED, KILLED, NOT_STARTED = "FINISHED", "FAILED", "KILLED", "NOT STARTED"
+NOT_STARTED = "NOT STARTED"  # the status of a job that has no run
+UNFINISHED = (RUNNING, KILLED, PAUSED)  # those of runs that can be continued
 # Files: no more jobs are to start; those that run are to save a checkpoint and end as well.
-STOP, INTERRUPT = "stop", "interrupt"
+# With the last one they are paused.
+STOP, INTERRUPT, PAUSE_ALL = "stop", "interrupt", "pause"
 OPTIONS = "jobs.json"
 LOOK_EVERY = 0.2  # seconds between two looks for an interrupt
 
@@ -34,6 +38,7 @@ class JobOptions:
 
     on_failure: str = "continue"
     cores: int | None = None  # processor cores that each has for itself; None: all
+    until: Mapping[str, float] = field(default_factory=dict)  # job -> epochs after which it is paused
     runs: Mapping[str, str] = field(default_factory=dict)  # job -> folder of the run that it continues
     overrides: Sequence[str] = ()  # with which those are continued
 
@@ -51,7 +56,7 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of one job."""
+    """The end of one job, or its pause."""
 
     status: str
     why: str = ""  # it failed
@@ -59,6 +64,7 @@ class Outcome:
     seconds: float | None = None  # wall time
     folder: str | None = None
     run_id: str | None = None
+    rungs: Sequence[tuple[float, float]] = ()  # epochs at which a search has paused it, and its objective there
 
 
 def folder_of(runs_dir: str, sweep: str) -> Path:
@@ -131,20 +137,30 @@ def read_outcomes(sweep: Path) -> dict[int, Outcome]:
     for file in sweep.glob("*.json"):
         if file.stem.isdigit():
             with contextlib.suppress(ValueError, TypeError):  # emptied by a power cut: the job has no end
-                found[int(file.stem)] = Outcome(**json.loads(file.read_text()))
+                outcome = Outcome(**json.loads(file.read_text()))
+                found[int(file.stem)] = replace(
+                    outcome, rungs=tuple((epochs, found) for epochs, found in outcome.rungs)
+                )
     return found
+
+
+def forget_outcomes(sweep: Path, jobs: Iterable[int]) -> None:
+    """Of jobs that are trained again, or further: the runs' own records stay."""
+    for number in jobs:
+        (sweep / f"{number}.json").unlink(missing_ok=True)
 
 
 def clear_outcomes(sweep: Path) -> None:
     """Remove what jobs left besides their runs, before the sweep is resumed."""
-    for file in (*sweep.glob("*.begun"), *sweep.glob("[0-9]*.json"), sweep / STOP, sweep / INTERRUPT):
+    messages = [sweep / name for name in (STOP, INTERRUPT, PAUSE_ALL)]
+    for file in (*sweep.glob("*.begun"), *sweep.glob("[0-9]*.json"), *messages):
         file.unlink(missing_ok=True)
 
 
-def unfinished_runs(sweep: Path, numbers: Collection[int]) -> dict[int, Path]:
-    """The newest run folder of each of these jobs that has started and neither finished nor failed."""
-    found = _runs(sweep, (RUNNING, KILLED))
-    return {number: folder for number, (folder, _) in found.items() if number in numbers}
+def unfinished_runs(sweep: Path, numbers: Collection[int]) -> dict[int, tuple[Path, RunInfo]]:
+    """The newest run of each of these jobs that has started and neither finished nor failed."""
+    found = _runs(sweep, UNFINISHED)
+    return {number: run for number, run in found.items() if number in numbers}
 
 
 def finished_runs(sweep: Path) -> dict[int, tuple[Path, RunInfo]]:
@@ -160,12 +176,14 @@ def _runs(sweep: Path, statuses: Collection[str]) -> dict[int, tuple[Path, RunIn
     }
 
 
-def calling_when_interrupted(sweep: Path, request: Callable[[], None]) -> AbstractContextManager[None]:
-    """Have `request` called, from a thread, soon after the sweep is interrupted."""
+def calling_when_interrupted(sweep: Path, request: Callable[[int], None]) -> AbstractContextManager[None]:
+    """Have `request` called, from a thread, soon after the sweep is interrupted or has spent its budget."""
 
     def look() -> None:
-        if (sweep / INTERRUPT).exists():
-            request()
+        if (sweep / PAUSE_ALL).exists():
+            request(PAUSE)
+        elif (sweep / INTERRUPT).exists():
+            request(signal.SIGINT)
 
     return repeating(look)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,22 +12,28 @@ from functools import cache
 from typing import Any
 
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from blitz.config.compose import explain, plain, with_id_as_text
 from blitz.config.composer import Composer
 from blitz.config.groups import own_folders
 from blitz.config.hydra_internals import COMPOSING_ERRORS, parse_overrides
-from blitz.config.settings import Settings, Sweep, check
+from blitz.config.recorded import leaves
+from blitz.config.settings import OF_A_SWEEP, Choice, Settings, Sweep, check
 from blitz.errors import BadInput, refuse
 from blitz.parts.registry import validate
 from blitz.redaction import redact
+from blitz.run_folder.run_info import FINISHED
 from blitz.runner.find import fix_weights, is_path
 from blitz.sweeps.combinations import Combination
+from blitz.sweeps.folder import Outcome
+from blitz.sweeps.search.searches import SEARCHES
+from blitz.sweeps.search.strategy import Trial
 from blitz.terminal.names import title_of_job
 from blitz.terminal.text import print_line, print_table
 
 MOST_PRINTED = 20  # problems
+LINK = re.compile(r"\$\{\s*(" + "|".join(OF_A_SWEEP) + r")\b")
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,18 @@ class SweepJob:
     def title(self) -> str:
         return title_of_job(self.number, self.label)
 
+    def trial(self, outcome: Outcome | None) -> Trial:
+        """As a search sees it."""
+        values, settings = self.combination.without_seed, self.settings
+        if outcome is None:
+            return Trial(self.number, values, settings.seed, settings.epochs)
+        objective = outcome.objective if outcome.status == FINISHED else None
+        rungs = dict(outcome.rungs)
+        return Trial(self.number, values, settings.seed, settings.epochs, outcome.status, rungs, objective)
+
 
 def separate(context: HydraContext, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What was typed for the jobs, and the keys of what was typed for the sweep itself: `sweep.*`.
+    """What was typed for the jobs, and the keys of what was typed for the sweep itself: `sweep.*` and `search`.
 
     Raises BadInput for a list of values of the latter.
     """
@@ -63,9 +79,26 @@ def separate(context: HydraContext, arguments: Sequence[str]) -> tuple[list[str]
     return [str(override.input_line) for override in given if override not in ours], [o.key_or_group for o in ours]
 
 
+def refuse_links(config: DictConfig, arguments: Sequence[str]) -> None:
+    """Raises BadInput for values of jobs that interpolate an option of the sweep or its search: a job has the values,
+    and the bits, of a run alone.
+    """
+    of_jobs: Any = OmegaConf.to_container(config, resolve=False)
+    texts = [f"{'.'.join(path)}={value}" for path, value in leaves(of_jobs) if path[0] not in (*OF_A_SWEEP, "hydra")]
+    wrong = dict.fromkeys(text for text in [*texts, *arguments] if LINK.search(text))
+    refuse(
+        f"{text}: accepted: a value that does not depend on the sweep, which a job knows nothing of" for text in wrong
+    )
+
+
 def is_option(key: str) -> bool:
     """Whether a dotted key is one of the sweep itself."""
-    return key.split(".")[0] == "sweep"
+    return key.split(".")[0] in OF_A_SWEEP
+
+
+def is_search(key: str) -> bool:
+    """Whether a dotted key is one of its search."""
+    return key.split(".")[0] == "search"
 
 
 def options_of(values: Mapping[str, Any]) -> Sweep:
@@ -74,6 +107,14 @@ def options_of(values: Mapping[str, Any]) -> Sweep:
     if not isinstance(given, Mapping):
         raise BadInput(f"sweep={given}: accepted: mapping of options to values")
     return validate(Sweep, given, "sweep", "option")
+
+
+def search_of(values: Mapping[str, Any]) -> Choice:
+    """The strategy that the config asks for, checked. Raises BadInput."""
+    given = values.get("search", {"name": "grid"})  # which a primary config of the user's own may lack
+    if not isinstance(given, Mapping):
+        raise BadInput(f"search={given}: accepted: mapping of options to values")
+    return SEARCHES.check(given)
 
 
 def checked_jobs(
@@ -111,6 +152,27 @@ def checked_jobs(
             problems.setdefault(redact(problem), []).append(combination.label)
     refuse(in_which_jobs(problems, len(wanted)))
     return jobs
+
+
+def further_jobs(
+    context: HydraContext, config: DictConfig, known: Sequence[SweepJob], wanted: Sequence[Mapping[str, str]]
+) -> list[SweepJob]:
+    """Jobs with these values, numbered on from those that are known. Raises BadInput.
+
+    One that differs from a known job in its seed alone has all else of it, credentials too.
+    """
+    combinations = []
+    for values in wanted:
+        others = {key: value for key, value in values.items() if key != "seed"}
+        base = next((job.combination for job in known if job.combination.without_seed == others), None)
+        swept = {**(base.values if base is not None else {}), **(values if base is None else {"seed": values["seed"]})}
+        kept = (base or known[0].combination).overrides
+        texts = tuple(f"{key}={value}" for key, value in swept.items())
+        fixed = [text for text in kept if text.lstrip("+~").partition("=")[0] not in swept]
+        combinations.append(Combination((*fixed, *texts), texts))
+    first = max(job.number for job in known) + 1
+    jobs = checked_jobs(context, config, combinations)
+    return [replace(job, number=first + job.number) for job in jobs]
 
 
 def _composer(context: HydraContext, config: DictConfig) -> Composer:

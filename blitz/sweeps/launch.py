@@ -19,17 +19,18 @@ from blitz.config.targets import refuse_code
 from blitz.errors import BadInput, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
-from blitz.run_folder.run_info import RunInfo
+from blitz.run_folder.run_info import FAILED, KILLED, RunInfo
+from blitz.sweeps.budget import Budget
 from blitz.sweeps.finished import outcome_of
 from blitz.sweeps.folder import (
-    FAILED,
     INTERRUPT,
-    KILLED,
     LOOK_EVERY,
+    PAUSE_ALL,
     STOP,
     JobOptions,
     Outcome,
     finished_runs,
+    forget_outcomes,
     is_any_trained,
     read_outcomes,
     repeating,
@@ -38,7 +39,7 @@ from blitz.sweeps.folder import (
     write_outcome,
 )
 from blitz.sweeps.jobs import SweepJob
-from blitz.terminal.signals import Interrupt, graceful
+from blitz.terminal.signals import PAUSE, Interrupt, graceful
 from blitz.terminal.text import print_line
 
 HERE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")  # which run jobs on this machine
@@ -54,17 +55,19 @@ class CheckedConfigs:
     Pickled, since a launcher sends all of them along with every job, and OmegaConf takes milliseconds for each.
     """
 
-    configs: dict[tuple[str, ...], bytes]
+    configs: dict[tuple[str, ...], tuple[int, bytes]]  # by what a launcher hands on of a job
 
     @classmethod
     def of(cls, jobs: Sequence[SweepJob]) -> CheckedConfigs:
-        return cls({job.overrides: pickle.dumps(job.config) for job in jobs})
+        return cls({job.overrides: (job.number, pickle.dumps(job.config)) for job in jobs})
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        config = pickle.loads(self.configs[tuple(sweep_overrides)])
+        number, pickled = self.configs[tuple(sweep_overrides)]
+        config = pickle.loads(pickled)
         assert isinstance(config, DictConfig)
         with read_write(config.hydra):
             config.hydra.sweep.dir = master_config.hydra.sweep.dir  # where a job finds its options
+            config.hydra.job.name = str(number)  # its `num` is its place among those that are launched together
         return config
 
 
@@ -98,17 +101,24 @@ def _is(config: DictConfig, launcher: str) -> bool:
 
 
 def launch(
-    context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[SweepJob], folder: Path
+    context: HydraContext,
+    task: TaskFunction,
+    config: DictConfig,
+    jobs: Sequence[SweepJob],
+    folder: Path,
+    budget: Budget,
 ) -> tuple[dict[int, Outcome], Interrupt]:
-    """The outcome of each job that started, and whether the sweep was interrupted.
+    """The outcome of each job that started, and whether the sweep was interrupted or has spent its budget.
 
     A job without an outcome was killed, or never started: it is relaunched, and continues its run.
     """
     with read_write(config.hydra), open_dict(config):
         config.hydra.sweep.dir = str(folder)
-    outcomes, begun = read_outcomes(folder), times_begun(folder)
+    forget_outcomes(folder, [job.number for job in jobs])  # of an earlier round
+    outcomes: dict[int, Outcome] = {}
+    begun = at_first = times_begun(folder)
     earlier = finished_runs(folder)  # of jobs that are trained again all the same
-    with _interruptible(folder) as interrupt:
+    with _interruptible(folder, budget) as interrupt:
         while pending := [job for job in jobs if job.number not in outcomes]:
             why = _launched(context, task, config, pending, interrupt)
             while is_any_trained(folder):  # a launcher gives up all for one that is gone
@@ -116,13 +126,13 @@ def launch(
             before, begun = begun, times_begun(folder)
             ended = _ends(folder, pending, earlier)
             if interrupt.requested:
-                return outcomes | ended, interrupt
+                return outcomes | _with_runs(folder, ended), interrupt
             outcomes |= {number: outcome for number, outcome in ended.items() if outcome.status != KILLED}
             for job in pending:
                 times = begun.get(job.number, 0)
                 # Its batch system stopped it, say: it is continued as often as that happens.
                 saved = job.number in ended and times > before.get(job.number, 0)
-                gone = begun == before or times >= ATTEMPTS
+                gone = begun == before or times - at_first.get(job.number, 0) >= ATTEMPTS
                 if job.number not in outcomes and not saved and gone:
                     outcomes[job.number] = Outcome(FAILED, why)
             if left := [job for job in jobs if job.number not in outcomes]:
@@ -130,7 +140,7 @@ def launch(
                 print_line(f"blitz: {jobs_left} did not finish: {redact(why)}; relaunching", sys.stderr)
                 unfinished = unfinished_runs(folder, [job.number for job in left])
                 options = JobOptions.load(folder)
-                runs = {**options.runs, **{str(number): str(run) for number, run in unfinished.items()}}
+                runs = {**options.runs, **{str(number): str(run) for number, (run, _) in unfinished.items()}}
                 replace(options, runs=runs).save(folder)
     return outcomes, interrupt
 
@@ -147,6 +157,13 @@ def _ends(folder: Path, jobs: Sequence[SweepJob], earlier: Mapping[int, tuple[Pa
     return ended
 
 
+def _with_runs(folder: Path, ended: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """The same with what is known of the runs of jobs that were stopped."""
+    runs = unfinished_runs(folder, [number for number, outcome in ended.items() if outcome.folder is None])
+    found = {number: replace(outcome_of(*run), status=ended[number].status) for number, run in runs.items()}
+    return {**ended, **found}
+
+
 def _launched(
     context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[SweepJob], interrupt: Interrupt
 ) -> str:
@@ -157,10 +174,10 @@ def _launched(
     # submitit's local launcher starts at once whatever it is given.
     most = at_once(config, len(jobs)) if _is(config, "LocalLauncher") else len(jobs)
     try:
-        for row in _in_rows(jobs, most):
+        for first in range(0, len(jobs), most):
             if interrupt.requested:
                 break
-            launcher.launch([list(job.overrides) for job in row], initial_job_idx=row[0].number)
+            launcher.launch([list(job.overrides) for job in jobs[first : first + most]], initial_job_idx=first)
     except KeyboardInterrupt:  # a second signal, or of a launcher's own
         interrupt.request(signal.SIGTERM)
     except Exception as error:  # of the launcher: a job's own are in its outcome
@@ -168,21 +185,10 @@ def _launched(
     return GONE
 
 
-def _in_rows(jobs: Sequence[SweepJob], most: int) -> Iterator[list[SweepJob]]:
-    """Jobs in rows of successive numbers: a launcher counts on from the first."""
-    row: list[SweepJob] = []
-    for job in jobs:
-        if row and (job.number != row[-1].number + 1 or len(row) == most):
-            yield row
-            row = []
-        row.append(job)
-    if row:
-        yield row
-
-
 @contextmanager
-def _interruptible(folder: Path) -> Iterator[Interrupt]:
-    """The first signal to stop makes all jobs save a checkpoint and end, wherever they run; the second one raises here.
+def _interruptible(folder: Path, budget: Budget) -> Iterator[Interrupt]:
+    """The first signal to stop, or a budget that is spent, makes all jobs save a checkpoint and end, wherever they run;
+    the second signal raises here.
 
     A terminal sends SIGINT and SIGHUP to a launcher's workers as well, which would end them in the middle of a
     checkpoint: they inherit a mask that blocks both, and look for a file instead. Here a thread still receives them,
@@ -192,10 +198,12 @@ def _interruptible(folder: Path) -> Iterator[Interrupt]:
     def stop_jobs(interrupt: Interrupt) -> None:
         if interrupt.requested:
             (folder / STOP).touch()
-            (folder / INTERRUPT).touch()
+            (folder / (PAUSE_ALL if interrupt.is_pause else INTERRUPT)).touch()
 
     def receive(interrupt: Interrupt) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_A_TERMINAL)
+        if budget.is_spent():
+            interrupt.request(PAUSE)
         stop_jobs(interrupt)
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_A_TERMINAL)

@@ -7,9 +7,11 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from blitz.config.settings import Choice
 from blitz.errors import BadInput, did_you_mean, refuse
 from blitz.redaction import HIDDEN, redact, redact_command
 from blitz.run_folder.files import write_whole
@@ -17,12 +19,15 @@ from blitz.run_folder.run_info import RunInfo, runs_in
 from blitz.runner.description import UNNAMED, is_unnamed
 from blitz.runner.resume import ACCEPTED
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.jobs import SweepJob, is_option
+from blitz.sweeps.jobs import SweepJob, is_option, is_search
+from blitz.sweeps.search.searches import SEARCHES
 from blitz.tracking import health, queries
 
 PLAN = "sweep.json"  # in a sweep's folder, and an artifact of its run
 OF_THE_JOBS = ("sweep.points", "sweep.samples", "sweep.seed")  # a sweep that is resumed has its jobs
 WHERE = ("runs_dir", "tracking.uri")  # a sweep and its runs are
+GRID = {"name": "grid"}  # of a sweep that says nothing of its search
+OF_A_SEARCH = ("keep",)  # options that may be others on resume: how many jobs go on
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,21 @@ class Plan:
     arguments: Sequence[str]  # what was typed
     jobs: Mapping[int, Combination]
     identities: Mapping[int, str]  # of each job's config, without its data
+    search: Mapping[str, Any] = field(default_factory=lambda: GRID)
+    listed: int = 0  # jobs below this number were asked for; a search has added the others
 
     @classmethod
-    def of(cls, sweep: str, arguments: Sequence[str], jobs: Sequence[SweepJob]) -> Plan:
+    def of(
+        cls, sweep: str, arguments: Sequence[str], jobs: Sequence[SweepJob], search: Mapping[str, Any] = GRID
+    ) -> Plan:
         combinations = {job.number: job.combination for job in jobs}
-        return cls(sweep, arguments, combinations, {job.number: job.settings.config_hash("") for job in jobs})
+        identities = {job.number: job.settings.config_hash("") for job in jobs}
+        return cls(sweep, arguments, combinations, identities, search, max(combinations, default=-1) + 1)
+
+    def with_more(self, jobs: Sequence[SweepJob]) -> Plan:
+        """The same with jobs that a search has added."""
+        more = Plan.of(self.id, self.arguments, jobs)
+        return replace(self, jobs={**self.jobs, **more.jobs}, identities={**self.identities, **more.identities})
 
     def save(self, folder: Path) -> None:
         """Without credentials. Raises OSError."""
@@ -51,7 +66,8 @@ class Plan:
             for number, job in self.jobs.items()
         ]
         arguments = redact_command(self.arguments)
-        write_whole(folder / PLAN, json.dumps({"id": self.id, "arguments": arguments, "jobs": jobs}, indent=1) + "\n")
+        plan = {"id": self.id, "arguments": arguments, "search": self.search, "listed": self.listed, "jobs": jobs}
+        write_whole(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path, trusted: bool) -> Plan:
@@ -64,7 +80,7 @@ class Plan:
         def is_kept(text: str) -> bool:
             key = key_of(text)
             place = is_unnamed(key) and (not trusted or HIDDEN in text)
-            return not place and not key.startswith(("sweep.", "hydra.", "hydra/"))
+            return not place and not key.startswith(("sweep.", "search.", "hydra.", "hydra/")) and key != "search"
 
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +89,9 @@ class Plan:
                 overrides = tuple(str(text) for text in job["overrides"] if is_kept(str(text)))
                 jobs[int(job["number"])] = Combination(overrides, tuple(str(text) for text in job["swept"]))
             identities = {int(job["number"]): str(job["identity"]) for job in found["jobs"]}
-            plan = cls(str(found["id"]), [str(text) for text in found["arguments"]], jobs, identities)
+            arguments = [str(text) for text in found["arguments"]]
+            search, listed = dict(found.get("search", GRID)), int(found.get("listed", max(jobs, default=-1) + 1))
+            plan = cls(str(found["id"]), arguments, jobs, identities, search, listed)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise BadInput(f"{path}: not the plan of a sweep, or only a part of it") from None
         texts = [text for job in plan.jobs.values() for text in job.overrides]
@@ -114,10 +132,23 @@ class Plan:
     def changes(self, arguments: Sequence[str]) -> list[str]:
         """What is typed for the jobs beside the sweep's own arguments. Raises BadInput for what makes other jobs."""
         more = {text: key_of(text) for text in arguments if text not in self.arguments}
+        more = {text: key for text, key in more.items() if not is_search(key)}
         allowed = ", ".join(key for key in UNNAMED if not is_option(key))
         what = f"cannot be changed on resume of sweep {self.id} (allowed: {allowed})"
         refuse(f"{text}: {what}" for text, key in more.items() if not is_unnamed(key) or key in OF_THE_JOBS)
         return [text for text, key in more.items() if not is_option(key)]
+
+    def changed_search(self, arguments: Sequence[str], given: Mapping[str, Any]) -> Choice:
+        """The search, with what is typed of its options beside the sweep's own arguments.
+
+        `given`: the values of `search`, as they were composed. Raises BadInput for what would be another search.
+        """
+        typed = {text: key_of(text) for text in arguments if text not in self.arguments}
+        typed = {text: key.removeprefix("search").removeprefix(".") for text, key in typed.items() if is_search(key)}
+        allowed = ", ".join(f"search.{option}" for option in OF_A_SEARCH)
+        what = f"cannot be changed on resume of sweep {self.id} (allowed: {allowed})"
+        refuse(f"{text}: {what}" for text, option in typed.items() if option not in OF_A_SEARCH)
+        return SEARCHES.check({**self.search, **{option: given.get(option) for option in typed.values()}})
 
     def combinations(self, changes: Sequence[str]) -> list[Combination]:
         return [Combination((*job.overrides, *changes), job.swept) for job in self.jobs.values()]

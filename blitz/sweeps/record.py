@@ -16,11 +16,11 @@ from blitz.redaction import redact, redact_command, redact_values
 from blitz.run_folder import provenance
 from blitz.run_folder.files import write_opening
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.run_folder.run_info import ABOUT, SWEEP, TAG_LENGTH, RunInfo, shortened, texts
+from blitz.run_folder.run_info import ABOUT, FINISHED, SWEEP, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description, start
 from blitz.sweeps.folder import Outcome
 from blitz.sweeps.jobs import SweepJob
-from blitz.sweeps.plan import Plan, key_of
+from blitz.sweeps.plan import PLAN, Plan, key_of
 from blitz.sweeps.results import Results
 from blitz.terminal.names import briefly
 from blitz.tracking.queries import OF_A_SWEEP, SKIPPED
@@ -38,15 +38,18 @@ class SweepRecord:
 
     @classmethod
     def begin(
-        cls, folder: Path, plan: Plan, jobs: Sequence[SweepJob], done: Mapping[int, Outcome], uri: str | None
+        cls, folder: Path, plan: Plan, jobs: Sequence[SweepJob], outcomes: Mapping[int, Outcome], uri: str | None
     ) -> SweepRecord:
         """Write down what is going to be trained. Raises BadInput where the folder cannot be written to."""
         command = description.command(["-m", *as_typed(plan.arguments)])
-        skipped = skipped_tags([outcome.run_id for outcome in done.values() if outcome.run_id])
+        done = [outcome for outcome in outcomes.values() if outcome.status == FINISHED]
+        skipped = skipped_tags([outcome.run_id for outcome in done if outcome.run_id])
         try:
             if (folder / ABOUT).exists():
                 tags = {**skipped, "folder": str(folder.absolute()), "host": platform.node()}
                 about = RunInfo.load(folder).resume(tags)
+                if Plan.load(folder / PLAN, trusted=True).search != plan.search:
+                    plan.save(folder)
             else:
                 plan.save(folder)
                 about = _about(folder, plan, jobs, uri, command, skipped)
@@ -64,7 +67,9 @@ class SweepRecord:
             except OSError as error:  # a full disk: the jobs' own records are what counts
                 print(f"blitz: {error.filename or self.recorder.folder}: {error.strerror}", file=sys.stderr)
         again = f"Again:\n\n```sh\n{self.command}\n```"
-        note = shortened(redact("\n\n".join([results.summary(), results.as_markdown(), again])), TAG_LENGTH)
+        note = shortened(
+            redact("\n\n".join([results.summary(), results.as_markdown(), results.conclusion, again])), TAG_LENGTH
+        )
         return self.recorder.end(status, {**redact_values(results.tags()), "mlflow.note.content": note})
 
 

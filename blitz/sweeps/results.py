@@ -18,11 +18,12 @@ from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TRAIN_ACCURACY, VAL_ACCURACY
-from blitz.sweeps.folder import FAILED, FINISHED, NOT_STARTED, Outcome
+from blitz.run_folder.run_info import FAILED, FINISHED, PAUSED, shown
+from blitz.sweeps.folder import NOT_STARTED, Outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.terminal.text import print_line
 from blitz.tracking import health
-from blitz.tracking.queries import BEST_JOB
+from blitz.tracking.queries import BEST_JOB, OF_A_SWEEP
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Results:
 
     jobs: Sequence[SweepJob]
     outcomes: Mapping[int, Outcome]  # none for a job that never began
+    is_over: bool = True  # the search has decided all that it had to
+    conclusion: str = ""  # of the search
 
     @property
     def failed(self) -> list[tuple[SweepJob, Outcome]]:
@@ -38,8 +41,18 @@ class Results:
 
     @property
     def left(self) -> int:
-        """The number of jobs that have neither finished nor failed."""
-        return sum(self._status(job) not in (FINISHED, FAILED) for job in self.jobs)
+        """The number of jobs that are yet to be trained."""
+        over = (FINISHED, FAILED, PAUSED) if self.is_over else (FINISHED, FAILED)
+        return sum(self._status(job) not in over for job in self.jobs)
+
+    @property
+    def paused(self) -> int:
+        """The number of jobs that the search has paused."""
+        return sum(self._status(job) == PAUSED for job in self.jobs)
+
+    def objective(self, job: SweepJob) -> float | None:
+        """Of a job that finished."""
+        return self.outcomes[job.number].objective if self._status(job) == FINISHED else None
 
     @property
     def finished(self) -> list[tuple[SweepJob, Outcome]]:
@@ -89,13 +102,14 @@ class Results:
         if self.best is None:
             return {}
         job, outcome = self.best
-        values = {f"sweep.best.{key}": value for key, value in job.combination.values.items()}
+        values = {OF_A_SWEEP: str(len(self.jobs))}  # a search may have added some
+        values |= {f"sweep.best.{key}": value for key, value in job.combination.values.items()}
         return {**values, BEST_JOB: outcome.run_id or "", "sweep.best.objective": repr(outcome.objective)}
 
     def summary(self) -> str:
         """How many jobs ended how."""
         counts = Counter(self._status(job) or NOT_STARTED for job in self.jobs)
-        numbers = ", ".join(f"{number} {status.lower()}" for status, number in counts.items())
+        numbers = ", ".join(f"{number} {shown(status).lower()}" for status, number in counts.items())
         return f"{len(self.jobs)} jobs: {numbers}."
 
     def print(self) -> None:
@@ -103,6 +117,8 @@ class Results:
             print_line(f"blitz: {job.title} failed: {redact(outcome.why)}", sys.stderr)
         if self.finished and len(self.jobs) > 1:
             report.print_table(self.comparison)
+        if self.conclusion:
+            print_line(f"search   {self.conclusion}")
         if self.best is not None:
             job, outcome = self.best
             again = f"; blitz reproduce {outcome.run_id}" if outcome.run_id else ""
@@ -132,7 +148,8 @@ def _validates(job: SweepJob) -> bool:
 
 
 def _entry(job: SweepJob, outcome: Outcome) -> ComparedRun:
-    metrics = {} if outcome.objective is None else {OBJECTIVE: outcome.objective}
+    objective = outcome.rungs[-1][1] if outcome.status == PAUSED and outcome.rungs else outcome.objective
+    metrics = {} if objective is None else {OBJECTIVE: objective}
     seed, values = str(job.settings.seed), job.combination.without_seed
     return ComparedRun(outcome.run_id, job.label, seed, values, metrics, outcome.seconds, outcome.status)
 

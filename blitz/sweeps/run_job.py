@@ -6,20 +6,23 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from blitz.config.settings import check
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
+from blitz.run_folder.run_info import FAILED, KILLED, PAUSED
 from blitz.runner.build import JobInfo
 from blitz.sweeps import folder
-from blitz.sweeps.folder import FAILED, FINISHED, KILLED, NOT_STARTED, STOP, Outcome
+from blitz.sweeps.finished import outcome_of
+from blitz.sweeps.folder import NOT_STARTED, STOP, Outcome
 from blitz.sweeps.plan import PLAN, Plan
 from blitz.sweeps.weights import prune
 from blitz.terminal.names import title_of_job
-from blitz.terminal.signals import graceful
+from blitz.terminal.signals import Paused, graceful
+from blitz.terminal.status import above
 from blitz.terminal.text import print_line
 
 
@@ -31,16 +34,22 @@ def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, numb
     """
     _exit_if_abandoned(sweep)
     options, label = folder.JobOptions.load(sweep), Plan.load(sweep / PLAN, trusted=True).jobs[number].label
-    with folder.sole_job(sweep, number, patience=1.0) as is_ours, graceful() as interrupt:
+    with (
+        folder.sole_job(sweep, number, patience=1.0) as is_ours,
+        graceful() as interrupt,
+        redirect_stdout(above(sys.stdout)),  # the sweep's own line, which another process draws
+    ):
         if not is_ours or interrupt.requested or not folder.begin(sweep, number):
             return Outcome(NOT_STARTED)
         outcome = Outcome(KILLED)
         print_line(f"{'job':8} {number}  {label}".rstrip())
         try:
             with folder.calling_when_interrupted(sweep, interrupt.request), own_gpu(sweep, options.cores) as gpu:
-                job = JobInfo(sweep.name, number, label, options.cores, gpu)
+                until = options.until.get(str(number))
+                job = JobInfo(sweep.name, number, label, options.cores, gpu, until)
                 outcome = _run(values, overrides, job, options)
-        except KeyboardInterrupt:  # the run has saved its checkpoint; this stops a sweep in the same process
+        except KeyboardInterrupt as stop:  # the run has saved its checkpoint; this stops a sweep in the same process
+            outcome = Outcome(PAUSED if isinstance(stop, Paused) else KILLED)
             interrupt.request(signal.SIGTERM)
         except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
             why = str(error) if isinstance(error, BadInput | RunFailed) else f"{type(error).__name__}: {error}"
@@ -55,14 +64,14 @@ def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, numb
 
 
 def _run(values: Mapping[str, Any], overrides: Sequence[str], job: JobInfo, options: folder.JobOptions) -> Outcome:
-    from blitz.runner.run import resume, run
+    from blitz.runner.run import continued_run, new_run
 
     settings, unfinished = check(values), options.runs.get(str(job.number))
     if unfinished is not None:
-        result = resume(unfinished, options.overrides, settings.tracking.uri, job)
+        record = continued_run(unfinished, options.overrides, settings.tracking.uri, job)
     else:
-        result = run(settings, overrides, job)
-    return Outcome(FINISHED, "", result.objective, result.seconds, str(result.folder), result.run_id)
+        record = new_run(settings, overrides, job=job)
+    return outcome_of(record.folder, record.recorder.about)
 
 
 def _exit_if_abandoned(sweep: Path) -> None:

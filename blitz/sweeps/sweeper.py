@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
-
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 from blitz.config.compose import plain
 from blitz.config.settings import Sweep, Tracking, uses_mlflow
@@ -17,13 +13,13 @@ from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.parts.registry import validate
 from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
-from blitz.run_folder.run_info import FAILED, FINISHED, KILLED
+from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, PAUSED
 from blitz.runner.start import tracking_store
+from blitz.sweeps.budget import Budget, seconds_of
 from blitz.sweeps.combinations import combinations
-from blitz.sweeps.finished import finished, print_skipped
+from blitz.sweeps.finished import finished, outcome_of, print_skipped
 from blitz.sweeps.folder import (
     JobOptions,
-    Outcome,
     clear_outcomes,
     folder_of,
     make_folder,
@@ -32,39 +28,38 @@ from blitz.sweeps.folder import (
     unfinished_runs,
     write_outcome,
 )
-from blitz.sweeps.jobs import SweepJob, checked_jobs, options_of, own_groups, print_jobs, separate
-from blitz.sweeps.launch import cores_for_each, launch, runs_here
+from blitz.sweeps.jobs import (
+    checked_jobs,
+    options_of,
+    own_groups,
+    print_jobs,
+    refuse_links,
+    search_of,
+    separate,
+)
+from blitz.sweeps.launch import cores_for_each, runs_here
 from blitz.sweeps.plan import Plan, for_continued_runs
 from blitz.sweeps.preflight import preflight
 from blitz.sweeps.record import SweepRecord
 from blitz.sweeps.results import Results, resume_command
+from blitz.sweeps.rounds import Rounds, SweepRequest
+from blitz.sweeps.search.searches import SEARCHES
+from blitz.sweeps.search.strategy import Space, Strategy
 from blitz.sweeps.weights import keep_best
+from blitz.terminal.status import above
 from blitz.terminal.text import Unbroken, print_line
 from blitz.tracking import store
 from blitz.tracking.writer import Writer
 
 
-class SweepRequest(NamedTuple):
-    """What Hydra hands to a sweeper."""
-
-    context: HydraContext
-    task: TaskFunction
-    config: DictConfig  # of the sweep as a whole: without the values that are swept
-    arguments: Sequence[str]  # without those that are Hydra's own
-
-    @property
-    def of_hydra(self) -> list[str]:
-        """Those that choose the launcher, and the like."""
-        return [text for text in self.config.hydra.overrides.hydra if not text.startswith("hydra.mode=")]
-
-
 def sweep(request: SweepRequest) -> list[float | None]:
-    """Run all jobs of a sweep; returns their objectives.
+    """Run a sweep; returns the objectives of its jobs.
 
     Raises BadInput for mistakes in any of them, before anything starts; SweepFailed where jobs failed; and
     KeyboardInterrupt where it was stopped.
     """
     arguments, typed = separate(request.context, request.arguments)
+    refuse_links(request.config, arguments)
     values = plain(request.config)
     options = options_of(values)
     if uses_mlflow(values) and not options.dry_run:
@@ -72,14 +67,21 @@ def sweep(request: SweepRequest) -> list[float | None]:
     plan = _plan_to_resume(request, options)
     changes = plan.changes(request.arguments) if plan is not None else []
     if plan is not None:
+        plan = replace(plan, search=plan.changed_search(request.arguments, values.get("search", {})))
         jobs = plan.numbered(checked_jobs(request.context, request.config, plan.combinations(changes), typed))
+        search = plan.search
     else:
+        search = search_of(values)
         wanted = combinations(request.context, arguments, options)
         jobs = checked_jobs(request.context, request.config, wanted, typed, options.points)
+    listed = jobs if plan is None else [job for job in jobs if job.number < plan.listed]
+    strategy: Strategy = SEARCHES.build(search, Space([job.trial(None) for job in listed]))
     settings = jobs[0].settings
     skips = plan is not None or options.skip_finished
     if options.skip_finished and settings.tracking.name == "none":
         raise BadInput("sweep.skip_finished=true: needs a store, where finished runs are found; not tracking=none")
+    if options.budget is not None:
+        seconds_of(options.budget)  # refused here, and not after the preflight
     cores = cores_for_each(request.config, len(jobs))
     uri = tracking_store(settings) if skips or not options.dry_run else None  # a list of jobs needs none
     known = folder_of(settings.runs_dir, plan.id) if plan is not None else None
@@ -99,17 +101,25 @@ def sweep(request: SweepRequest) -> list[float | None]:
     if runs_here(request.config):
         preflight(left)
     folder = make_folder(settings.runs_dir, plan.id if plan is not None else None)
-    with sole_trainer(folder), redirect_stdout(Unbroken(sys.stdout)), redirect_stderr(Unbroken(sys.stderr)):
+    screen, errors = Unbroken(sys.stdout), above(Unbroken(sys.stderr))
+    with sole_trainer(folder), redirect_stdout(above(screen)), redirect_stderr(errors):
         refuse_while_trained(folder)
         runs = unfinished_runs(folder, [job.number for job in left]) if plan is not None else {}
-        overrides = for_continued_runs(changes, runs, uri is not None)
+        overrides = for_continued_runs(changes, {number: run for number, (run, _) in runs.items()}, uri is not None)
         clear_outcomes(folder)
         for number, outcome in done.items():  # their objectives decide as well whose weights stay
             write_outcome(folder, number, outcome)
-        continued = {str(number): str(run) for number, run in runs.items()}
-        JobOptions(options.on_failure, cores, continued, overrides).save(folder)
-        plan = plan or Plan.of(folder.name, [*request.arguments, *request.of_hydra], jobs)
-        return _run(request, jobs, done, plan, folder, uri)
+        outcomes = {**done, **{number: outcome_of(*run) for number, run in runs.items()}}
+        for_jobs = JobOptions(options.on_failure, cores, overrides=overrides)
+        plan = plan or Plan.of(folder.name, [*request.arguments, *request.of_hydra], jobs, search)
+        rounds = Rounds(request, strategy, plan, jobs, outcomes, for_jobs, Budget.of(options, folder), folder)
+        record = SweepRecord.begin(folder, plan, jobs, outcomes, uri)
+        try:
+            results = rounds.train(screen)
+        except Exception:  # of a launcher that cannot be made, say: jobs that have ended are recorded all the same
+            record.end(FAILED, Results(rounds.jobs, {**rounds.outcomes, **read_outcomes(folder)}))
+            raise
+        return _end(results, rounds, record, uri)
 
 
 def _plan_to_resume(request: SweepRequest, options: Sweep) -> Plan | None:
@@ -122,38 +132,30 @@ def _plan_to_resume(request: SweepRequest, options: Sweep) -> Plan | None:
     return Plan.find(options.resume, str(values["runs_dir"]), uri)
 
 
-def _run(
-    request: SweepRequest,
-    jobs: Sequence[SweepJob],
-    done: Mapping[int, Outcome],
-    plan: Plan,
-    folder: Path,
-    uri: str | None,
-) -> list[float | None]:
-    record = SweepRecord.begin(folder, plan, jobs, done, uri)
-    left = [job for job in jobs if job.number not in done]
-    try:
-        outcomes, interrupt = launch(request.context, request.task, request.config, left, folder)
-    except Exception:  # of a launcher that cannot be made, say: jobs that have ended are recorded all the same
-        record.end(FAILED, Results(jobs, {**done, **read_outcomes(folder)}))
-        raise
-    results = Results(jobs, {**done, **outcomes})
+def _end(results: Results, rounds: Rounds, record: SweepRecord, uri: str | None) -> list[float | None]:
+    """Print and record what came out, and how the sweep is resumed."""
+    request, folder, interrupt = rounds.request, rounds.folder, rounds.interrupt
     results.print()
     _save(results, folder, uri)
-    status = KILLED if interrupt.requested else FAILED if results.failed else FINISHED
+    status = FAILED if results.failed else FINISHED
+    if interrupt is not None and interrupt.requested:
+        status = PAUSED if interrupt.is_pause else KILLED
     if missing := record.end(status, results):
         print_line(
             f"mlflow   {redact(uri or '')} lacks {missing} of the sweep's own run; 'blitz sync {folder}' sends it"
         )
-    if interrupt.requested or results.left or results.failed:
-        command = resume_command(plan.id, request.of_hydra, own_groups(request.config), jobs[0].settings)
+    jobs = results.jobs
+    command = resume_command(folder.name, request.of_hydra, own_groups(request.config), jobs[0].settings)
+    if results.left or results.failed:
         print(f"resume   {command}")
-    if interrupt.requested:
+    elif results.paused:
+        print_line(f"paused   {results.paused} jobs; '{command} search.keep=SHARE' with a larger share continues more")
+    if interrupt is not None and status == KILLED:
         raise interrupt.error()
     if results.failed:
         also = f", {results.left} not started (sweep.on_failure=stop)" if results.left else ""
         raise SweepFailed(f"{len(results.failed)} of {len(jobs)} jobs failed{also}")
-    return [results.outcomes[job.number].objective for job in jobs]
+    return [results.objective(job) for job in jobs]
 
 
 def _save(results: Results, folder: Path, uri: str | None) -> None:

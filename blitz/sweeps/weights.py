@@ -10,8 +10,8 @@ from statistics import fmean
 
 from blitz.redaction import redact
 from blitz.run_folder.candidates import is_candidate, keep_weights, remove_weights
-from blitz.run_folder.run_info import ABOUT, SWEEP, RunInfo
-from blitz.sweeps.folder import FINISHED, Outcome, read_outcomes
+from blitz.run_folder.run_info import ABOUT, FINISHED, SWEEP, RunInfo
+from blitz.sweeps.folder import Outcome, read_outcomes
 from blitz.sweeps.plan import PLAN, Plan
 from blitz.terminal.text import print_line
 from blitz.tracking.sending import Delivery
@@ -60,7 +60,7 @@ def keep_best(sweep: Path, uri: str | None) -> None:
     prune(sweep)
     answers = True
     for outcome in read_outcomes(sweep).values():
-        if (folder := _candidate(sweep, outcome)) is not None:
+        if outcome.status == FINISHED and (folder := _candidate(sweep, outcome)) is not None:
             keep_weights(folder)
         if uri is None or outcome.folder is None or not Path(outcome.folder, ABOUT).exists():
             continue

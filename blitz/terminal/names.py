@@ -1,4 +1,4 @@
-"""Short names for dotted keys and overrides, for the names of runs and the headings of tables."""
+"""Short names for dotted keys and overrides, for the names of runs and the headings of tables; numbers of things."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def briefly(overrides: Iterable[str]) -> str:
 def title_of_job(number: int, label: str) -> str:
     """`job 3 (lr=0.01 seed=2)`, or `job 0` if nothing is swept."""
     return f"job {number} ({label})" if label else f"job {number}"
+
+
+def in_epochs(number: float) -> str:
+    """`1 epoch`, `0.33 epochs`."""
+    return f"{round(number, 2):g} epoch{'s' * (number != 1)}"

@@ -36,18 +36,18 @@ LONGEST_BAR = 40  # columns
 class _Lines(logging.Handler):
     """Log records as lines above the bar; tracebacks go to the log file only."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, prefix: str) -> None:
         super().__init__()
-        self.console = console
+        self.console, self.prefix = console, prefix
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR:
             return  # whoever catches the exception prints it
         style = "yellow" if record.levelno >= logging.WARNING else None
-        line = record.getMessage()
+        line = self.prefix + record.getMessage()
         if self.console.is_terminal:
             if cell_len(line) > self.console.width:
-                line = getattr(record, "brief", line)
+                line = self.prefix + getattr(record, "brief", record.getMessage())
             line = folded(line, self.console.width)
         self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
@@ -55,12 +55,14 @@ class _Lines(logging.Handler):
 class Display:
     """Prints the `blitz` logger's lines and the progress of training while it is open.
 
-    With `stderr=True` stdout is left to the result of a command, which another program may read.
+    With `stderr=True` stdout is left to the result of a command, which another program may read. A job of a sweep has
+    no bar, since the sweep has a line of its own; where others run beside it, its lines begin with its number.
     """
 
-    def __init__(self, stderr: bool = False) -> None:
+    def __init__(self, stderr: bool = False, job: int | None = None, has_others_beside: bool = False) -> None:
         self.console = Console(file=Unbroken(sys.stderr if stderr else sys.stdout))  # type: ignore[arg-type]
-        self._handler = _Lines(self.console)
+        self._has_bar = job is None
+        self._handler = _Lines(self.console, f"[{job}] " if has_others_beside else "")
         self._bar: Live | _NotebookBar | None = None
         self._facts: list[str] = []  # of where the run stands; what matters least is last
         self._epoch_step = 0
@@ -87,6 +89,8 @@ class Display:
         self._began, self._done = time.monotonic(), 0  # steps since then
         self._since, self._seen = self._began, 0  # the same for the speed
         self._start_epoch(first)
+        if not self._has_bar:
+            return
         if self.console.is_jupyter:
             self._bar = _NotebookBar(self._line)
         elif self.console.is_terminal:

@@ -18,11 +18,17 @@ MESSAGES = {
     signal.SIGHUP: "the terminal was closed; stopping after this step",
     signal.SIGUSR2: "SIGUSR2: the job's time is up; stopping after this step",
 }
+PAUSE = 0  # no signal: of a sweep, whose budget is spent
+PAUSING = "the sweep's budget is spent; pausing after this step"
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM or a closed terminal: ends a run like Ctrl-C, with another exit code."""
+
+
+class Paused(KeyboardInterrupt):
+    """Its sweep pauses a run, which may yet be continued."""
 
 
 class Interrupt:
@@ -42,8 +48,12 @@ class Interrupt:
             self._number = number
             self._unlogged.put(number)
 
+    @property
+    def is_pause(self) -> bool:
+        return self._number == PAUSE
+
     def error(self) -> KeyboardInterrupt:
-        """What to raise after saving: KeyboardInterrupt after Ctrl-C, else Terminated."""
+        """What to raise after saving: KeyboardInterrupt after Ctrl-C, Paused of a sweep, else Terminated."""
         return _error(self._number)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
@@ -64,7 +74,10 @@ class Interrupt:
 
         def log() -> None:
             while (number := self._unlogged.get()) is not None:
-                logger.warning("%s", MESSAGES[signal.Signals(number)])
+                if number == PAUSE:
+                    logger.info("%s", PAUSING)
+                else:
+                    logger.warning("%s", MESSAGES[signal.Signals(number)])
 
         thread = threading.Thread(target=log, name="blitz-interrupt", daemon=True)
         thread.start()
@@ -103,4 +116,6 @@ def graceful() -> Iterator[Interrupt]:
 
 
 def _error(number: int | None) -> KeyboardInterrupt:
+    if number == PAUSE:
+        return Paused()
     return Terminated() if number in (signal.SIGTERM, signal.SIGHUP) else KeyboardInterrupt()

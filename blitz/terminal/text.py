@@ -23,7 +23,7 @@ WIDE = 10_000  # columns where a line may be as long as it is
 class Unbroken:
     """A stream like another one, that ignores errors of writing: a closed terminal must not end training."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | Unbroken) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from blitz.errors import BadInput
 from blitz.redaction import redact
 from blitz.run_folder.journal import is_result
-from blitz.run_folder.run_info import NOTABLE, REPRODUCES, RESUMED, SWEEP
+from blitz.run_folder.run_info import NOTABLE, REPRODUCES, SWEEP, seconds_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -159,9 +159,7 @@ def notable(run: Run) -> dict[str, str]:
 
 def seconds(run: Run) -> float | None:
     """As `RunInfo.seconds`."""
-    if not run.info.end_time or RESUMED in run.data.tags:
-        return None
-    return (run.info.end_time - run.info.start_time) / 1000
+    return seconds_of(run.data.tags, run.info.start_time, run.info.end_time or None)
 
 
 def fetch(client: MlflowClient, run: Run, artifact: str, folder: Path) -> Path:

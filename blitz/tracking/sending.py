@@ -37,7 +37,8 @@ AT_ONCE = 100  # parameters, or tags
 UPLOADS = 8  # files on their way at once: a distant server takes seconds to answer, whatever it is sent
 OPENING = ("config.yaml", "sweep.json", "overrides.yaml", "provenance.json", "git.diff", "git.resumed-*.diff")
 MODEL = f"{model.NAME}/MLmodel"  # is written anew with each model, and stands for the whole of it
-FILES = (*OPENING, "reproduction.*", "results.*", "run.log", "trace.json", "figures/*.png", BEST, MODEL)
+OF_A_SWEEP = ("results.*", "decisions.jsonl")
+FILES = (*OPENING, *OF_A_SWEEP, "reproduction.*", "run.log", "trace.json", "figures/*.png", BEST, MODEL)
 # How long a step may take, in seconds. Opening a store waits for its lock, behind processes that import mlflow.
 OPEN_SECONDS, STEP_SECONDS, BYTES_PER_SECOND = 180.0, 60.0, 500_000
 FIRST_EPOCH_SECONDS = 60.0  # that a run's other metrics wait for its first objective

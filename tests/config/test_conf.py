@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from blitz.cli import HELP
 from blitz.config.compose import compose
 from blitz.config.groups import CONF, SHORT_NAMES
-from blitz.config.settings import Settings, Sweep, Tracking, menus
+from blitz.config.settings import Settings, Sweep, Tracking, all_menus
 
-MENUS = menus()
+MENUS = all_menus()
 RECIPES = ("experiment", "debug")  # groups whose files change keys anywhere in a config
 
 

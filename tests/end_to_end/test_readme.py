@@ -38,7 +38,7 @@ def blocks(language: str) -> list[str]:
     return found
 
 
-SLOW = ("joblib", "resnet18", "vit", "lr_sweep")  # seconds even on a few images
+SLOW = ("joblib", "resnet18", "vit", "lr_sweep", "search=")  # seconds even on a few images
 OF_A_SWEEP = ("blitz compare", "blitz -m sweep.resume")
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 
@@ -72,7 +72,19 @@ def test_make_commands_name_targets(command: str) -> None:
     assert done.returncode == 0, done.stderr  # .ci/run runs them for real
 
 
-@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith(OF_A_SWEEP)])
+def test_command_that_continues_more_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (command,) = [line for line in COMMANDS if "search.keep" in line]
+    monkeypatch.chdir(tmp_path)
+    asked = ["data=digits", *SHORT, "batch_size=20", "optimizer.lr=0.1,0.05,0.01", "search=halving"]
+    assert command_line("-m", *asked).output.count(" PAUSED ") == 2
+    ended = command_line(*shlex.split(command)[1:])
+    assert (ended.code, ended.told) == (0, [])
+    assert ended.output.count(" PAUSED ") < 2
+
+
+@pytest.mark.parametrize(
+    "command", [line for line in COMMANDS if line.startswith(OF_A_SWEEP) and "search.keep" not in line]
+)
 def test_commands_about_a_sweep(command: str, swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(swept)
     ended = command_line(*shlex.split(command)[1:])

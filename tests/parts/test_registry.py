@@ -15,7 +15,7 @@ from annotated_types import Gt, Le
 from pydantic import BaseModel
 from support import packages
 
-from blitz.config.settings import menus
+from blitz.config.settings import all_menus
 from blitz.errors import BadInput
 from blitz.parts.registry import (
     STRICT,
@@ -31,7 +31,7 @@ from blitz.parts.registry import (
     validate,
 )
 
-MENUS = menus()
+MENUS = all_menus()
 CHOICES = [(group, name) for group, registry in MENUS.items() for name in registry.names()]
 
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE, Journal
-from blitz.run_folder.run_info import RunInfo
+from blitz.run_folder.run_info import FAILED, FINISHED, RunInfo
 from blitz.sweeps.finished import finished
-from blitz.sweeps.folder import FAILED, FINISHED, Outcome, folder_of, write_outcome
+from blitz.sweeps.folder import Outcome, folder_of, write_outcome
 
 
 def test_jobs_whose_runs_have_finished_are_done_whether_or_not_that_was_noted(tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import pytest
 
 from blitz.run_folder.files import sole_trainer
-from blitz.run_folder.run_info import RunInfo
+from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, RunInfo
 from blitz.sweeps import folder
-from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, KILLED, NOT_STARTED, STOP, Outcome
+from blitz.sweeps.folder import INTERRUPT, NOT_STARTED, PAUSE_ALL, STOP, Outcome
+from blitz.terminal.signals import PAUSE
 
 HOLDS = """
 import sys
@@ -97,13 +101,15 @@ def test_a_job_that_begins_again_has_no_end_yet(tmp_path: Path) -> None:
     assert folder.times_begun(tmp_path) == {0: 2}
 
 
-def test_an_interrupt_is_passed_on_to_jobs_that_run_and_only_then(tmp_path: Path) -> None:
-    requested = threading.Event()
-    with folder.calling_when_interrupted(tmp_path, requested.set):
+@pytest.mark.parametrize(("message", "expected"), [(INTERRUPT, signal.SIGINT), (PAUSE_ALL, PAUSE)])
+def test_an_interrupt_is_passed_on_to_jobs_that_run_and_only_then(tmp_path: Path, message: str, expected: int) -> None:
+    requested: SimpleQueue[int] = SimpleQueue()
+    with folder.calling_when_interrupted(tmp_path, requested.put):
         (tmp_path / STOP).touch()
-        assert not requested.wait(3 * folder.LOOK_EVERY)
-        (tmp_path / INTERRUPT).touch()
-        assert requested.wait(600)
+        with pytest.raises(Empty):
+            requested.get(timeout=3 * folder.LOOK_EVERY)
+        (tmp_path / message).touch()
+        assert requested.get(timeout=600) == expected
 
 
 def test_a_sweep_is_abandoned_where_its_process_here_is_gone(tmp_path: Path) -> None:
@@ -135,6 +141,6 @@ def test_resume_continues_the_newest_run_of_a_job_that_did_not_finish(tmp_path: 
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "mlflow.json").write_text(json.dumps({"half": 1}))
     sweep = folder.folder_of(str(tmp_path), "s")
-    assert folder.unfinished_runs(sweep, [0, 1]) == {0: tmp_path / "b"}
+    assert {number: path for number, (path, _) in folder.unfinished_runs(sweep, [0, 1]).items()} == {0: tmp_path / "b"}
     assert folder.unfinished_runs(sweep, [1]) == {}
     assert {number: path for number, (path, _) in folder.finished_runs(sweep).items()} == {1: tmp_path / "d"}

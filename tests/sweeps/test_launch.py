@@ -16,11 +16,12 @@ from blitz.config.recorded import RecordedDevice
 from blitz.config.settings import Settings
 from blitz.errors import BadInput
 from blitz.parts.devices import Device, usable_cores
-from blitz.run_folder.run_info import RunInfo
+from blitz.run_folder.run_info import FAILED, KILLED, RunInfo
 from blitz.runner.build import device_of
 from blitz.sweeps import launch
+from blitz.sweeps.budget import Budget
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.folder import FAILED, INTERRUPT, KILLED, STOP, JobOptions, Outcome, begin, write_outcome
+from blitz.sweeps.folder import INTERRUPT, STOP, JobOptions, Outcome, begin, write_outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.plan import PLAN, Plan
 from blitz.sweeps.run_job import own_gpu
@@ -93,19 +94,21 @@ def test_jobs_are_spread_over_gpus_unless_one_is_named(tmp_path: Path, monkeypat
         assert one is None
 
 
+ENDLESS = Budget(lambda: False)
+
+
 def job(number: int, *overrides: str) -> SweepJob:
-    config = OmegaConf.create({"optimizer": {"lr": number}, "hydra": {"sweep": {"dir": "elsewhere"}}})
+    hydra = {"sweep": {"dir": "elsewhere"}, "job": {"name": "blitz"}}
+    config = OmegaConf.create({"optimizer": {"lr": number}, "hydra": hydra})
     return SweepJob(number, Combination(overrides, overrides[-1:]), config, settings())
 
 
-def test_jobs_get_the_configs_that_were_checked_and_rows_of_successive_numbers() -> None:
+def test_jobs_get_the_configs_that_were_checked_and_their_numbers() -> None:
     jobs = [job(number, f"optimizer.lr={number}") for number in (0, 1, 3, 4, 5, 9)]
     frozen = launch.CheckedConfigs.of(jobs)
     jobs[3].config.optimizer.lr = 77  # whatever becomes of them later
     found = frozen.load_sweep_config(OmegaConf.create({"hydra": {"sweep": {"dir": "here"}}}), ["optimizer.lr=4"])
-    assert (found.optimizer.lr, found.hydra.sweep.dir) == (4, "here")
-    rows = [[one.number for one in row] for row in launch._in_rows(jobs, 2)]
-    assert rows == [[0, 1], [3, 4], [5], [9]]
+    assert (found.optimizer.lr, found.hydra.sweep.dir, found.hydra.job.name) == (4, "here", "4")
 
 
 def test_a_job_that_once_saved_itself_is_not_launched_for_ever(
@@ -124,13 +127,13 @@ def test_a_job_that_once_saved_itself_is_not_launched_for_ever(
     config = OmegaConf.create({"hydra": {"sweep": {"dir": ""}}})
     nothing: Any = None
     JobOptions().save(tmp_path)
-    outcomes, _ = launch.launch(nothing, nothing, config, [job(0, "seed=0")], tmp_path)
+    outcomes, _ = launch.launch(nothing, nothing, config, [job(0, "seed=0")], tmp_path, ENDLESS)
     assert outcomes == {0: Outcome(FAILED, "no machine is free")}
     assert len(launched) == 2
 
 
 def test_jobs_hear_of_an_interrupt_in_the_last_moment_too(tmp_path: Path) -> None:
-    with launch._interruptible(tmp_path) as interrupt:
+    with launch._interruptible(tmp_path, ENDLESS) as interrupt:
         interrupt.request(signal.SIGTERM)
     assert (tmp_path / STOP).exists()
     assert (tmp_path / INTERRUPT).exists()

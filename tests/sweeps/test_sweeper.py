@@ -37,13 +37,13 @@ from support.shell import blitz as command
 import blitz
 from blitz.config.settings import Settings
 from blitz.parts.registry import Registry
-from blitz.run_folder.run_info import RunInfo, runs_in
+from blitz.run_folder.run_info import FAILED, FINISHED, RunInfo, runs_in
 from blitz.runner import run as runner
 from blitz.runner.build import JobInfo
-from blitz.runner.result import Result
+from blitz.runner.record import Record
 from blitz.sweeps import sweeper
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.folder import FAILED, FINISHED, INTERRUPT, STOP, Outcome, read_outcomes
+from blitz.sweeps.folder import INTERRUPT, STOP, Outcome, read_outcomes
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.results import Results
 from blitz.tracking.sending import Delivery
@@ -478,14 +478,14 @@ def test_resume_without_a_store_reads_the_sweeps_folder(here: Path) -> None:
 
 
 def test_exit_called_by_a_job_fails_that_job_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = runner.run
+    real = runner.new_run
 
-    def leaving(settings: Settings, overrides: Sequence[str], job: JobInfo) -> Result:
+    def leaving(settings: Settings, overrides: Sequence[str], *, job: JobInfo) -> Record:
         if settings.seed == 0:
             sys.exit("enough")
-        return real(settings, overrides, job)
+        return real(settings, overrides, job=job)
 
-    monkeypatch.setattr(runner, "run", leaving)
+    monkeypatch.setattr(runner, "new_run", leaving)
     ended = command("-m", *SHORT, "seed=0,1")
     assert ended.code == 1
     assert ended.told[-2:] == ["blitz: job 0 (seed=0) failed: SystemExit: enough", "blitz: 1 of 2 jobs failed"]
@@ -557,13 +557,13 @@ def test_config_files_that_are_edited_after_the_start_change_no_job(
     recipe = here / "own" / "experiment" / "mine.yaml"
     recipe.parent.mkdir(parents=True)
     recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.03\n")
-    real = runner.run
+    real = runner.new_run
 
-    def run_and_edit(settings: Settings, overrides: Sequence[str], job: JobInfo) -> Result:
+    def run_and_edit(settings: Settings, overrides: Sequence[str], *, job: JobInfo) -> Record:
         recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.04\n")
-        return real(settings, overrides, job)
+        return real(settings, overrides, job=job)
 
-    monkeypatch.setattr(runner, "run", run_and_edit)
+    monkeypatch.setattr(runner, "new_run", run_and_edit)
     assert command("-m", *SHORT, "experiment=mine", "seed=0,1", "--config-dir", "own").code == 0
     assert [run.data.params["optimizer.lr"] for run in jobs()] == ["0.03"] * 2
 

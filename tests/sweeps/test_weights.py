@@ -9,8 +9,9 @@ from statistics import fmean
 import pytest
 
 from blitz.run_folder.candidates import BEST, leave_to_sweep
+from blitz.run_folder.run_info import FAILED, FINISHED, KILLED
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.folder import FAILED, FINISHED, KILLED, Outcome, write_outcome
+from blitz.sweeps.folder import Outcome, write_outcome
 from blitz.sweeps.plan import Plan
 from blitz.sweeps.weights import beaten, keep_best, prune
 

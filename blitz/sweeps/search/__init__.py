@@ -1,0 +1,1 @@
+"""Search strategies: which jobs of a sweep are trained next, and how far."""

@@ -1,0 +1,88 @@
+"""What a search strategy sees, and what it answers: a round of jobs, and the decisions that led to it.
+
+A strategy is a pure function of what is recorded. Asked again with the same trials it answers the same, so a sweep that
+was killed goes on where it was, and a finished one's decisions can be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from blitz.run_folder.run_info import FAILED, FINISHED
+
+GO_ON, PAUSE = "go on", "pause"  # what may be decided about a job
+MORE, DROP, STOP = "more seeds", "drop", "stop"  # what may be decided about a row, recorded with its first job
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is recorded of one job."""
+
+    number: int
+    values: Mapping[str, str]  # what differs from job to job, without the seed: dotted key -> value, as it was typed
+    seed: int
+    epochs: int  # that its whole training takes
+    status: str | None = None  # as in its outcome; None for one that never began
+    rungs: Mapping[float, float] = field(default_factory=dict)  # epochs at which it was paused -> its objective there
+    objective: float | None = None  # of one that finished
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in (FINISHED, FAILED)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job that is to be trained now."""
+
+    job: int
+    until: float | None = None  # epochs after which it is paused, counted from the start; None: to its end
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A line of `decisions.jsonl`."""
+
+    round: int  # the one that it was made after, counted from 1
+    job: int
+    decision: str
+    numbers: Mapping[str, Any]  # that it was made on
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is to be trained next."""
+
+    tasks: Sequence[Task] = ()
+    new: Sequence[Mapping[str, str]] = ()  # values, with their seed, of jobs to be made first; then it is asked anew
+    decisions: Sequence[Decision] = ()  # all so far, of earlier rounds as well
+    conclusion: str = ""  # a sentence about the whole, where nothing is left to train
+
+    @property
+    def is_last(self) -> bool:
+        return not self.tasks and not self.new
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sweep was asked to train."""
+
+    trials: Sequence[Trial]  # those that are listed, none of them begun
+    at_once: int = 1  # how many jobs run side by side
+
+
+Strategy = Callable[[Sequence[Trial]], Round]
+
+
+def rows(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Trials that differ in their seed alone together, in the order of the first of each."""
+    found: dict[tuple[tuple[str, str], ...], list[Trial]] = {}
+    for trial in trials:
+        found.setdefault(tuple(sorted(trial.values.items())), []).append(trial)
+    return list(found.values())

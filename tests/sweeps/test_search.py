@@ -1,0 +1,376 @@
+"""`search=…`: rounds of jobs that are paused, promoted and continued, with the bits of runs that never stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.processes import QUICK, finished, kill_with_its_children, start, until
+from support.recorded import Note, artifacts, journal, runs, sweeps
+from support.shell import blitz as command
+from support.shell import refused
+
+from blitz.run_folder.journal import is_result
+from blitz.run_folder.run_info import RunInfo, runs_in
+from blitz.training import checkpoint
+
+SHORT = [*QUICK, "data.limit=100", "tracking.system_metrics=null", "report_every=1"]
+RATES = "optimizer.lr=0.0001,0.05,0.1"
+HALVING = ["search=halving", "search.factor=3"]
+PARALLEL = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+def the_sweep(here: Path) -> Path:
+    (folder,) = here.glob("runs/sweeps/*")
+    return folder
+
+
+def decided(sweep: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (sweep / "decisions.jsonl").read_text().splitlines()]
+    return [line for line in lines if "decision" in line]
+
+
+def by_job(here: Path) -> dict[int, tuple[Path, RunInfo]]:
+    """Each job's run, of which there is one."""
+    return jobs_in(here / "runs")
+
+
+def jobs_in(runs_dir: Path) -> dict[int, tuple[Path, RunInfo]]:
+    found = [(int(about.tags["sweep.job"]), folder, about) for folder, about in runs_in(runs_dir)]
+    assert len({number for number, _, _ in found}) == len(found)
+    return {number: (folder, about) for number, folder, about in found}
+
+
+def bits(folder: Path) -> dict[str, object]:
+    """All that a run found, to the last bit."""
+    last = checkpoint.load(folder / "checkpoints" / "last.pt")
+    measured = {
+        name: [(step, value.hex()) for step, value in points]
+        for name, points in journal(folder).items()
+        if is_result(name)
+    }
+    result = json.loads((folder / "provenance.json").read_text())["result"]
+    final = {name: value for name, value in result["metrics"].items() if is_result(name)}
+    about = RunInfo.load(folder)
+    kept = {key: last[key] for key in ("model", "average", "optimizer", "selection", "windows", "epoch", "step")}
+    return {
+        "last": checkpoint.fingerprint(kept),
+        "weights": result["weights"],
+        "metrics": (measured, final),
+        "identity": (about.tags["config_hash"], about.params),
+        "config": [line for line in (folder / "config.yaml").read_text().splitlines() if "runs_dir" not in line],
+    }
+
+
+def test_halving_pauses_jobs_and_promotes_the_best(here: Path) -> None:
+    ended = command("-m", *SHORT, RATES, "epochs=3", *HALVING, "search.rungs=[1]")
+    assert (ended.code, ended.told) == (0, [])
+    states = {number: about.status for number, (_, about) in by_job(here).items()}
+    assert sorted(states.values()) == ["FINISHED", "SCHEDULED", "SCHEDULED"]
+    assert states[0] == "SCHEDULED"  # it hardly learns
+    (parent,) = sweeps()
+    assert "decisions.jsonl" in artifacts(parent.info.run_id)
+    assert [line["decision"] for line in decided(the_sweep(here))] == ["go on", "pause", "pause"]
+    for run in runs():
+        paused = run.info.status == "SCHEDULED"
+        assert ("test/accuracy" in run.data.metrics) == (not paused)  # nobody has read the test images
+        assert max(point["step"] for point in epochs_of(run.data.tags["folder"])) == (1 if paused else 3)
+        rungs = json.loads(run.data.tags["sweep.rungs"])
+        assert list(rungs) == ["1.0"]
+        if paused:
+            assert run.data.tags["paused"] == f"after 1 of 3 epochs, with an objective of {rungs['1.0']:.2%}"
+            assert "It is paused after 1 of 3 epochs" in run.data.tags["mlflow.note.content"]
+            assert run.data.metrics["objective"] == rungs["1.0"]
+            assert not artifacts(run.info.run_id, "checkpoints")
+        else:
+            assert "paused" not in run.data.tags
+            assert float(run.data.tags["seconds"]) > 0
+    assert "decided  after round 1: 1 go on, 2 pause" in ended.output.splitlines()
+    assert len([line for line in ended.output.splitlines() if " PAUSED " in line]) == 2  # in the table
+    hint = f"paused   2 jobs; 'blitz -m sweep.resume={the_sweep(here).name} search.keep=SHARE'"
+    assert ended.output.splitlines()[-1].startswith(hint)
+
+
+def epochs_of(folder: str) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "train/loss" in line]
+
+
+TRICKY = [
+    "ema=0.9", "optimizer.momentum=0.9", "schedule=cosine", "mix=mixup", "augment=flip_crop", "clip_norm=1.0",
+    "tracking.step_loss=2", "eval_every=2",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rungs", "keep", "more"),
+    [
+        ([1, 2], 0.7, []),
+        pytest.param([0.3, 1.5], 0.7, TRICKY, marks=pytest.mark.slow),
+        pytest.param([0.5], 0.4, ["data.validation=0"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_promoted_job_has_the_bits_of_a_run_that_never_stopped(
+    here: Path, rungs: list[float], keep: float, more: list[str]
+) -> None:
+    asked = [*SHORT, *more, "epochs=3", "tracking=none", "checkpoint.keep=all"]
+    assert command("-m", *asked, RATES, *HALVING, f"search.rungs={rungs}", f"search.keep={keep}").code == 0
+    ((folder, about),) = [run for run in by_job(here).values() if run[1].status == "FINISHED"]
+    assert list(about.rungs) == rungs
+    rate = about.params["optimizer.lr"]
+    assert command(*asked, f"optimizer.lr={rate}", "runs_dir=alone").code == 0
+    ((alone, _),) = runs_in(here / "alone")
+    assert bits(folder) == bits(alone)
+
+
+def test_a_job_that_is_paused_within_an_epoch_is_ranked_by_what_it_can_then(here: Path) -> None:
+    asked = [*SHORT, "epochs=2", "tracking=none"]
+    assert command("-m", *asked, RATES, *HALVING, "search.rungs=[0.5]").code == 0
+    for _, about in by_job(here).values():
+        (objective,) = about.rungs.values()
+        assert 0 < objective <= 1
+    paused = [folder for folder, about in by_job(here).values() if about.status == "SCHEDULED"]
+    assert [epochs_of(str(folder)) for folder in paused] == [[], []]  # what was measured for the search alone
+
+
+@pytest.mark.slow
+def test_more_jobs_go_on_when_a_sweep_is_resumed_with_more_to_keep(here: Path) -> None:
+    assert command("-m", *SHORT, RATES, "epochs=3", *HALVING, "search.rungs=[1]").code == 0
+    before = {number: about.record for number, (_, about) in by_job(here).items()}
+    assert command("-m", "sweep.resume=last").code == 0  # there is nothing left to do
+    assert len(decided(the_sweep(here))) == 3
+    ended = command("-m", "sweep.resume=last", "search.keep=0.7")
+    assert ended.code == 0, ended
+    states = {number: about.status for number, (_, about) in by_job(here).items()}
+    assert sorted(states.values()) == ["FINISHED", "FINISHED", "SCHEDULED"]
+    assert {number: about.record for number, (_, about) in by_job(here).items()} == before
+    lines = [json.loads(line) for line in (the_sweep(here) / "decisions.jsonl").read_text().splitlines()]
+    assert [line["search"]["keep"] for line in lines if "search" in line] == [None, 0.7]
+    assert json.loads((the_sweep(here) / "sweep.json").read_text())["search"]["keep"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        (["search.rungs=[3]"], "search.rungs=[3.0]: accepted: below epochs=3, after which a job has finished"),
+        (["search.factor=1"], "search.factor=1: accepted: number > 1"),
+        (["search.keep=0"], "search.keep=0: accepted: number > 0 and <= 1 or null"),
+        (["search.rung=[1]"], "search.rung: no such option of halving; did you mean search.rungs?"),
+        (["search=halving,grid"], "search=halving,grid: accepted: one value, which is about the whole sweep"),
+        (["epochs=3,4"], "search.rungs=null: jobs of 3 to 4 epochs have no rungs in common"),
+        (
+            ["schedule=step", "schedule.every=${search.factor}"],
+            "schedule.every=${search.factor}: accepted: a value that does not depend on the sweep, which a job knows "
+            "nothing of",
+        ),
+    ],
+)  # fmt: skip
+def test_a_search_that_makes_no_sense_starts_nothing(here: Path, asked: list[str], problem: str) -> None:
+    base = [*SHORT, "optimizer.lr=0.1,0.2"]
+    base += [] if any(text.startswith("epochs=") for text in asked) else ["epochs=3"]
+    base += [] if any(text.startswith("search=") for text in asked) else ["search=halving"]
+    assert refused("-m", *base, *asked) == [problem]
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        (["search=halving"], "search=halving: needs -m, for a sweep"),
+        (["-m", "seed=0,1", "search.factor=3"], "search.factor: no such option of grid"),
+        (
+            ["-m", "seed=0,1", "search=halvin"],
+            "search=halvin: no such search; did you mean halving? (accepted: grid, halving, race)",
+        ),
+    ],
+)
+def test_a_search_that_is_not_there(here: Path, asked: list[str], problem: str) -> None:
+    assert refused(*asked, *SHORT) == [problem]
+
+
+@pytest.mark.slow
+def test_a_resumed_sweep_keeps_its_search(here: Path) -> None:
+    assert command("-m", *SHORT, "seed=0,1", "epochs=1").code == 0
+    sweep = the_sweep(here).name
+    for asked in ("search=halving", "search.rungs=[1]"):
+        (line,) = refused("-m", "sweep.resume=last", asked)
+        assert line.startswith(f"{asked}: cannot be changed on resume of sweep {sweep} (allowed: search.keep")
+
+
+@pytest.mark.slow
+def test_on_failure_stop_ends_a_search_and_resuming_it_goes_on(here: Path) -> None:
+    diverging = "optimizer.lr=0.05,1e30,0.1"
+    ended = command("-m", *SHORT, diverging, "epochs=3", *HALVING, "search.rungs=[1]", "sweep.on_failure=stop")
+    assert ended.code == 1
+    assert [about.status for _, about in by_job(here).values()] == ["SCHEDULED", "FAILED"]
+    ended = command("-m", "sweep.resume=last")
+    assert ended.code == 1  # it fails again, and the search goes on without it
+    states = [about.status for _, about in runs_in(here / "runs")]
+    assert sorted(states) == ["FAILED", "FAILED", "FINISHED", "SCHEDULED"]
+
+
+@pytest.mark.slow
+def test_skip_finished_takes_what_another_sweep_has_trained(here: Path) -> None:
+    asked = [*SHORT, "epochs=3"]
+    assert command("-m", *asked, "optimizer.lr=0.0001").code == 0
+    assert command("-m", *asked, RATES, *HALVING, "search.rungs=[1]", "sweep.skip_finished=true").code == 0
+    newest = max(here.glob("runs/sweeps/*"), key=lambda folder: RunInfo.load(folder).started_at)
+    assert [line["decision"] for line in decided(newest)] == ["go on", "pause"]
+    assert len(runs()) == 3
+
+
+@pytest.mark.slow
+def test_parallel_jobs_lead_to_the_same_decisions(here: Path, tmp_path: Path) -> None:
+    asked = [*SHORT, "optimizer.lr=0.0001,0.05,0.1,0.2", "seed=0,1", "epochs=3", *HALVING, "tracking=none"]
+    assert command("-m", *asked).code == 0
+    expected = decided(the_sweep(here))
+    elsewhere = tmp_path / "parallel"
+    elsewhere.mkdir()
+    code, _, errors = finished(elsewhere, "-m", *asked, *PARALLEL)
+    assert code == 0, errors
+    assert decided(the_sweep(elsewhere)) == expected
+    assert {number: about.status for number, (_, about) in by_job(elsewhere).items()} == {
+        number: about.status for number, (_, about) in by_job(here).items()
+    }
+
+
+@pytest.mark.slow
+def test_a_race_gives_more_seeds_to_rows_that_are_not_told_apart(here: Path) -> None:
+    asked = [*SHORT, "epochs=1", "seed=0,1,2", "search=race", "search.max_seeds=5", "tracking=none"]
+    ended = command("-m", *asked, RATES)
+    assert ended.code == 0, ended
+    seeds: dict[str, list[int]] = {}
+    for _, (_, about) in sorted(by_job(here).items()):
+        assert about.status == "FINISHED"
+        seeds.setdefault(about.params["optimizer.lr"], []).append(int(about.params["seed"]))
+    assert all(found in ([0, 1, 2], [0, 1, 2, 3, 4]) for found in seeds.values())
+    lines = decided(the_sweep(here))
+    for line in lines:
+        rate = by_job(here)[line["job"]][1].params["optimizer.lr"]
+        if line["decision"] == "drop":
+            assert len(seeds[rate]) == line["numbers"]["seeds"]
+        elif line["decision"] == "more seeds":
+            assert len(seeds[rate]) > line["numbers"]["seeds"]
+    plan = json.loads((the_sweep(here) / "sweep.json").read_text())
+    assert (plan["listed"], len(plan["jobs"])) == (9, len(by_job(here)))
+    (conclusion,) = [line for line in ended.output.splitlines() if line.startswith("search   ")]
+    assert f"{len(by_job(here))} runs were trained; a full design of the same power" in conclusion
+    again = command("-m", "sweep.resume=last", "tracking=none")
+    assert (again.code, decided(the_sweep(here))) == (0, lines)
+    assert again.output.count("skipped") == len(by_job(here))
+    assert conclusion in again.output
+
+
+@pytest.mark.parametrize("seed", [[], ["seed=0"]])
+def test_a_race_needs_seeds(here: Path, seed: list[str]) -> None:
+    (line,) = refused("-m", *SHORT, RATES, *seed, "search=race")
+    assert line == "search=race: no row has more than one seed; accepted: several, such as seed=0,1,2"
+
+
+# Sweeps in a child that kills itself right before or after its nth change of a file in the sweep's folder, then resumes
+# the sweep in another, for every third n there is.
+AT_EVERY_CHANGE = """
+import os, signal, sys
+from pathlib import Path
+from blitz import cli
+
+asked = sys.argv[1:]
+
+def blitz(*arguments):
+    sys.argv = ["blitz", *arguments]
+    try:
+        cli.main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+def in_a_child(*arguments, changes=0):
+    child = os.fork()
+    if not child:
+        if changes:
+            kill_at(changes)
+        os._exit(blitz(*arguments))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def kill_at(left):
+    replace = os.replace
+    def replaced(source, target, **options):
+        nonlocal left
+        of_sweep = "/sweeps/" in str(target)
+        left -= of_sweep
+        if of_sweep and left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target, **options)
+        left -= of_sweep
+        if of_sweep and left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.replace = replaced
+
+assert blitz("-m", *asked, "runs_dir=whole") == 0  # all is imported and warm before the first child
+for changes in range(1, 1000, 3):  # odd ones are before a change, even ones after it
+    runs = f"runs_dir=killed/{changes}"
+    ended = in_a_child("-m", *asked, runs, changes=changes)
+    if ended == 0:
+        break
+    assert ended == -signal.SIGKILL, ended
+    if list(Path(f"killed/{changes}").glob("sweeps/*/mlflow.json")):
+        assert in_a_child("-m", "sweep.resume=last", "tracking=none", runs) == 0, changes
+        print("\\nresumed", changes, flush=True)
+    else:  # nothing had begun
+        print("\\nnothing", changes, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_at_any_change_of_a_file_makes_the_same_decisions(
+    tmp_path: Path, record_property: Note
+) -> None:
+    asked = [
+        "data=synthetic", "data.train_size=60", "data.test_size=20", "data.image_size=16", "data.validation=0.2",
+        "batch_size=12", "device.threads=1", "model=mlp", "tracking=none", "tracking.figures=false", "report_every=1",
+        "tracking.system_metrics=null", "optimizer.lr=0.0001,0.05,0.1,0.2", "epochs=3", "search=halving",
+        "search.factor=2", "search.rungs=[0.5,1.5]", "checkpoint.keep=all",
+    ]  # fmt: skip
+    script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_CHANGE, *asked]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout[-2000:], done.stderr)
+    whole = tmp_path / "whole"
+    resumed = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("resumed ")]
+    # Two rungs, 4 jobs at the first and 2 at the second, the last one to its end: 7 outcomes, 3 rounds, 2 decisions.
+    assert len(resumed) >= 2 * (7 + 3 + 2) / 3
+    expected = jobs_in(whole)
+    states = {job: about.status for job, (_, about) in expected.items()}
+    for changes in resumed:
+        killed = tmp_path / "killed" / str(changes)
+        assert decided(next(killed.glob("sweeps/*"))) == decided(next(whole.glob("sweeps/*"))), changes
+        found = jobs_in(killed)
+        assert {job: about.status for job, (_, about) in found.items()} == states
+        for job, (folder, about) in found.items():
+            if about.status == "FINISHED":
+                assert bits(folder) == bits(expected[job][0])
+    record_property("tries", len(resumed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_search_whose_process_is_stopped_makes_the_same_decisions(
+    here: Path, tmp_path: Path, by: signal.Signals
+) -> None:
+    asked = ["-m", *SHORT, RATES, "epochs=3", *HALVING, "search.rungs=[1]", "tracking=none"]
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    process = start(killed, *asked, *PARALLEL)
+    until(lambda: list(killed.glob("runs/sweeps/*/1.json")) or process.poll() is not None)
+    if by == signal.SIGKILL:
+        kill_with_its_children(process)
+    else:
+        process.send_signal(by)
+        process.communicate()
+    code, _, errors = finished(killed, "-m", "sweep.resume=last", "tracking=none", *PARALLEL)
+    assert code == 0, errors
+    assert command(*asked).code == 0
+    assert decided(the_sweep(killed)) == decided(the_sweep(here))
