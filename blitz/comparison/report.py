@@ -16,7 +16,7 @@ from rich.text import Text
 from blitz.comparison.noise import sentences
 from blitz.comparison.rows import ID_LENGTH, Comparison, Row, is_share
 from blitz.intervals import LEAST_SEEDS, Estimate
-from blitz.run_folder.run_info import shortened
+from blitz.run_folder.run_info import shortened, status_word
 from blitz.terminal.names import short_names
 from blitz.terminal.text import NARROW, WIDE, Screen, in_a_line, print_line
 
@@ -77,7 +77,9 @@ def as_csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     suffixes = ("", " ±", " n") if comparison.folded else ("",)
+    so_far = [metric for metric in comparison.metrics if any(row.so_far(metric) for row in comparison.rows)]
     metrics = [f"{metric}{suffix}" for metric in comparison.metrics for suffix in suffixes]
+    metrics += [f"{metric} so far" for metric in so_far]
     writer.writerow([*comparison.keys, *metrics, "n", "seconds", "status", "runs"])
     for row in comparison.rows:
         numbers: list[Any] = []
@@ -86,6 +88,7 @@ def as_csv(comparison: Comparison) -> str:
             numbers += [estimate.mean if estimate else None]
             if comparison.folded:
                 numbers += [estimate.margin, estimate.n] if estimate else [None, 0]
+        numbers += [" ".join(map(str, row.so_far(metric))) for metric in so_far]
         runs = " ".join(entry.run_id for entry in row.entries if entry.run_id)
         values = [row.values.get(key) for key in comparison.keys]
         writer.writerow([*values, *numbers, len(row.finished), row.seconds, row.status, runs])
@@ -98,9 +101,12 @@ def as_json(comparison: Comparison) -> str:
         {
             "values": {key: row.values.get(key) for key in comparison.keys},
             "metrics": {metric: _as_plain(row.estimate(metric)) for metric in comparison.metrics},
+            "so_far": {metric: found for metric in comparison.metrics if (found := row.so_far(metric))},
             "seconds": row.seconds,
             "status": row.status,
-            "runs": [{"id": entry.run_id, "seed": entry.seed, "status": entry.status} for entry in row.entries],
+            "runs": [
+                {"id": entry.run_id, "seed": entry.seed, "status": status_word(entry.status)} for entry in row.entries
+            ],
         }
         for row in comparison.rows
     ]
@@ -140,9 +146,10 @@ def _cells(comparison: Comparison) -> list[list[tuple[str, bool]]]:
 
 def _figure(row: Row, metric: str) -> str:
     estimate = row.estimate(metric)
-    if estimate is None:
-        return ""
     scale, unit, digits, digits_of_margin = (100, "%", ".2f", ".2f") if is_share(metric) else (1, "", ".4g", ".2g")
+    if estimate is None:
+        so_far = ", ".join(f"{scale * value:{digits}}{unit}" for value in row.so_far(metric))
+        return so_far and f"{so_far} so far"
     text = f"{scale * estimate.mean:{digits}}"
     if estimate.margin is not None:
         text += f" ± {scale * estimate.margin:{digits_of_margin}}"

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from blitz.intervals import Estimate, estimate
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.run_folder.run_info import FINISHED, shown
+from blitz.run_folder.run_info import FAILED, FINISHED, status_word
 from blitz.terminal.names import briefly
 
 ID_LENGTH = 8  # digits of a run's id that are shown: every command takes the start of one
@@ -35,6 +35,11 @@ class ComparedRun:
     group: str = ""  # runs of two groups differ in more than their seed, whatever their values say
     title: str = ""  # a name of its own, which says more than what it was made with
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it runs, or can be resumed."""
+        return self.status not in (FINISHED, FAILED)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -52,6 +57,12 @@ class Row:
         found = [entry.metrics[metric] for entry in self.finished if metric in entry.metrics]
         return estimate([value for value in found if is_measured(value)])
 
+    def so_far(self, metric: str) -> list[float]:
+        """What runs that are to finish yet have of it, which is in no mean; none in a row with one that finished."""
+        under_way = [entry for entry in self.entries if entry.is_unfinished and not self.finished]
+        found = [entry.metrics[metric] for entry in under_way if metric in entry.metrics]
+        return [value for value in found if is_measured(value)]
+
     @property
     def seconds(self) -> float | None:
         """The mean of a run's wall time."""
@@ -66,9 +77,9 @@ class Row:
     @property
     def status(self) -> str:
         """How its runs ended, such as `FINISHED` or `2 FINISHED, 1 FAILED`."""
-        counts = Counter(shown(entry.status) for entry in self.entries)
+        counts = Counter(status_word(entry.status) for entry in self.entries)
         if len(self.entries) == 1:
-            return shown(self.entries[0].status)
+            return next(iter(counts))
         return ", ".join(f"{number} {status}" for status, number in counts.most_common())
 
 
@@ -139,11 +150,16 @@ def compare(entries: Sequence[ComparedRun], metrics: Sequence[str], *, everythin
         keys.append("seed")
     first = metrics[0]
 
-    def rank(row: Row) -> tuple[float, bool]:
-        estimate = row.estimate(first)
-        return math.inf if estimate is None else -sign(first) * estimate.mean, not row.finished
+    def rank(row: Row) -> tuple[int, float]:
+        """Those that finished, then those that are to finish yet, then those that failed; without a number last."""
+        estimate, so_far = row.estimate(first), row.so_far(first)
+        if estimate is not None:
+            return 0, -sign(first) * estimate.mean
+        if so_far:
+            return 2, -sign(first) * sum(so_far) / len(so_far)
+        return (1 if row.finished else 3), 0.0
 
-    notes += _without_a_number(rows, metrics)
+    notes += _without_a_number(rows, metrics) + _unfinished(rows)
     return Comparison(sorted(rows, key=rank), keys, metrics, not everything, notes)
 
 
@@ -152,6 +168,11 @@ def _without_a_number(rows: Iterable[Row], metrics: Iterable[str]) -> list[str]:
     finished = [entry for row in rows for entry in row.finished]
     counts = {name: sum(not is_measured(entry.metrics.get(name, 0.0)) for entry in finished) for name in metrics}
     return [_left_out(number, f"{name} value", "not finite") for name, number in counts.items() if number]
+
+
+def _unfinished(rows: Iterable[Row]) -> list[str]:
+    number = sum(entry.is_unfinished for row in rows for entry in row.entries)
+    return [f"{number} run{'s are' if number > 1 else ' is'} not finished, and in no mean"] * bool(number)
 
 
 def _left_out(number: int, what: str, why: str) -> str:

@@ -11,7 +11,7 @@ from blitz.comparison.rows import ID_LENGTH, ComparedRun, Comparison, compare
 from blitz.errors import BadInput, did_you_mean, no_such, refuse
 from blitz.redaction import redact, redact_values
 from blitz.run_folder.journal import OBJECTIVE, SYSTEM, TEST_ACCURACY, TRAIN_LOSS
-from blitz.run_folder.run_info import REPRODUCES, SWEEP
+from blitz.run_folder.run_info import FINISHED, REPRODUCES, SWEEP, SWEEP_JOB
 from blitz.tracking import health, queries
 from blitz.tracking.orphaned import mark_orphans
 
@@ -48,18 +48,20 @@ def compare_runs(
         raise BadInput("compare: accepted: runs, or --sweep, or --experiment")
     if limit is not None and (wanted or sweep):
         raise BadInput(f"--limit={limit}: accepted with --experiment, or alone")
-    client, older = health.connect(uri), []
+    client, notes = health.connect(uri), []
     mark_orphans(client)
     if wanted:
         runs = list({run.info.run_id: run for run in (queries.find(client, one) for one in wanted)}.values())
     elif sweep is not None:
-        runs = _of_sweep(client, sweep)
+        parent = _sweep(client, sweep)
+        runs = queries.jobs_of(client, parent)
+        notes = _not_started(parent, runs)
     else:
         number = limit or (NEWEST if experiment is None else NEWEST_OF_ONE)
         runs = queries.newest(client, _experiments(client, experiment), number + 1)
         if len(runs) > number:
             runs.pop()
-            older = [f"Runs older than the newest {number} are left out; --limit N takes more"]
+            notes = [f"Runs older than the newest {number} are left out; --limit N takes more"]
     if not runs:
         of = f", experiment {experiment}" if experiment else f", sweep {sweep}" if sweep else ""
         raise BadInput(f"compare: no runs in {redact(str(client.tracking_uri))}{of}")
@@ -67,22 +69,31 @@ def compare_runs(
     if everything:
         others = {name for run in runs for name in run.data.metrics if not name.startswith(SYSTEM)}
         chosen = list(dict.fromkeys([*chosen, *sorted(others)]))
-    packages, notes = packages_that_differ(client, runs)
+    packages, of_packages = packages_that_differ(client, runs)
     entries = [_entry(run, packages) for run in sorted(runs, key=lambda run: run.info.start_time)]
     if not everything:
         entries = _without_common_facts(entries)
     comparison = compare(entries, chosen, everything=everything)
-    return replace(comparison, notes=[*comparison.notes, *notes, *older])
+    return replace(comparison, notes=[*comparison.notes, *of_packages, *notes])
 
 
-def _of_sweep(client: MlflowClient, wanted: str) -> list[Run]:
+def _not_started(sweep: Run, jobs: Sequence[Run]) -> list[str]:
+    """A note on how many jobs of a sweep have no run yet."""
+    number = sweep.data.tags[queries.OF_A_SWEEP]
+    started = {(run.data.tags.get(SWEEP), run.data.tags.get(SWEEP_JOB, run.info.run_id)) for run in jobs}
+    if sweep.info.status == FINISHED or not number.isdigit() or int(number) <= len(started):
+        return []
+    return [f"{int(number) - len(started)} of {number} jobs have not started"]
+
+
+def _sweep(client: MlflowClient, wanted: str) -> Run:
     run = queries.find_sweep(client, wanted)
     if run is None:
         known = [run.data.tags[SWEEP] for run in queries.sweeps(client)]
         newest = f" (the newest: {', '.join(known[:3])})" if known else ""
         where = redact(str(client.tracking_uri))
         raise BadInput(f"--sweep={wanted}: no such sweep in {where}{did_you_mean(wanted, known)}{newest}")
-    return queries.jobs_of(client, run)
+    return run
 
 
 def _experiments(client: MlflowClient, name: str | None) -> list[str]:

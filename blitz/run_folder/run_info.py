@@ -110,8 +110,8 @@ def runs_in(folder: Path) -> list[tuple[Path, RunInfo]]:
     return sorted(found, key=lambda run: run[1].started_at)
 
 
-def shown(status: str) -> str:
-    """A status as people read it."""
+def status_word(status: str) -> str:
+    """A status as it is shown."""
     return "PAUSED" if status == PAUSED else status
 
 

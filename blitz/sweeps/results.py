@@ -18,7 +18,7 @@ from blitz.redaction import redact
 from blitz.run_folder import journal
 from blitz.run_folder.files import write_whole
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TRAIN_ACCURACY, VAL_ACCURACY
-from blitz.run_folder.run_info import FAILED, FINISHED, PAUSED, shown
+from blitz.run_folder.run_info import FAILED, FINISHED, PAUSED, status_word
 from blitz.sweeps.folder import NOT_STARTED, Outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.terminal.text import print_line
@@ -109,7 +109,7 @@ class Results:
     def summary(self) -> str:
         """How many jobs ended how."""
         counts = Counter(self._status(job) or NOT_STARTED for job in self.jobs)
-        numbers = ", ".join(f"{number} {shown(status).lower()}" for status, number in counts.items())
+        numbers = ", ".join(f"{number} {status_word(status).lower()}" for status, number in counts.items())
         return f"{len(self.jobs)} jobs: {numbers}."
 
     def print(self) -> None:

@@ -183,6 +183,27 @@ def test_row_has_the_status_of_its_runs_and_is_ranked_by_those_that_finished() -
     assert not found.all_finished
 
 
+def test_rows_that_are_not_finished_are_ranked_by_what_they_have_so_far() -> None:
+    runs = [
+        entry({"lr": "paused"}, 0, metrics={"val/loss": 0.3}, status="SCHEDULED"),
+        entry({"lr": "failed"}, 0, metrics={"val/loss": 0.1}, status="FAILED"),
+        entry({"lr": "running"}, 0, metrics={"val/loss": 0.2}, status="RUNNING"),
+        entry({"lr": "running"}, 1, metrics={"val/loss": 0.26}, status="KILLED"),
+        entry({"lr": "begun"}, 0, status="RUNNING"),
+        entry({"lr": "nothing"}, 0),
+        entry({"lr": "done"}, 0, metrics={"val/loss": 0.4}),
+        entry({"lr": "done"}, 1, metrics={"val/loss": 0.01}, status="RUNNING"),
+    ]
+    comparison = compare(runs, ["val/loss"])
+    assert keys_of(comparison) == ["done", "nothing", "running", "paused", "failed", "begun"]
+    assert [row.so_far("val/loss") for row in comparison.rows] == [[], [], [0.2, 0.26], [0.3], [], []]
+    lines = table(comparison).splitlines()
+    assert (estimated(comparison.rows[0], "val/loss").values, lines[1].split()[1]) == ((0.4,), "0.4")
+    assert "0.2, 0.26 so far" in lines[3]
+    assert re.search("0.3 so far .* PAUSED ", lines[4])
+    assert lines[-1] == "5 runs are not finished, and in no mean."
+
+
 def test_nothing_is_the_best_where_all_are_the_same() -> None:
     found = compare([*seeds({"lr": "1"}, [0.5]), *seeds({"lr": "2"}, [0.5])], ["objective"])
     assert not found.best_rows("objective")

@@ -221,6 +221,30 @@ def test_an_attempt_that_failed_gives_way_to_the_run_that_came_to_its_end(lab: L
     assert len(ids(lab.compare_as_json("--all"))) == 2
 
 
+def test_a_sweep_that_runs_is_ranked_with_what_its_jobs_have_so_far(lab: Lab) -> None:
+    tags = [{"sweep": "running", "sweep.job": str(number)} for number in range(5)]
+    lab.foreign({}, {}, {**lab.own, "sweep": "running", "sweep.jobs": "7"}, "RUNNING")
+    paused = lab.run("2", 0, 0.3, status="SCHEDULED", tags=tags[0])
+    lab.run("3", 0, 0.41, status="RUNNING", tags=tags[1])
+    lab.run("1", 0, 0.2, tags=tags[2])
+    lab.run("1", 1, 0.9, status="RUNNING", tags=tags[3])
+    lab.run("4", 0, 0.95, status="FAILED", tags=tags[4])
+    lines = command("compare", "--sweep", "running").output.splitlines()
+    assert [line.split()[:4] for line in lines[1:5]] == [
+        ["1", "20.00%", "1", "30.0"],
+        ["3", "41.00%", "so", "far"],
+        ["2", "30.00%", "so", "far"],
+        ["4", "0", "FAILED", lines[4].split()[-1]],
+    ]
+    assert ("1 FINISHED, 1 RUNNING" in lines[1], lines[3].split()[-2:]) == (True, ["PAUSED", paused[:8]])
+    assert lines[-2:] == ["3 runs are not finished, and in no mean.", "2 of 7 jobs have not started."]
+    rows = lab.compare_as_json("--sweep", "running")["rows"]
+    assert [row["so_far"] for row in rows] == [{}, {"objective": [0.41]}, {"objective": [0.3]}, {}]
+    assert [run["status"] for row in rows for run in row["runs"]][-2:] == ["PAUSED", "FAILED"]
+    table = csv.DictReader(io.StringIO(command("compare", "--sweep", "running", "--format", "csv").output))
+    assert [row["objective so far"] for row in table] == ["", "0.41", "0.3", ""]
+
+
 # ---- what tells them apart
 
 
