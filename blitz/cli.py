@@ -34,6 +34,8 @@ blitz: train and evaluate an image classifier, and record the run
   blitz reproduce RUN           train a recorded run again: is it the same?
   blitz compare [RUN…]          parameters and metrics side by side, of runs, of
                                 --sweep ID or of --experiment NAME
+  blitz ls                      list the newest runs and sweeps
+  blitz show RUN                config, curves and files of a run or a sweep
   blitz options [GROUP [NAME]]  list groups, choices of GROUP or options of NAME
   blitz evaluate RUN            accuracy of a run's best weights, also by class
   blitz predict RUN IMAGE…      classify image files

@@ -6,6 +6,8 @@ import gc
 import inspect
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -52,7 +54,24 @@ def _first_sentence(builder: object) -> str:
     return (inspect.getdoc(builder) or "").partition("\n\n")[0].replace("\n", " ")
 
 
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """No garbage collection, not even at exit: a quarter of a command that imports 2,000 modules and ends."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 STORE = click.option("--store", "uri", default=None, help="tracking store [default: the one that a run would use]")
+WHERE = click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="only runs such as 'optimizer.lr>0.01', 'model.name=net' or 'status!=FAILED'; may be repeated",
+)
 FORMAT = click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 
 
@@ -110,8 +129,13 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
     help="the newest N runs [default: 20; with --experiment 100]",
 )
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="NAME", help="show this metric; may be repeated; sorts by the first"
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME[:min|max|best]",
+    help="show this metric; may be repeated; sorts by the first",
 )
+@WHERE
 @click.option("--all", "everything", is_flag=True, help="one row per run, with all parameters and metrics")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True)
 @click.option("--plot", "picture", default=None, metavar="FILE", help="also save a figure: .png, .svg or .pdf")
@@ -121,11 +145,13 @@ def compare(runs: tuple[str, ...], form: str, picture: str | None, uri: str | No
 
     Prints the parameters that differ (of config, code, packages, data and device) and the metrics, best first. Runs
     that differ only in their seed share a row with mean, 95 % interval (of three or more) and count; a test over seeds
-    says whether the best row is significantly better. A metric is a run's last value; "objective" is the accuracy of
-    its best epoch.
+    says whether the best row is significantly better. A metric is a run's last value, NAME:min and NAME:max the least
+    and the largest one, NAME:best that of its best epoch; "objective" is the accuracy of that.
+
+    Runs that have not finished are in no mean and come last, with what they have so far. --where takes KEY=VALUE, and
+    != < <= > >=, of parameters, metrics, tags, name and status, in quotes: the shell would redirect the output at >.
     """
-    gc.disable()  # not even at exit: it takes a quarter of a command that imports 2,000 modules and ends
-    try:
+    with _without_collecting():
         from blitz.comparison import plot, report
         from blitz.comparison.select import compare_runs
         from blitz.runner.find import id_in_store
@@ -139,9 +165,52 @@ def compare(runs: tuple[str, ...], form: str, picture: str | None, uri: str | No
             report.print_table(found)
         else:
             print(report.TEXTS[form](found), end="")
-    finally:
-        gc.freeze()
-        gc.enable()
+
+
+@VERBS.command()
+@click.option("--experiment", default=None, metavar="NAME", help="of this experiment [default: of all]")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, metavar="N")
+@click.option("--all", "everything", is_flag=True, help="each job of a sweep as well")
+@WHERE
+@FORMAT
+@STORE
+def ls(form: str, **chosen: Any) -> None:
+    """List the newest runs and sweeps.
+
+    A sweep is one line, with how many of its jobs have finished and its best objective. --where lists runs, jobs of
+    sweeps among them. A run whose process is gone, and which nobody has marked as KILLED so far, is ORPHANED.
+    """
+    with _without_collecting():
+        from blitz.comparison import listing
+
+        found = listing.newest(**chosen)
+        {"table": listing.print_lines, "json": listing.print_json}[form](found)
+
+
+@VERBS.command()
+@click.argument("run")
+@click.option("--all", "everything", is_flag=True, help="the whole config, and every metric")
+@FORMAT
+@STORE
+def show(run: str, everything: bool, form: str, uri: str | None) -> None:
+    """Show RUN: note, config (what is not at its default), curves and files; of a sweep its table.
+
+    RUN is a run id, a unique prefix of one, "last", "best" (of the last sweep), a run's folder, or a sweep's id.
+    """
+    with _without_collecting():
+        from blitz.comparison import show as record
+        from blitz.runner.find import StoredRun, find_run, is_path
+        from blitz.tracking.queries import BEST_OF_SWEEP, LAST
+
+        if run not in (LAST, BEST_OF_SWEEP) and not is_path(run):
+            found = record.by_id(run, uri, everything)
+        else:
+            with find_run(run, uri) as where:
+                if isinstance(where, StoredRun):
+                    found = record.of_store(where.client, where.run, everything)
+                else:
+                    found = record.of_folder(where.folder, where.info, everything)
+        {"table": record.print_text, "json": record.print_json}[form](found)
 
 
 @VERBS.command()

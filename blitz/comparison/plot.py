@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from blitz.comparison.rows import TITLE, ComparedRun, Comparison, compare, is_measured, is_share
+from blitz.comparison.rows import TITLE, ComparedRun, Comparison, compare, is_measured, is_share, split
 from blitz.errors import BadInput
 from blitz.figures.space import PlotRow, PlotRun
 from blitz.run_folder.journal import OBJECTIVE
@@ -56,7 +56,8 @@ def save(comparison: Comparison, file: str, uri: str | None) -> None:
     def curve(run: ComparedRun) -> list[tuple[int, float]]:
         if run.run_id is None or metric not in run.metrics:
             return []
-        return sorted((point.step, measured(point.value)) for point in client.get_metric_history(run.run_id, metric))
+        history = client.get_metric_history(run.run_id, split(metric)[0])
+        return sorted((point.step, measured(point.value)) for point in history)
 
     folded = compare([run for row in comparison.rows for run in row.entries], [metric])
     try:

@@ -138,7 +138,7 @@ def _cells(comparison: Comparison) -> list[list[tuple[str, bool]]]:
         line = [(row.values.get(key, ""), False) for key in comparison.keys]
         line += [(_figure(row, metric), row in best[metric]) for metric in comparison.metrics]
         line += [(str(len(row.finished)), False)] if comparison.folded else []
-        line += [(_duration(row.seconds), False)]
+        line += [(duration(row.seconds), False)]
         line += [(row.status, False)] if not comparison.all_finished else []
         cells.append([*line, ((row.best(comparison.metrics[0]).run_id or "")[:ID_LENGTH], False)])
     return cells
@@ -163,7 +163,8 @@ def _has_too_few(estimate: Estimate | None) -> bool:
     return estimate is not None and 1 < estimate.n < LEAST_SEEDS
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """As people read it; empty for None."""
     if seconds is None:
         return ""
     if seconds < 59.95:  # which rounds to 60.0

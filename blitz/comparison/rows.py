@@ -19,6 +19,7 @@ TITLE = "name"  # heads a column
 LONGEST_NAME = 80  # characters of what a sentence calls a row by
 # Parts of metrics' names; of all others more is better.
 LOWER_IS_BETTER = ("loss", "time", "error", "gap", "mse", "mae", "nll", "perplexity", "latency")
+SUMMARIES = ("min", "max", "best")  # of a metric's values: NAME:min, NAME:max, or at the run's best epoch NAME:best
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Comparison:
 
 def sign(metric: str) -> int:
     """1 for a metric of which more is better, -1 for one of which less is."""
+    metric, _ = split(metric)
     if is_share(metric) or metric.endswith("_per_second"):
         return 1
     return -1 if any(word in metric for word in LOWER_IS_BETTER) else 1
@@ -118,8 +120,15 @@ def is_measured(value: float) -> bool:
     return abs(value) < sys.float_info.max
 
 
+def split(metric: str) -> tuple[str, str]:
+    """`val/loss:min` as `val/loss` and `min`; a metric without a summary with an empty one."""
+    name, _, summary = metric.rpartition(":")
+    return (name, summary) if summary in SUMMARIES else (metric, "")
+
+
 def is_share(metric: str) -> bool:
     """Whether it is a fraction, which is printed in percent."""
+    metric, _ = split(metric)
     return metric == OBJECTIVE or metric.endswith(("accuracy", "top5"))
 
 

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from blitz.comparison import summaries
 from blitz.comparison.packages import DIGEST, packages_that_differ
 from blitz.comparison.rows import ID_LENGTH, ComparedRun, Comparison, compare
-from blitz.errors import BadInput, did_you_mean, no_such, refuse
+from blitz.comparison.where import ALL_HAVE, Where, facts_of
+from blitz.errors import BadInput, did_you_mean, no_such
 from blitz.redaction import redact, redact_values
 from blitz.run_folder.journal import OBJECTIVE, SYSTEM, TEST_ACCURACY, TRAIN_LOSS
 from blitz.run_folder.run_info import FINISHED, REPRODUCES, SWEEP, SWEEP_JOB
-from blitz.tracking import health, queries
-from blitz.tracking.orphaned import mark_orphans
+from blitz.tracking import health, orphaned, queries
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,46 +39,77 @@ def compare_runs(
     metrics: Sequence[str] = (),
     everything: bool = False,
     limit: int | None = None,
+    where: Sequence[str] = (),
     uri: str | None = None,
 ) -> Comparison:
     """Compare named runs, those of a sweep or the newest of an experiment; else the newest of all.
 
-    Raises BadInput where there are none, or none of that name.
+    `where`: only those that all of these conditions hold for. Raises BadInput where there are none.
     """
     if sum(map(bool, (wanted, sweep, experiment))) > 1:
         raise BadInput("compare: accepted: runs, or --sweep, or --experiment")
     if limit is not None and (wanted or sweep):
         raise BadInput(f"--limit={limit}: accepted with --experiment, or alone")
+    if where and wanted:
+        raise BadInput(f"--where={where[0]}: accepted with --sweep, with --experiment, or alone")
+    conditions = Where(where)
     client, notes = health.connect(uri), []
-    mark_orphans(client)
+    orphaned.mark_orphans(client)
     if wanted:
         runs = list({run.info.run_id: run for run in (queries.find(client, one) for one in wanted)}.values())
     elif sweep is not None:
         parent = _sweep(client, sweep)
-        runs = queries.jobs_of(client, parent)
-        notes = _not_started(parent, runs)
+        jobs = queries.jobs_of(client, parent)
+        known = {key for job in jobs for key in facts_of(job)}
+        conditions.refuse_unknown(known.__contains__, lambda: jobs)
+        runs, notes = list(filter(conditions.holds, jobs)), not_started(parent, jobs)
     else:
-        number = limit or (NEWEST if experiment is None else NEWEST_OF_ONE)
-        runs = queries.newest(client, _experiments(client, experiment), number + 1)
+        number, experiments = limit or (NEWEST if experiment is None else NEWEST_OF_ONE), named(client, experiment)
+        runs = newest_where(client, experiments, number + 1, conditions)
         if len(runs) > number:
             runs.pop()
             notes = [f"Runs older than the newest {number} are left out; --limit N takes more"]
     if not runs:
         of = f", experiment {experiment}" if experiment else f", sweep {sweep}" if sweep else ""
+        of += f", where {conditions}" if where else ""
         raise BadInput(f"compare: no runs in {redact(str(client.tracking_uri))}{of}")
-    chosen = _known(metrics, runs) or list(METRICS)
+    found = side_by_side(client, runs, summaries.check(metrics, runs) or list(METRICS), everything=everything)
+    return replace(found, notes=[*found.notes, *notes])
+
+
+def side_by_side(
+    client: MlflowClient, runs: Sequence[Run], metrics: Sequence[str], *, everything: bool = False
+) -> Comparison:
+    """With everything: all other metrics too, but those of the machine, and every run by itself."""
+    chosen = list(metrics)
     if everything:
         others = {name for run in runs for name in run.data.metrics if not name.startswith(SYSTEM)}
         chosen = list(dict.fromkeys([*chosen, *sorted(others)]))
-    packages, of_packages = packages_that_differ(client, runs)
-    entries = [_entry(run, packages) for run in sorted(runs, key=lambda run: run.info.start_time)]
+    packages, notes = packages_that_differ(client, runs)
+    measured = summaries.values(client, runs, chosen)
+    in_order = sorted(runs, key=lambda run: run.info.start_time)
+    entries = [_entry(run, measured[run.info.run_id], packages) for run in in_order]
     if not everything:
         entries = _without_common_facts(entries)
     comparison = compare(entries, chosen, everything=everything)
-    return replace(comparison, notes=[*comparison.notes, *of_packages, *notes])
+    return replace(comparison, notes=[*comparison.notes, *notes])
 
 
-def _not_started(sweep: Run, jobs: Sequence[Run]) -> list[str]:
+def newest_where(client: MlflowClient, experiments: Sequence[str], number: int, conditions: Where) -> list[Run]:
+    """So many runs that were trained and that the conditions hold for, the newest first.
+
+    Raises BadInput for a condition on what no run has.
+    """
+    if not conditions.conditions:
+        return queries.newest(client, experiments, number)
+    conditions.refuse_unknown(
+        lambda key: key in ALL_HAVE or queries.is_recorded(client, experiments, key),
+        lambda: queries.newest(client, experiments, NEWEST_OF_ONE),
+    )
+    return queries.newest(client, experiments, number, f"{queries.TRAINED}{conditions.query}", conditions.holds)
+
+
+def not_started(sweep: Run, jobs: Sequence[Run]) -> list[str]:
     """A note on how many jobs of a sweep have no run yet."""
     number = sweep.data.tags[queries.OF_A_SWEEP]
     started = {(run.data.tags.get(SWEEP), run.data.tags.get(SWEEP_JOB, run.info.run_id)) for run in jobs}
@@ -96,7 +128,8 @@ def _sweep(client: MlflowClient, wanted: str) -> Run:
     return run
 
 
-def _experiments(client: MlflowClient, name: str | None) -> list[str]:
+def named(client: MlflowClient, name: str | None) -> list[str]:
+    """The id of the experiment with this name, or all of them."""
     found = {experiment.name: experiment.experiment_id for experiment in queries.pages(client.search_experiments)}
     if name is None:
         return list(found.values())
@@ -105,16 +138,7 @@ def _experiments(client: MlflowClient, name: str | None) -> list[str]:
     return [found[name]]
 
 
-def _known(metrics: Sequence[str], runs: Sequence[Run]) -> list[str]:
-    """The metrics as they were asked for. Raises BadInput for one that no run has."""
-    known = {name for run in runs for name in run.data.metrics}
-    accepted = f"(accepted: {', '.join(sorted(name for name in known if not name.startswith(SYSTEM)))})"
-    wrong = [name for name in metrics if name not in known]
-    refuse(f"--metric={name}: none of the runs has it{did_you_mean(name, known)} {accepted}" for name in wrong)
-    return list(dict.fromkeys(metrics))
-
-
-def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> ComparedRun:
+def _entry(run: Run, metrics: Mapping[str, float], packages: Mapping[str, dict[str, str]]) -> ComparedRun:
     params, tags, info = queries.notable(run), run.data.tags, run.info
     values = {key: value for key, value in params.items() if key != "seed"}
     if "epochs" in tags:  # of a run that was extended
@@ -128,8 +152,8 @@ def _entry(run: Run, packages: Mapping[str, dict[str, str]]) -> ComparedRun:
     # Without a seed it is unknown whether a run differs from others in that.
     group = tags.get("group_hash", "" if "seed" in params else info.run_id)
     name, seed = redact(str(info.run_name)), params.get("seed", "")
-    metrics, seconds = run.data.metrics, queries.seconds(run)
-    return ComparedRun(info.run_id, name, seed, values, metrics, seconds, info.status, group, _title(name, params))
+    seconds, status = queries.seconds(run), orphaned.status(run)
+    return ComparedRun(info.run_id, name, seed, values, metrics, seconds, status, group, _title(name, params))
 
 
 def _title(name: str, params: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ logger = logging.getLogger("blitz")
 HEARTBEAT = "heartbeat"  # the tag with the time at which a run's writer last reached the store
 HEARTBEAT_EVERY = 30.0  # seconds
 STALE_AFTER = 10 * HEARTBEAT_EVERY
+ORPHANED = "ORPHANED"  # no status of MLflow's: how a run is shown until it is marked
 WHY = "its process was gone: killed (kill -9, out of memory), or the machine went down"
 NAMED = 5  # orphaned runs of other hosts that a message names
 
@@ -75,6 +77,22 @@ def trained_elsewhere(delivery: Delivery) -> str:
         f"last heartbeat {_heartbeat(run):%H:%M:%S}; without one, it counts as gone after {STALE_AFTER / 60:g} minutes"
     )
     return f"run {run.info.run_id} is being trained in {host}:{folder}" + ("" if is_here else f" ({since})")
+
+
+def status(run: Run) -> str:
+    """A run's status for those who only look: of one that its store calls RUNNING, what is known here of its process.
+
+    It is ORPHANED where that is gone and nobody has marked the run so far.
+    """
+    tags = run.data.tags
+    if run.info.status != RUNNING or not {"record", "host", "folder"} <= tags.keys():
+        return str(run.info.status)
+    folder = Path(tags["folder"])
+    with suppress(BadInput, OSError):
+        if tags["host"] == platform.node() and (about := RunInfo.load(folder)).record == tags["record"]:
+            is_gone = about.status == RUNNING and not is_locked(folder)
+            return ORPHANED if is_gone else about.status
+    return ORPHANED if _is_stale(run) else RUNNING
 
 
 def mark_orphans(client: MlflowClient) -> None:

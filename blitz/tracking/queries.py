@@ -7,6 +7,7 @@ import itertools
 import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ OF_A_SWEEP = "sweep.jobs"  # a tag of runs that stand for a sweep: the number of
 SKIPPED = "sweep.skipped"  # others, numbered where one is not enough: ids of the runs that it did not repeat
 AT_ONCE = 200  # ids in a query
 LARGEST_PAGE = 1000  # runs, of which MLflow's own is one
+PAGE_TO_FILTER = 200  # runs that are read at once where only some of them may be wanted: 4 ms each
+TRAINED, SWEEPS = f"tags.`{OF_A_SWEEP}` IS NULL", f"tags.`{OF_A_SWEEP}` IS NOT NULL"  # queries
+CONNECTIONS = 8  # requests at once, where a store answers each with one metric of one run
 
 
 def experiment_ids(client: MlflowClient) -> list[str]:
@@ -56,7 +60,7 @@ def find(client: MlflowClient, wanted: str) -> Run:
     """
     runs: list[Run] = []
     if wanted == LAST:
-        runs = _first(client, f"{_mine()} and tags.`{OF_A_SWEEP}` IS NULL", 1)
+        runs = _first(client, f"{_mine()} and {TRAINED}", 1)
     elif re.fullmatch("[0-9a-f]{1,32}", wanted):
         runs = _first(client, f"attributes.run_id LIKE '{wanted}%'", 2)
     where = redact(str(client.tracking_uri))
@@ -75,12 +79,11 @@ def find_sweep(client: MlflowClient, wanted: str) -> Run | None:
 
     Raises BadInput where there is more than one.
     """
-    query = f"tags.`{OF_A_SWEEP}` IS NOT NULL"
     if wanted == LAST:
-        queries = [f"{query} and {_mine()}"]
+        queries = [f"{SWEEPS} and {_mine()}"]
     elif re.fullmatch(r"[\w-]+", wanted):
-        queries = [f"{query} and tags.sweep = '{wanted}'", f"{query} and tags.sweep LIKE '{wanted}%'"]
-        queries += [f"{query} and attributes.run_id LIKE '{wanted}%'"]
+        queries = [f"{SWEEPS} and tags.sweep = '{wanted}'", f"{SWEEPS} and tags.sweep LIKE '{wanted}%'"]
+        queries += [f"{SWEEPS} and attributes.run_id LIKE '{wanted}%'"]
     else:
         return None
     for query in queries:
@@ -95,26 +98,42 @@ def find_sweep(client: MlflowClient, wanted: str) -> Run | None:
 
 def sweeps(client: MlflowClient) -> Iterator[Run]:
     """The runs that stand for sweeps, the newest first."""
-    return search(client, f"tags.`{OF_A_SWEEP}` IS NOT NULL")
+    return search(client, SWEEPS)
 
 
 def jobs_of(client: MlflowClient, sweep: Run) -> list[Run]:
     """The runs of a sweep's jobs, with those that had finished before it began."""
     tags = sweep.data.tags
     earlier = [run_id for tag, ids in tags.items() if tag.startswith(SKIPPED) for run_id in ids.split()]
-    queries = [f"tags.sweep = '{tags['sweep']}' and tags.`{OF_A_SWEEP}` IS NULL"]
+    queries = [f"tags.sweep = '{tags['sweep']}' and {TRAINED}"]
     for first in range(0, len(earlier), AT_ONCE):
         ids = ", ".join(f"'{run_id}'" for run_id in earlier[first : first + AT_ONCE])
         queries.append(f"attributes.run_id IN ({ids})")
     return list({run.info.run_id: run for query in queries for run in search(client, query)}.values())
 
 
-def newest(client: MlflowClient, experiments: Sequence[str], number: int) -> list[Run]:
-    """So many runs of these experiments, the newest first, without those that stand for a sweep."""
-    query = f"tags.`{OF_A_SWEEP}` IS NULL"
-    size = min(number, LARGEST_PAGE)
+def newest(
+    client: MlflowClient,
+    experiments: Sequence[str],
+    number: int,
+    query: str = TRAINED,
+    keep: Callable[[Run], bool] | None = None,
+) -> list[Run]:
+    """So many runs of these experiments, the newest first: of those that the query finds the ones to keep."""
+    size = min(number, LARGEST_PAGE) if keep is None else PAGE_TO_FILTER
     runs = pages(client.search_runs, experiment_ids=list(experiments), filter_string=query, max_results=size)
-    return list(itertools.islice(runs, number))
+    return list(itertools.islice(runs if keep is None else filter(keep, runs), number))
+
+
+def is_recorded(client: MlflowClient, experiments: Sequence[str], key: str) -> bool:
+    """Whether any run of these experiments has a parameter, a metric or a tag of this name; `tags.NAME` is a tag."""
+    tag = key.removeprefix("tags.")
+    if not re.fullmatch(r"[\w./ :-]+", tag):  # what MLflow takes for a name
+        return False
+    queries = [f"tags.`{tag}` IS NOT NULL"]
+    if tag == key:
+        queries += [f"params.`{key}` LIKE '%'", f"metrics.`{key}` >= 0", f"metrics.`{key}` < 0"]
+    return any(client.search_runs(list(experiments), query, max_results=1) for query in queries)
 
 
 def finished_runs(client: MlflowClient, wanted: Mapping[str, str], sweep: str | None) -> dict[str, list[Run]]:
@@ -180,6 +199,26 @@ def results(client: MlflowClient, run: Run) -> dict[str, dict[int, float]]:
         points = history[-1:] if name.startswith("test/") else history
         found[name] = {point.step: point.value for point in points}
     return found
+
+
+def histories(client: MlflowClient, wanted: Sequence[tuple[str, str]]) -> list[dict[int, float]]:
+    """For each run id and metric its values by step; of what was measured again at a step, what came last."""
+
+    def history(pair: tuple[str, str]) -> dict[int, float]:
+        points = sorted(client.get_metric_history(*pair), key=lambda point: (point.step, point.timestamp))
+        return {point.step: point.value for point in points}
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return list(pool.map(history, wanted))
+
+
+def files(client: MlflowClient, run: Run, folder: str | None = None) -> Iterator[tuple[str, int]]:
+    """Each artifact's path, and its size in bytes."""
+    for item in client.list_artifacts(run.info.run_id, folder):
+        if item.is_dir:
+            yield from files(client, run, item.path)
+        else:
+            yield item.path, item.file_size or 0
 
 
 def others_of_its_group(client: MlflowClient, run: Run) -> list[Run]:

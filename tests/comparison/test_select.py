@@ -3,114 +3,29 @@
 from __future__ import annotations
 
 import csv
-import getpass
 import io
-import itertools
 import json
 import math
-import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from support.lab import MADE, PLAIN, Lab, compare_as_json
 from support.processes import Server, finished
 from support.recorded import client
 from support.shell import blitz as command
 from support.shell import refused
 
-from blitz.comparison.select import _title
+from blitz.comparison import show, summaries
+from blitz.comparison.listing import line_of
+from blitz.comparison.select import _title, newest_where
+from blitz.comparison.where import Where
 from blitz.run_folder.run_info import TAG_LENGTH
 from blitz.sweeps.record import skipped_tags
 from blitz.tracking import queries, store
-from blitz.tracking.queries import OF_A_SWEEP, SKIPPED
-
-MADE = {
-    "git.commit": "0123456789abcdef", "git.diff": "none", "packages": "aaaa", "python": "3.11.7", "torch": "2.15.0",
-    "device": "cpu", "precision": "fp32", "device.cpu": "AMD EPYC", "device.gpu": "none", "data.fingerprint": "ffff",
-}  # fmt: skip
-PLAIN = {"model.name": "net", "epochs": "2"}
-MINUTES = itertools.count(28_000_000)  # since 1970: each run begins later than the one before
-
-
-class Lab:
-    """A store that fills without training, each test's runs in an experiment of its own."""
-
-    def __init__(self, experiment: str, uri: str | None = None) -> None:
-        self.client: MlflowClient = client(uri)
-        self.uri = store.resolve(uri)
-        self.experiment = experiment
-        self.own = {"user": getpass.getuser(), "host": platform.node()}
-
-    def compare_as_json(self, *arguments: str) -> dict[str, Any]:
-        """What `blitz compare ARGUMENTS… --format json` tells; of this experiment if nothing else is named."""
-        if not set(arguments) & {"--sweep", "--experiment"}:
-            arguments = ("--experiment", self.experiment, *arguments)
-        return compare_as_json(*arguments)
-
-    def run(
-        self,
-        lr: str = "0.1",
-        seed: int = 0,
-        objective: float | None = 0.5,
-        *,
-        status: str = "FINISHED",
-        experiment: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
-        metrics: Mapping[str, float] | None = None,
-        name: str = "a run",
-    ) -> str:
-        """As blitz records one; returns its id."""
-        params = {**PLAIN, "optimizer.lr": lr, "seed": str(seed), **(params or {})}
-        measured = {} if objective is None else {"objective": objective, **(metrics or {})}
-        return self.foreign(params, measured, {**MADE, **self.own, **(tags or {})}, status, experiment, name)
-
-    def sweep(self, name: str, jobs: int, *, tags: Mapping[str, str] | None = None) -> str:
-        """The run that stands for one."""
-        return self.foreign({}, {"objective": 0.99}, {**self.own, "sweep": name, OF_A_SWEEP: str(jobs), **(tags or {})})
-
-    def foreign(
-        self,
-        params: Mapping[str, str],
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str] | None = None,
-        status: str = "FINISHED",
-        experiment: str | None = None,
-        name: str = "a run",
-    ) -> str:
-        """As anybody records one."""
-        number, now = store.experiment_id(self.client, self.uri, experiment or self.experiment), 60_000 * next(MINUTES)
-        run_id = str(self.client.create_run(number, now, dict(tags or {}), name).info.run_id)
-        values = [Metric(key, value, now, 1) for key, value in metrics.items()]
-        if metrics or params:
-            self.client.log_batch(run_id, values, [Param(key, value) for key, value in params.items()])
-        if status != "RUNNING":
-            self.client.set_terminated(run_id, status, now + 30_000)
-        return run_id
-
-    def provenance(self, run_id: str, packages: Any, folder: Path) -> None:
-        (folder / "provenance.json").write_text(json.dumps({"packages": packages}))
-        self.client.log_artifact(run_id, str(folder / "provenance.json"))
-
-
-@pytest.fixture
-def lab(workshop: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Lab:
-    """The current folder's store is this file's; opening one takes as long as three tests."""
-    monkeypatch.chdir(workshop)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Lab(request.node.name)
-
-
-def compare_as_json(*arguments: str) -> dict[str, Any]:
-    """What `blitz compare ARGUMENTS… --format json` tells."""
-    ended = command("compare", *arguments, "--format", "json")
-    assert (ended.code, ended.told) == (0, []), ended
-    found: dict[str, Any] = json.loads(ended.output)
-    return found
+from blitz.tracking.queries import SKIPPED
 
 
 def ids(found: Mapping[str, Any]) -> set[str]:
@@ -441,6 +356,54 @@ def test_a_metric_that_no_run_has_is_refused_with_those_that_are_there(lab: Lab)
     ]
 
 
+def test_a_metric_is_summarized_over_its_epochs(lab: Lab) -> None:
+    for lr, accuracies in {"1": [0.5, 0.8, 0.8, 0.7], "2": [0.9, 0.6]}.items():
+        run = lab.run(lr, 0, max(accuracies))
+        lab.log(run, "val/accuracy", accuracies)
+        lab.log(run, "val/loss", [4.0, 3.0, 2.0, 1.0][: len(accuracies)])
+        lab.log(run, "train/loss", [0.4, 0.3, 0.2, 0.1][: len(accuracies)])
+    wanted = ["val/loss:best", "val/accuracy:min", "train/loss:best", "train/loss:max", "val/loss"]
+    found = lab.compare_as_json(*(word for name in wanted for word in ("--metric", name)))
+    measured = [{name: found["mean"] for name, found in row["metrics"].items()} for row in found["rows"]]
+    assert measured == [  # of two epochs with the same accuracy the one with the lower loss, as training has it
+        dict(zip(wanted, [2.0, 0.5, 0.2, 0.4, 1.0], strict=True)),
+        dict(zip(wanted, [4.0, 0.6, 0.4, 0.4, 3.0], strict=True)),
+    ]
+    output = command("compare", "--experiment", lab.experiment, "--metric", "val/accuracy:max").output
+    assert output.splitlines()[0].split()[:2] == ["lr", "val/accuracy:max"]
+    assert output.splitlines()[1].split()[:2] == ["2", "90.00%"]
+
+
+def test_without_validation_the_best_epoch_is_the_last(lab: Lab) -> None:
+    run = lab.run("1", 0, 0.5)
+    lab.log(run, "train/loss", [0.4, 0.1, 0.2])
+    lab.foreign({"lr": "2"}, {"train/loss": 7.0})  # of another program, whose best epoch nobody knows
+    rows = lab.compare_as_json("--metric", "train/loss:best")["rows"]
+    (best, nobodys) = (row["metrics"]["train/loss:best"] for row in rows)
+    assert (best["values"], nobodys) == ([0.2], None)
+
+
+def test_a_minimum_is_over_numbers_and_a_maximum_that_is_infinite_is_no_number(lab: Lab) -> None:
+    lab.log(lab.run("1"), "train/loss", [math.nan, 0.4, math.inf])
+    (row,) = lab.compare_as_json("--metric", "train/loss:min", "--metric", "train/loss:max")["rows"]
+    assert (row["metrics"]["train/loss:min"]["mean"], row["metrics"]["train/loss:max"]) == (0.4, None)
+
+
+def test_a_summary_that_there_is_not_is_refused(lab: Lab) -> None:
+    lab.run("1", 0, 0.5, metrics={"val/loss": 0.3, "train/step_loss": 1.0})
+    for name, problem in {
+        "val/lss:min": "none of the runs has it; did you mean val/loss? (accepted: objective, train/step_loss, "
+                       "val/loss)",
+        "val/loss:mean": "accepted: val/loss, val/loss:min, val/loss:max, val/loss:best",
+        "train/step_loss:best": "train/step_loss has no value for an epoch; accepted: train/step_loss, "
+                                "train/step_loss:min or train/step_loss:max",
+    }.items():  # fmt: skip
+        assert refused("compare", "--experiment", lab.experiment, "--metric", name) == [f"--metric={name}: {problem}"]
+    other = lab.foreign({}, {"acc": 0.5})
+    (problem,) = refused("compare", other, "--metric", "acc:best")
+    assert problem == "--metric=acc:best: the best epoch is that of the objective, which none of the runs has"
+
+
 def test_infinity_as_a_store_keeps_it_is_no_result(lab: Lab) -> None:
     lab.run("1", 0, 0.5, metrics={"train/loss": float("inf")})
     lab.run("1", 1, 0.5, metrics={"train/loss": float("nan")})
@@ -456,6 +419,78 @@ def test_all_shows_every_run_with_all_that_it_has(lab: Lab) -> None:
     assert ids(found) == set(made)
     assert {"model.name", "epochs", "optimizer.lr", "seed", "git.commit", "torch"} <= set(values(found)[0])
     assert list(found["rows"][0]["metrics"]) == ["objective", "test/accuracy", "train/loss", "val/loss"]
+
+
+# ---- where
+
+
+@pytest.fixture
+def four(lab: Lab) -> list[str]:
+    """Runs that differ in much, the oldest first."""
+    return [
+        lab.run("0.1", 0, 0.5, tags={"team": "vision"}),
+        lab.run("0.01", 1, 0.75, name="my baseline", params={"model.name": "mlp"}),
+        lab.run("1e-3", 2, 0.9, metrics={"val/loss": 0.25}, tags={"epochs": "5"}),
+        lab.run("0.01", 3, None, status="SCHEDULED", params={"eval_flip": "true"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "kept"),
+    [
+        (["optimizer.lr>0.01"], [0]),
+        (["optimizer.lr<=1e-2", "objective>=75%"], [1, 2]),
+        (["optimizer.lr = 1e-2"], [1, 3]),
+        (["optimizer.lr!=0.010"], [0, 2]),
+        (["model.name=mlp"], [1]),
+        (["objective=0.5"], [0]),
+        (["objective!=0.5"], [1, 2, 3]),  # what lacks it is unlike it, and not less
+        (["objective<0.6"], [0]),
+        (["val/loss<1"], [2]),
+        (["epochs>=5"], [2]),
+        (["status=paused"], [3]),
+        (["status!=PAUSED", "seed>0"], [1, 2]),
+        (["name=my baseline"], [1]),
+        (["tags.team=vision"], [0]),
+        (["team!=vision"], [1, 2, 3]),
+        (["eval_flip==True"], [3]),
+    ],
+)
+def test_where_keeps_the_runs_that_it_holds_for(
+    lab: Lab, four: list[str], conditions: list[str], kept: list[int]
+) -> None:
+    arguments = [word for condition in conditions for word in ("--where", condition)]
+    assert ids(lab.compare_as_json(*arguments, "--all")) == {four[number] for number in kept}
+
+
+def test_where_finds_older_runs_and_jobs_of_a_sweep(lab: Lab) -> None:
+    made = [lab.run(str(number), tags={"sweep": "of-five"}) for number in range(5)]
+    lab.sweep("of-five", 5)
+    assert ids(lab.compare_as_json("--where", "optimizer.lr<3", "--limit", "2")) == set(made[1:3])
+    assert ids(lab.compare_as_json("--sweep", "of-five", "--where", "optimizer.lr>=3")) == set(made[3:])
+
+
+def test_where_with_a_mistake_is_refused(lab: Lab, four: list[str]) -> None:
+    of = f"experiment {lab.experiment}"
+    for text, problem in {
+        "optimizer.lr": "accepted: KEY=VALUE, or with != < <= > >=, in quotes: 'optimizer.lr>0.01'",
+        "=3": "accepted: KEY=VALUE, or with != < <= > >=, in quotes: 'optimizer.lr>0.01'",
+        "lr>0.01": "none of the runs has lr; did you mean optimizer.lr?",
+        "optimzer.lr>0.01": "none of the runs has optimzer.lr; did you mean optimizer.lr?",
+        "zzz`=1": "none of the runs has zzz` (accepted: a parameter, metric or tag, name, status)",
+        "optimizer.lr>high": "> compares numbers; high is none",
+        "objective>90": "objective is at most 1; accepted: 0.9, or 90%",
+        "status=FINISHD": "accepted: status= or != FINISHED, RUNNING, PAUSED, FAILED, KILLED, ORPHANED; "
+                          "did you mean FINISHED?",
+        "status>FINISHED": "accepted: status= or != FINISHED, RUNNING, PAUSED, FAILED, KILLED, ORPHANED",
+    }.items():  # fmt: skip
+        assert refused("compare", "--experiment", lab.experiment, "--where", text) == [f"--where={text}: {problem}"]
+    assert refused("compare", "--experiment", lab.experiment, "--where", "optimizer.lr>1", "--where", "seed=0") == [
+        f"compare: no runs in {lab.uri}, {of}, where optimizer.lr>1 and seed=0"
+    ]
+    assert refused("compare", four[0], "--where", "seed=0") == [
+        "--where=seed=0: accepted with --sweep, with --experiment, or alone"
+    ]
 
 
 # ---- as files
@@ -624,6 +659,17 @@ def test_a_server_is_asked_as_a_file_is(tmp_path: Path, server: Server) -> None:
         through_file = finished(tmp_path, "compare", *arguments, "--store", f"sqlite:///{server.folder}/mlflow.db")
         assert through_server[0] == 0
         assert through_server == through_file, arguments
+    answers = []
+    for asked in (lab.client, client(f"sqlite:///{server.folder}/mlflow.db")):
+        runs = newest_where(asked, queries.experiment_ids(asked), 9, Where(["optimizer.lr<0.3", "objective>10%"]))
+        parent = queries.find_sweep(asked, "s")
+        assert parent is not None
+        measured = summaries.values(asked, runs, ["objective:max"])
+        answers.append(([run.info.run_id for run in runs], measured, line_of(asked, parent, "blitz")))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == made[:1:-1]
+    files = show.of_store(lab.client, lab.client.get_run(made[0])).files
+    assert files == [("provenance.json", (tmp_path / "provenance.json").stat().st_size)]
     assert refused("compare", "--sweep", "t", "--store", server.uri) == [
         f"--sweep=t: no such sweep in {server.uri} (the newest: s)"
     ]

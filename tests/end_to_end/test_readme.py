@@ -39,7 +39,7 @@ def blocks(language: str) -> list[str]:
 
 
 SLOW = ("joblib", "resnet18", "vit", "lr_sweep", "search=")  # seconds even on a few images
-OF_A_SWEEP = ("blitz compare", "blitz -m sweep.resume")
+OF_A_SWEEP = ("blitz compare", "blitz ls", "blitz show", "blitz -m sweep.resume")
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 
 
