@@ -26,7 +26,7 @@ test: $(INSTALLED)  ## install and run the tests, under three minutes on two cor
 test-slow: $(INSTALLED)  ## the tests that take longer: half an hour on two slow cores
 	@$(PYTEST) -m slow -n 2 --dist worksteal $(ARGS)
 
-test-browser: $(INSTALLED)  ## look at the MLflow UI in headless Chromium; skipped where that is not installed
+test-browser: $(INSTALLED)  ## look at the MLflow UI and at a comparison's page in headless Chromium; skipped where that is not installed
 	@$(PYTEST) -m browser $(ARGS)
 
 screenshots: $(INSTALLED)  ## the same, with pictures into experiments/mlflow_ui; BLITZ_CIFAR10=DIR for real images

@@ -139,8 +139,13 @@ def predict(run: str, images: tuple[str, ...], top: int, form: str, uri: str | N
 @click.option("--all", "everything", is_flag=True, help="one row per run, with all parameters and metrics")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True)
 @click.option("--plot", "picture", default=None, metavar="FILE", help="also save a figure: .png, .svg or .pdf")
+@click.option(
+    "--html", "web_page", default=None, metavar="FILE", help="also save a page for a browser: table and charts"
+)
 @STORE
-def compare(runs: tuple[str, ...], form: str, picture: str | None, uri: str | None, **chosen: Any) -> None:
+def compare(
+    runs: tuple[str, ...], form: str, picture: str | None, web_page: str | None, uri: str | None, **chosen: Any
+) -> None:
     """Compare runs: the given ones, those of a sweep, or the newest of an experiment (default: the newest 20).
 
     Prints the parameters that differ (of config, code, packages, data and device) and the metrics, best first. Runs
@@ -152,15 +157,19 @@ def compare(runs: tuple[str, ...], form: str, picture: str | None, uri: str | No
     != < <= > >=, of parameters, metrics, tags, name and status, in quotes: the shell would redirect the output at >.
     """
     with _without_collecting():
-        from blitz.comparison import plot, report
+        from blitz.comparison import page, plot, report
         from blitz.comparison.select import compare_runs
         from blitz.runner.find import id_in_store
 
         if picture is not None:
             plot.check_path(picture)
+        if web_page is not None:
+            page.check_path(web_page)
         found = compare_runs([id_in_store(run, uri) for run in runs], uri=uri, **chosen)
         if picture is not None:
             plot.save(found, picture, uri)
+        if web_page is not None:
+            page.save(found, web_page, uri, chosen["sweep"])
         if form == "table":
             report.print_table(found)
         else:

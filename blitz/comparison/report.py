@@ -52,22 +52,22 @@ def _num_others(comparison: Comparison, key: str) -> int:
 
 def _table(comparison: Comparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, is_text in _headings(comparison):
+    for heading, is_text in headings(comparison):
         justify: Literal["left", "right"] = "left" if is_text else "right"
         table.add_column(Text(in_a_line(heading)), justify=justify, no_wrap=not is_text, overflow="fold")
-    for row in _cells(comparison):
+    for row in cells(comparison):
         table.add_row(*(Text(shortened(in_a_line(text), LONGEST), "bold" if best else "") for text, best in row))
     return table
 
 
 def as_markdown(comparison: Comparison) -> str:
     """A table with the best of each metric in bold, and what can be said of it."""
-    headings = _headings(comparison)
+    columns = headings(comparison)
     lines = [
-        _markdown_row([heading for heading, _ in headings]),
-        _markdown_row([":--" if is_text else "--:" for _, is_text in headings]),
+        _markdown_row([heading for heading, _ in columns]),
+        _markdown_row([":--" if is_text else "--:" for _, is_text in columns]),
     ]
-    for row in _cells(comparison):
+    for row in cells(comparison):
         lines.append(_markdown_row([f"**{text}**" if best and text else text for text, best in row]))
     return "\n".join([*lines, *(f"\n{line}" for line in remarks(comparison))]) + "\n"
 
@@ -120,7 +120,7 @@ def remarks(comparison: Comparison) -> list[str]:
     return [*sentences(comparison), *lines, *(f"{note}." for note in comparison.notes)]
 
 
-def _headings(comparison: Comparison) -> list[tuple[str, bool]]:
+def headings(comparison: Comparison) -> list[tuple[str, bool]]:
     """Headings, and whether the column holds texts."""
     keys = short_names(comparison.keys).values()
     texts = [not all(_is_number(row.values.get(key, "")) for row in comparison.rows) for key in comparison.keys]
@@ -130,21 +130,21 @@ def _headings(comparison: Comparison) -> list[tuple[str, bool]]:
     return [*found, ("run" if not comparison.folded else "best run", True)]
 
 
-def _cells(comparison: Comparison) -> list[list[tuple[str, bool]]]:
+def cells(comparison: Comparison) -> list[list[tuple[str, bool]]]:
     """Texts, and whether each is the best of its column."""
     best = {metric: comparison.best_rows(metric) for metric in comparison.metrics}
-    cells = []
+    lines = []
     for row in comparison.rows:
         line = [(row.values.get(key, ""), False) for key in comparison.keys]
-        line += [(_figure(row, metric), row in best[metric]) for metric in comparison.metrics]
+        line += [(result(row, metric), row in best[metric]) for metric in comparison.metrics]
         line += [(str(len(row.finished)), False)] if comparison.folded else []
         line += [(duration(row.seconds), False)]
         line += [(row.status, False)] if not comparison.all_finished else []
-        cells.append([*line, ((row.best(comparison.metrics[0]).run_id or "")[:ID_LENGTH], False)])
-    return cells
+        lines.append([*line, ((row.best(comparison.metrics[0]).run_id or "")[:ID_LENGTH], False)])
+    return lines
 
 
-def _figure(row: Row, metric: str) -> str:
+def result(row: Row, metric: str) -> str:
     estimate = row.estimate(metric)
     scale, unit, digits, digits_of_margin = (100, "%", ".2f", ".2f") if is_share(metric) else (1, "", ".4g", ".2g")
     if estimate is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from blitz.figures.canvas import VAL, draw_course, epoch_axis, labels
-from blitz.figures.space import PlotRun, Space
-from blitz.figures.style import HEIGHT, STYLES, Style, counted, entries, finish, legend
+from blitz.figures.space import PlotRun, Space, counted
+from blitz.figures.style import HEIGHT, STYLES, Style, entries, finish, legend
 
 FEW = 5  # colours that stay distinct where curves of many combinations lie on each other
 

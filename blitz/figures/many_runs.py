@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from blitz.figures.canvas import blank, notice
 from blitz.figures.curves import curves
 from blitz.figures.objective import Pair, by_category, by_number, by_pair
-from blitz.figures.space import PlotRow, Space
-from blitz.figures.style import HEIGHT, counted, short
+from blitz.figures.space import PlotRow, Space, counted
+from blitz.figures.style import HEIGHT, short
 
 WIDTH = 8.5  # inches of a panel
 PAIRS = 3  # of numbers that are drawn at most

@@ -117,6 +117,10 @@ def brief(value: Value) -> str:
     return "(not set)" if value is None else value
 
 
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def is_logarithmic(numbers: Iterable[float]) -> bool:
     """Whether the numbers are apart by factors and not by differences: 16, 32, 64, but not 1, 2, 3.
 

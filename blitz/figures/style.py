@@ -12,7 +12,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D
 
 from blitz.figures.canvas import dress, labels
-from blitz.figures.space import Groups, PlotRow, Space, Value, brief, is_logarithmic
+from blitz.figures.space import Groups, PlotRow, Space, Value, brief, counted, is_logarithmic
 from blitz.intervals import LEAST_SEEDS
 
 # Okabe and Ito's, those that stand out on white first.
@@ -35,10 +35,6 @@ def short(text: str, longest: int = 40) -> str:
 def entries(space: Space, groups: Iterable[Sequence[Value]], keys: Sequence[str]) -> list[str]:
     """What a legend calls groups by their values of `keys`."""
     return labels([space.label(group, keys) for group in groups], 76, 40)
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def styles(space: Space, groups: Groups, keys: Sequence[str]) -> Iterator[tuple[Style, str | None, list[PlotRow]]]:

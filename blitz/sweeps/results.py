@@ -97,6 +97,19 @@ class Results:
         for stem, figure in many_runs.figures(rows, f"{self._accuracy.capitalize()} accuracy").items():
             canvas.save(figure, folder / "figures" / f"{stem}.png")
 
+    def save_page(self, folder: Path, uri: str | None) -> None:
+        """The table, the curves and what decided, for a browser. Raises OSError."""
+        from blitz.comparison import decisions, page  # Optuna takes seconds
+
+        if self.finished:
+            jobs = {id(self._entries[job.number]): (job, outcome) for job, outcome in self.finished}
+            label, made = f"{self._accuracy.capitalize()} accuracy", decisions.read(folder / decisions.FILE)
+            text = page.render(
+                self.comparison, lambda run: _curve(*jobs[id(run)], uri), f"Sweep {folder.name}", label, uri, made,
+                self._entries,
+            )  # fmt: skip
+            write_whole(folder / "results.html", text)
+
     def tags(self) -> dict[str, str]:
         """The best job's values, for the sweep's own run."""
         if self.best is None:

@@ -166,6 +166,7 @@ def _save(results: Results, folder: Path, uri: str | None) -> None:
         results.save_tables(folder)
         if results.jobs[0].settings.tracking.figures:
             results.save_figures(folder, uri)
+            results.save_page(folder, uri)
     except Exception as error:  # a full disk, a store that is gone
         why = redact(in_one_line(error))
         print_line(f"blitz: {folder}: not all tables, figures and weights could be saved: {why}", sys.stderr)

@@ -18,12 +18,13 @@ from support.recorded import client
 from support.shell import blitz as command
 from support.shell import refused
 
-from blitz.comparison import show, summaries
+from blitz.comparison import decisions, show, summaries
 from blitz.comparison.listing import line_of
 from blitz.comparison.select import _title, newest_where
 from blitz.comparison.where import Where
-from blitz.run_folder.run_info import TAG_LENGTH
+from blitz.run_folder.run_info import SWEEP, SWEEP_JOB, TAG_LENGTH
 from blitz.sweeps.record import skipped_tags
+from blitz.sweeps.search.strategy import Decision
 from blitz.tracking import queries, store
 from blitz.tracking.queries import SKIPPED
 
@@ -649,11 +650,13 @@ def test_a_server_is_asked_as_a_file_is(tmp_path: Path, server: Server) -> None:
     lab.provenance(made[0], {"numpy": "2.0"}, tmp_path)
     lab.sweep("s", 5, tags={SKIPPED: before})
     code, output, errors = finished(
-        tmp_path, "compare", "--sweep", "s", "--store", server.uri, "--format", "json", "--plot", "a.png"
-    )
+        tmp_path, "compare", "--sweep", "s", "--store", server.uri, "--format", "json", "--plot", "a.png",
+        "--html", "a.html",
+    )  # fmt: skip
     assert (code, errors) == (0, "")
     assert ids(json.loads(output)) == {before, *made}
     assert (tmp_path / "a.png").stat().st_size > 1000
+    assert f'id="ui" value="{server.uri}"' in (tmp_path / "a.html").read_text()
     for arguments in (["last", before[:9]], ["--experiment", "blitz"], ["--limit", "2"]):
         through_server = finished(tmp_path, "compare", *arguments, "--store", server.uri)
         through_file = finished(tmp_path, "compare", *arguments, "--store", f"sqlite:///{server.folder}/mlflow.db")
@@ -673,3 +676,45 @@ def test_a_server_is_asked_as_a_file_is(tmp_path: Path, server: Server) -> None:
     assert refused("compare", "--sweep", "t", "--store", server.uri) == [
         f"--sweep=t: no such sweep in {server.uri} (the newest: s)"
     ]
+
+
+# ---- the page
+
+
+def test_html_of_a_sweep_has_its_runs_and_what_its_search_decided(lab: Lab, tmp_path: Path) -> None:
+    sweep = "2026-11-30_halved"
+    parent = lab.sweep(sweep, 2)
+    jobs = [lab.run(lr, tags={SWEEP: sweep, SWEEP_JOB: str(n)}, name=f"lr={lr}") for n, lr in enumerate(("0.1", "0.2"))]
+    file = tmp_path / decisions.FILE
+    for damage in ("", "{\n"):
+        lines = [
+            json.dumps(Decision(1, n, "go on", {"objective": 0.25, "rung": 0.5}, f"number {n}").as_dict())
+            for n in range(2)
+        ]
+        file.write_text("\n".join(['{"search": {"name": "halving"}}', *lines, damage]))
+        lab.client.log_artifact(parent, str(file))
+        if damage:
+            (problem,) = refused("compare", "--sweep", sweep, "--html", str(tmp_path / "no.html"))
+            assert "decisions.jsonl: line 4 is no decision" in problem
+            assert not (tmp_path / "no.html").exists()
+        else:
+            ended = command("compare", "--sweep", sweep, "--html", str(tmp_path / "page.html"))
+            assert (ended.code, ended.told) == (0, [])
+    page = (tmp_path / "page.html").read_text()
+    assert f"<h1>Sweep {sweep}</h1>" in page
+    assert all(page.count(f'data-run="/#/runs/{job}"') == 2 for job in jobs)  # in the table of runs, and of decisions
+    assert "objective: 0.25, rung: 0.5</td>" in page
+    assert "job 1 (lr=0.2)" in page
+
+
+def test_html_of_runs_has_the_table_that_is_printed(lab: Lab, tmp_path: Path) -> None:
+    lab.run("0.1", metrics={"test/accuracy": 0.4})
+    lab.run("0.2", status="RUNNING")
+    options = ["--experiment", lab.experiment, "--metric", "test/accuracy"]
+    ended = command("compare", *options, "--html", str(tmp_path / "page.htm"))
+    assert (ended.code, ended.told) == (0, [])
+    assert ended.output == command("compare", *options).output
+    page = (tmp_path / "page.htm").read_text()
+    assert "<h1>Comparison by test/accuracy</h1>" in page
+    assert ">40.00%</td>" in page
+    assert ">RUNNING</td>" in page

@@ -20,6 +20,7 @@ import pytest
 from mlflow.entities import Run
 from PIL import Image
 from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
 from support import browser
 from support.processes import PATIENCE, finished, start, wait_for
 from support.recorded import runs, sweeps
@@ -198,6 +199,19 @@ def test_artifacts_show_the_curves(driver: WebDriver, recorded: Recorded) -> Non
     for name in ("worst_mistakes.png", "config.yaml", "provenance.json", "run.log"):
         browser.text(driver, name)
     keep(driver, "artifacts.png", 550)
+
+
+def test_a_sweeps_page_opens_among_its_artifacts_and_links_to_its_jobs(driver: WebDriver, recorded: Recorded) -> None:
+    browser.visit(driver, f"{recorded.page(recorded.parent)}/artifacts/results.html?workflowType=machine_learning")
+    driver.switch_to.frame(browser.seen(driver, "iframe.mlflow-html-iframe"))
+    browser.seen(driver, ".chart .scatterlayer .trace")
+    links = {link.get_attribute("href") or "" for link in driver.find_elements(By.CSS_SELECTOR, "a.run")}
+    driver.switch_to.default_content()
+    base = recorded.link.partition("/#")[0]
+    assert links == {f"{base}/#/runs/{run.info.run_id}" for run in recorded.sweep}
+    browser.visit(driver, f"{base}/#/runs/{recorded.sweep[-1].info.run_id}")
+    browser.text(driver, str(recorded.sweep[-1].info.run_name))
+    browser.text(driver, "test/accuracy")
 
 
 def test_a_second_ui_takes_another_port_and_ctrl_c_leaves_nothing(recorded: Recorded) -> None:

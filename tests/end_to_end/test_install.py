@@ -25,8 +25,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_the_wheel_holds_every_config(wheel: Path) -> None:
-    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("blitz/conf/")}
+def test_the_wheel_holds_every_config_and_what_a_page_is_made_of(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"blitz/figures/page.css", "blitz/figures/page.js"} <= set(names)
+    shipped = {name for name in names if name.startswith("blitz/conf/")}
     ours = {f"blitz/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert ours
     assert shipped == ours

@@ -93,6 +93,8 @@ def test_commands_about_a_sweep(command: str, swept: Path, monkeypatch: pytest.M
     assert ("test/accuracy,test/accuracy ±" if "csv" in command else "objective") in ended.output
     if "--plot" in command:
         assert (swept / "sweep.png").stat().st_size > 0
+    if "--html" in command:
+        assert "best: lr=" in (swept / "sweep.html").read_text()
 
 
 @pytest.mark.parametrize(

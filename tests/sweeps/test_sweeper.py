@@ -163,7 +163,10 @@ def test_figures_are_stored_with_the_sweeps_run(here: Path) -> None:
     assert command("-m", *asked, "epochs=2", "optimizer.lr=0.1,0.01", "optimizer.momentum=0,0.9", "seed=0,1").code == 0
     (parent,) = sweeps()
     names = ("heat_map", "learning_curves", "objective_by_optimizer_lr", "objective_by_optimizer_momentum")
-    assert {f"figures/{name}.png" for name in names} <= artifacts(parent.info.run_id)
+    assert {"results.html", *(f"figures/{name}.png" for name in names)} <= artifacts(parent.info.run_id)
+    page = Path(parent.data.tags["folder"], "results.html").read_text()
+    assert f"<h1>Sweep {parent.data.tags['sweep']}</h1>" in page
+    assert all(f'data-run="/#/runs/{run.info.run_id}"' in page for run in jobs())
 
 
 @pytest.mark.slow
