@@ -344,7 +344,7 @@ def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monke
         return real(settings, overrides, job=job)
 
     monkeypatch.setattr(blitz.runner.run, "new_run", recorded)
-    short = ["epochs=1", "data=digits", "data.limit=60", "batch_size=20", "tracking=none", "tracking.figures=false"]
+    short = ["epochs=1", "data=digits", "data.limit=60", "batch_size=20", "tracking=none", "eval_every=1"]
     code, output, errors = run(f"{short[0]} -m {' '.join(short[1:])} seed=1,2 --config-dir .")
     assert (code, errors) == (0, "")
     assert re.fullmatch(r"best     seed=[12]: \d+\.\d\d% on the validation images", output.splitlines()[-1])

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from blitz.comparison.rows import ID_LENGTH, ComparedRun
-from blitz.errors import BadInput
 from blitz.figures import charts
 from blitz.figures.charts import Measure, Stop
 from blitz.figures.page import Cell, Column, Link, Section, Table
 from blitz.figures.space import counted
+from blitz.run_folder.decisions import FILE, Decision, Heading, Line, read
 from blitz.run_folder.run_info import FINISHED
 from blitz.tracking import queries
 
@@ -23,44 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-FILE = "decisions.jsonl"  # in the folder of a sweep, and an artifact of its run
-
 Curve = Callable[[ComparedRun], Sequence[tuple[int, float]]]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A line of the file."""
-
-    round: int
-    job: int
-    decision: str
-    numbers: dict[str, Any]  # that it was made on
-    why: str
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A line before the decisions of a search: its options."""
-
-    search: dict[str, Any]
-
-
-Line = Decision | Heading
-
-
-def read(path: Path) -> list[Line]:
-    """The lines in a sweep's folder; none where it has no such file. Raises BadInput for one that is damaged."""
-    if not path.exists():
-        return []
-    schema: TypeAdapter[Line] = TypeAdapter(Line)
-    found = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            found.append(schema.validate_json(line))
-        except ValidationError as error:
-            raise BadInput(f"{path}: line {number} is no decision: {error.errors()[0]['msg']}") from None
-    return found
 
 
 def fetch(client: MlflowClient, sweep: Run) -> list[Line]:
@@ -101,8 +61,8 @@ def _cells(decision: Decision, run: ComparedRun | None) -> Iterator[Cell]:
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    texts = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in values.items()}
-    return ", ".join(f"{key}: {text}" for key, text in texts.items())
+    known = {key: value for key, value in values.items() if value is not None}
+    return ", ".join(f"{key}: {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in known.items())
 
 
 def _name(number: int, jobs: Mapping[int, ComparedRun]) -> str:

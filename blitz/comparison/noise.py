@@ -67,6 +67,8 @@ def holm(ps: np.ndarray) -> np.ndarray:
 
 def sentences(comparison: Comparison) -> list[str]:
     """How the best row compares with the next ones, and which rows cannot be tested."""
+    if comparison.conclusion:
+        return [comparison.conclusion]
     metric = comparison.metrics[0]
     sizes = {id(row): found.n for row in comparison.rows if (found := row.estimate(metric)) is not None}
     if len(sizes) < 2 or not comparison.folded:

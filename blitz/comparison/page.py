@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from blitz.comparison import decisions, report
-from blitz.comparison.decisions import Curve, Line
+from blitz.comparison.decisions import Curve
 from blitz.comparison.importance import importances
 from blitz.comparison.plot import measured, plot_rows
 from blitz.comparison.rows import (
@@ -30,8 +30,9 @@ from blitz.figures.charts import Measure
 from blitz.figures.page import NEEDS_PLOTLY, Cell, Column, Link, Order, Page, Section, Table, as_html, has_plotly
 from blitz.figures.space import Space, counted
 from blitz.redaction import redact
+from blitz.run_folder.decisions import Line
 from blitz.run_folder.files import write_whole
-from blitz.run_folder.run_info import SWEEP, SWEEP_JOB, shown
+from blitz.run_folder.run_info import SWEEP, SWEEP_JOB, status_word
 from blitz.tracking import health, queries, store
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _links(row: Row, metric: str) -> list[Link]:
             value = run.metrics.get(metric)
             result = f": {metric} {value:.4g}" if value is not None and is_measured(value) else ""
             text = run.seed if len(row.entries) > 1 and run.seed else run.run_id[:ID_LENGTH]
-            about = f"{run.name}, run {run.run_id[:ID_LENGTH]}, seed {run.seed}, {shown(run.status)}{result}"
+            about = f"{run.name}, run {run.run_id[:ID_LENGTH]}, seed {run.seed}, {status_word(run.status)}{result}"
             found.append(Link(run.run_id, text, about))
     return found
 

@@ -93,6 +93,7 @@ class Comparison:
     metrics: Sequence[str]  # the first is the one they are sorted by
     folded: bool
     notes: Sequence[str] = ()  # what is left out
+    conclusion: str = ""  # of a race, in place of tests: it has looked at the same runs before
 
     @property
     def all_finished(self) -> bool:

@@ -53,7 +53,7 @@ def compare_runs(
     if where and wanted:
         raise BadInput(f"--where={where[0]}: accepted with --sweep, with --experiment, or alone")
     conditions = Where(where)
-    client, notes = health.connect(uri), []
+    client, notes, conclusion = health.connect(uri), [], ""
     orphaned.mark_orphans(client)
     if wanted:
         runs = list({run.info.run_id: run for run in (queries.find(client, one) for one in wanted)}.values())
@@ -63,6 +63,7 @@ def compare_runs(
         known = {key for job in jobs for key in facts_of(job)}
         conditions.refuse_unknown(known.__contains__, lambda: jobs)
         runs, notes = list(filter(conditions.holds, jobs)), not_started(parent, jobs)
+        conclusion = parent.data.tags.get(queries.CONCLUSION, "")
     else:
         number, experiments = limit or (NEWEST if experiment is None else NEWEST_OF_ONE), named(client, experiment)
         runs = newest_where(client, experiments, number + 1, conditions)
@@ -74,7 +75,7 @@ def compare_runs(
         of += f", where {conditions}" if where else ""
         raise BadInput(f"compare: no runs in {redact(str(client.tracking_uri))}{of}")
     found = side_by_side(client, runs, summaries.check(metrics, runs) or list(METRICS), everything=everything)
-    return replace(found, notes=[*found.notes, *notes])
+    return replace(found, notes=[*found.notes, *notes], conclusion=conclusion)
 
 
 def side_by_side(

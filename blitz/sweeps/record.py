@@ -67,9 +67,7 @@ class SweepRecord:
             except OSError as error:  # a full disk: the jobs' own records are what counts
                 print(f"blitz: {error.filename or self.recorder.folder}: {error.strerror}", file=sys.stderr)
         again = f"Again:\n\n```sh\n{self.command}\n```"
-        note = shortened(
-            redact("\n\n".join([results.summary(), results.as_markdown(), results.conclusion, again])), TAG_LENGTH
-        )
+        note = shortened(redact("\n\n".join([results.summary(), results.as_markdown(), again])), TAG_LENGTH)
         return self.recorder.end(status, {**redact_values(results.tags()), "mlflow.note.content": note})
 
 

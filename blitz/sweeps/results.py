@@ -23,7 +23,7 @@ from blitz.sweeps.folder import NOT_STARTED, Outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.terminal.text import print_line
 from blitz.tracking import health
-from blitz.tracking.queries import BEST_JOB, OF_A_SWEEP
+from blitz.tracking.queries import BEST_JOB, CONCLUSION, OF_A_SWEEP
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Results:
     @cached_property
     def comparison(self) -> Comparison:
         """The jobs side by side, by what was swept."""
-        found = compare(list(self._entries.values()), [OBJECTIVE])
+        found = replace(compare(list(self._entries.values()), [OBJECTIVE]), conclusion=self.conclusion)
         if len({_validates(job) for job in self.jobs}) > 1:
             note = "Without validation images it is the training accuracy that counts, which says less"
             found = replace(found, notes=[*found.notes, note])
@@ -99,7 +99,8 @@ class Results:
 
     def save_page(self, folder: Path, uri: str | None) -> None:
         """The table, the curves and what decided, for a browser. Raises OSError."""
-        from blitz.comparison import decisions, page  # Optuna takes seconds
+        from blitz.comparison import page  # Optuna takes seconds
+        from blitz.run_folder import decisions
 
         if self.finished:
             jobs = {id(self._entries[job.number]): (job, outcome) for job, outcome in self.finished}
@@ -116,6 +117,7 @@ class Results:
             return {}
         job, outcome = self.best
         values = {OF_A_SWEEP: str(len(self.jobs))}  # a search may have added some
+        values |= {CONCLUSION: self.conclusion} if self.conclusion else {}
         values |= {f"sweep.best.{key}": value for key, value in job.combination.values.items()}
         return {**values, BEST_JOB: outcome.run_id or "", "sweep.best.objective": repr(outcome.objective)}
 
@@ -130,8 +132,6 @@ class Results:
             print_line(f"blitz: {job.title} failed: {redact(outcome.why)}", sys.stderr)
         if self.finished and len(self.jobs) > 1:
             report.print_table(self.comparison)
-        if self.conclusion:
-            print_line(f"search   {self.conclusion}")
         if self.best is not None:
             job, outcome = self.best
             again = f"; blitz reproduce {outcome.run_id}" if outcome.run_id else ""

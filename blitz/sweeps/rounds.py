@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from blitz.sweeps import decisions
+from blitz.run_folder import decisions
 from blitz.sweeps.budget import Budget
 from blitz.sweeps.folder import STOP, UNFINISHED, JobOptions, Outcome
 from blitz.sweeps.jobs import SweepJob, further_jobs

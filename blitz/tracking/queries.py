@@ -25,6 +25,7 @@ BEST_OF_SWEEP = "best"
 RUN = f"a run id, the start of one, {LAST}, or {BEST_OF_SWEEP}"
 BEST_JOB = "sweep.best"  # a tag of runs that stand for a sweep: the id of its best run
 OF_A_SWEEP = "sweep.jobs"  # a tag of runs that stand for a sweep: the number of its jobs
+CONCLUSION = "sweep.conclusion"  # likewise: of its search, in a sentence
 SKIPPED = "sweep.skipped"  # others, numbered where one is not enough: ids of the runs that it did not repeat
 AT_ONCE = 200  # ids in a query
 LARGEST_PAGE = 1000  # runs, of which MLflow's own is one

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 from support.pages import comparison_page, decision, run
 
-from blitz.comparison import decisions, page, report
+from blitz.comparison import page, report
 from blitz.comparison.rows import ComparedRun, compare
 from blitz.errors import BadInput
 from blitz.figures.charts import AXES, POINTS, ROWS, TICKS
 from blitz.intervals import estimate
+from blitz.run_folder import decisions
 
 LRS = ("0.001", "0.01", "0.1", "1.0")
 OBJECTIVES = (0.5, 0.9, 0.8, 0.2)

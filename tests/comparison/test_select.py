@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from support.recorded import client
 from support.shell import blitz as command
 from support.shell import refused
 
-from blitz.comparison import decisions, show, summaries
+from blitz.comparison import show, summaries
 from blitz.comparison.listing import line_of
 from blitz.comparison.select import _title, newest_where
 from blitz.comparison.where import Where
+from blitz.run_folder import decisions
+from blitz.run_folder.decisions import Decision
 from blitz.run_folder.run_info import SWEEP, SWEEP_JOB, TAG_LENGTH
 from blitz.sweeps.record import skipped_tags
-from blitz.sweeps.search.strategy import Decision
 from blitz.tracking import queries, store
 from blitz.tracking.queries import SKIPPED
 
@@ -688,7 +690,7 @@ def test_html_of_a_sweep_has_its_runs_and_what_its_search_decided(lab: Lab, tmp_
     file = tmp_path / decisions.FILE
     for damage in ("", "{\n"):
         lines = [
-            json.dumps(Decision(1, n, "go on", {"objective": 0.25, "rung": 0.5}, f"number {n}").as_dict())
+            json.dumps(asdict(Decision(1, n, "go on", {"objective": 0.25, "rung": 0.5}, f"number {n}")))
             for n in range(2)
         ]
         file.write_text("\n".join(['{"search": {"name": "halving"}}', *lines, damage]))

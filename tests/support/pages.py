@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blitz.comparison import page
-from blitz.comparison.decisions import Decision, Line
 from blitz.comparison.rows import ComparedRun, compare
+from blitz.run_folder.decisions import Decision, Line
 from blitz.run_folder.journal import OBJECTIVE
 
 CURVES: dict[int, Sequence[float]] = {}  # by the run's id()

@@ -258,8 +258,9 @@ def test_a_race_gives_more_seeds_to_rows_that_are_not_told_apart(here: Path) -> 
             assert len(seeds[rate]) > line["numbers"]["seeds"]
     plan = json.loads((the_sweep(here) / "sweep.json").read_text())
     assert (plan["listed"], len(plan["jobs"])) == (9, len(by_job(here)))
-    (conclusion,) = [line for line in ended.output.splitlines() if line.startswith("search   ")]
-    assert f"{len(by_job(here))} runs were trained; a full design of the same power" in conclusion
+    design = f"{len(by_job(here))} runs were trained; a full design of the same power"
+    (conclusion,) = [line for line in ended.output.splitlines() if design in line]
+    assert "Welch" not in ended.output  # the race has looked at the same runs before
     again = command("-m", "sweep.resume=last", "tracking=none")
     assert (again.code, decided(the_sweep(here))) == (0, lines)
     assert again.output.count("skipped") == len(by_job(here))
@@ -273,7 +274,7 @@ def test_a_race_needs_seeds(here: Path, seed: list[str]) -> None:
 
 
 # Sweeps in a child that kills itself right before or after its nth change of a file in the sweep's folder, then resumes
-# the sweep in another, for every third n there is.
+# the sweep in another, for every fifth n there is.
 AT_EVERY_CHANGE = """
 import os, signal, sys
 from pathlib import Path
@@ -311,7 +312,7 @@ def kill_at(left):
     os.replace = replaced
 
 assert blitz("-m", *asked, "runs_dir=whole") == 0  # all is imported and warm before the first child
-for changes in range(1, 1000, 3):  # odd ones are before a change, even ones after it
+for changes in range(1, 1000, 5):  # odd ones are before a change, even ones after it
     runs = f"runs_dir=killed/{changes}"
     ended = in_a_child("-m", *asked, runs, changes=changes)
     if ended == 0:
@@ -341,7 +342,7 @@ def test_a_search_that_was_killed_at_any_change_of_a_file_makes_the_same_decisio
     whole = tmp_path / "whole"
     resumed = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("resumed ")]
     # Two rungs, 4 jobs at the first and 2 at the second, the last one to its end: 7 outcomes, 3 rounds, 2 decisions.
-    assert len(resumed) >= 2 * (7 + 3 + 2) / 3
+    assert len(resumed) >= 2 * (7 + 3 + 2) // 5
     expected = jobs_in(whole)
     states = {job: about.status for job, (_, about) in expected.items()}
     for changes in resumed:

@@ -11,8 +11,9 @@ from annotated_types import Gt, Le
 
 from blitz.errors import BadInput, refuse
 from blitz.parts.registry import Positive
+from blitz.run_folder.decisions import Decision
 from blitz.run_folder.run_info import FINISHED
-from blitz.sweeps.search.strategy import GO_ON, PAUSE, Decision, Round, Space, Strategy, Task, Trial, rows
+from blitz.sweeps.search.strategy import GO_ON, PAUSE, Round, Space, Strategy, Task, Trial, rows
 from blitz.terminal.names import in_epochs
 
 LEAST_RUNGS = 2  # where they are left to blitz

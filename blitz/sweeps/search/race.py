@@ -11,8 +11,9 @@ from annotated_types import Ge
 
 from blitz.errors import refuse
 from blitz.parts.registry import NonNegative
+from blitz.run_folder.decisions import Decision
 from blitz.run_folder.run_info import FINISHED
-from blitz.sweeps.search.strategy import DROP, MORE, STOP, Decision, Round, Space, Strategy, Task, Trial, rows
+from blitz.sweeps.search.strategy import DROP, MORE, STOP, Round, Space, Strategy, Task, Trial, rows
 from blitz.terminal.names import briefly
 
 ALPHA = 0.05  # of a whole race: the chance of a wrong drop, and that of rows wrongly called within the margin

@@ -7,9 +7,9 @@ was killed goes on where it was, and a finished one's decisions can be checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
+from blitz.run_folder.decisions import Decision
 from blitz.run_folder.run_info import FAILED, FINISHED
 
 GO_ON, PAUSE = "go on", "pause"  # what may be decided about a job
@@ -39,20 +39,6 @@ class Task:
 
     job: int
     until: float | None = None  # epochs after which it is paused, counted from the start; None: to its end
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A line of `decisions.jsonl`."""
-
-    round: int  # the one that it was made after, counted from 1
-    job: int
-    decision: str
-    numbers: Mapping[str, Any]  # that it was made on
-    why: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

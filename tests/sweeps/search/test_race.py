@@ -145,20 +145,36 @@ def test_the_best_row_is_found_and_bad_rows_cost_few_seeds():
     )
 
 
-def test_a_p_value_is_corrected_for_the_look_the_other_rows_and_the_rows_that_are_left():
-    measure = scores(1, lr1=0.5, lr2=0.46, lr3=0.46)
-    answer, _ = result(["1", "2", "3"], [0, 1, 2], measure, max_seeds=12)
-    share = planned(3, 12)[0].share
-    of = {rate: [measure(rate, seed) for seed in range(3)] for rate in "123"}
-    expected = sorted(
-        2
-        / share
-        * min(stats.ttest_rel(of[row], of[other], alternative="less").pvalue for other in "123" if other != row)
-        for row in "123"
-    )
-    found = sorted(decision.numbers["p"] for decision in answer.decisions if decision.round == 1)
-    assert found[0] == pytest.approx(min(1, 3 * expected[0]))
-    assert found[1] == pytest.approx(max(found[0], min(1, 2 * expected[1])))
+def test_p_values_are_corrected_for_the_look_all_other_rows_and_the_rows_that_are_left():
+    """Here in plain words: after the second look, at which three of four rows are left."""
+    measure = scores(1, lr1=0.5, lr2=0.49, lr3=0.485, lr4=-5)
+    answer, _ = result("1234", [0, 1, 2], measure, max_seeds=12)
+    decided = {rate: answer.decisions[4 + place] for place, rate in enumerate("123")}
+    assert [decision.decision for decision in answer.decisions[:4]] == [MORE, MORE, MORE, DROP]
+    assert {(decision.round, decision.numbers["seeds"]) for decision in decided.values()} == {(2, 5)}
+    share = (5 - 3) / 12
+    of = {rate: [measure(rate, seed) for seed in range(5)] for rate in "123"}
+    pairs = [(row, other) for row in "123" for other in "123" if other != row]
+    worse = {pair: stats.ttest_rel(of[pair[0]], of[pair[1]], alternative="less").pvalue * 3 / share for pair in pairs}
+    of_row = {row: min(worse[pair] for pair in pairs if pair[0] == row) for row in "123"}
+    first, second, third = sorted(of_row, key=lambda row: of_row[row])
+    assert decided[first].numbers["p"] == pytest.approx(min(1, 3 * of_row[first]))
+    assert decided[second].numbers["p"] == pytest.approx(min(1, max(3 * of_row[first], 2 * of_row[second])))
+    assert decided[third].numbers["p"] == pytest.approx(1)
+    assert 0.05 < decided[first].numbers["p"] < 1
+
+
+def test_the_margin_is_tested_for_each_two_rows_that_are_left_and_corrected_for_all_others():
+    measure = scores(9, 0.002, lr1=0.5, lr2=0.5, lr3=0.1)
+    answer, _ = result("123", [0, 1, 2], measure, margin=1, max_seeds=12)
+    seeds = range(answer.decisions[-1].numbers["seeds"])
+    look = planned(3, 12)[answer.decisions[-1].round - 1]
+    first, second = ([measure(rate, seed) or 0.0 for seed in seeds] for rate in "12")
+    less = [
+        stats.ttest_rel(row, [score + 0.01 for score in other], alternative="less").pvalue
+        for row, other in ((first, second), (second, first))
+    ]
+    assert answer.decisions[-1].numbers["p_of_margin"] == pytest.approx(max(less) * 2 / look.share)
 
 
 def test_close_rows_end_within_the_margin():
