@@ -27,7 +27,7 @@ WRONG: dict[type, tuple[str, ...]] = {
 }
 NUMBERS_OR_A_WORD = ("device.threads", "tracking.step_loss")  # by default the word
 OPEN = ("tags", "defaults", "hydra", "sweep")  # of conf/config.yaml: no options of a run
-CHOICES = [file for file in sorted(CONF.glob("*/*.yaml")) if file.parent.name not in ("experiment", "debug")]
+CHOICES = [file for file in sorted(CONF.glob("*/*.yaml")) if file.parent.name not in ("experiment", "debug", "search")]
 
 
 def options(values: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
@@ -63,6 +63,9 @@ def every_option() -> Iterator[Case]:
         chosen = [file for file in files if file]
         found = [option for file in chosen for option in options(read(file), f"{file.parent.name}.")]
         yield of_options(f"choices-{turn}", " ".join(f"{file.parent.name}={file.stem}" for file in chosen), found, turn)
+    for turn, file in enumerate(sorted(CONF.glob("search/*.yaml"))):
+        if found := list(options(read(file), "search.")):
+            yield of_options(f"search-{file.stem}", f"-m seed=0,1 search={file.stem}", found, turn)
     of_a_run = [(key, value) for key, value in options(read(CONF / "config.yaml"), "") if key.split(".")[0] not in OPEN]
     for turn in range(0, 12, 3):
         yield of_options(f"config-{turn}", "", of_a_run, turn)

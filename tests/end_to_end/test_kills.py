@@ -156,7 +156,7 @@ COMBINATIONS = [
     ["model=mlp", "optimizer=nadam", "schedule=one_cycle", "mix=mixup", "device.precision=bf16", "eval_every=3"],
     ["model=resnet20", "optimizer=muon", "schedule=trapezoid", "augment=trivial", "epochs=5", "data.limit=200"],
     # Two threads wait for each other at every step: where many programs share the cores, much longer than they compute.
-    ["optimizer=adam", "augment=flip_crop", "eval_flip=true", "data.validation=0", "device.threads=2", "epochs=20"],
+    ["optimizer=adam", "augment=flip_crop", "eval_flip=true", "data.validation=0", "device.threads=2", "epochs=8"],
 ]  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def test_real_processes_that_are_killed_at_random_moments(
     seed = random.randrange(10**6)
     print("seed", seed)  # of a failure
     chance = random.Random(seed)
-    asked = [*QUICK, "epochs=30", "tracking.step_loss=5", "checkpoint_every=17", *COMBINATIONS[number]]
+    asked = [*QUICK, "epochs=12", "tracking.step_loss=5", "checkpoint_every=17", *COMBINATIONS[number]]
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
         shutil.copy(empty_store, tmp_path / name)

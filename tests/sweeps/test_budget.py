@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.processes import QUICK
+from support.processes import QUICK, finished
 from support.recorded import runs, sweeps
 from support.shell import blitz as command
 from support.shell import refused
@@ -69,23 +69,21 @@ def test_without_a_budget_there_is_no_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", [[], PARALLEL])
-def test_a_sweep_that_has_spent_its_budget_pauses_and_can_be_resumed(here: Path, parallel: list[str]) -> None:
+def test_a_sweep_that_has_spent_its_budget_pauses_and_can_be_resumed(here: Path) -> None:
     endless = [*SHORT, "seed=0,1,2", "epochs=1000000", "optimizer.lr=0.001", "sweep.max_images=1"]
-    ended = command("-m", *endless, *parallel)
-    assert ended.code == 0, ended
+    code, output, errors = finished(here, "-m", *endless, *PARALLEL)
+    assert code == 0, errors
     found = runs()
     assert 1 <= len(found) <= 2
     assert {run.info.status for run in found} == {"SCHEDULED"}
     assert all("its sweep has spent its budget" in run.data.tags["paused"] for run in found)
     (parent,) = sweeps()
     assert parent.info.status == "SCHEDULED"
-    assert any(line.startswith("resume   blitz -m sweep.resume=") for line in ended.output.splitlines())
-    ended = command("-m", "sweep.resume=last", "sweep.max_images=1", *parallel)
-    assert ended.code == 0, ended
-    again = [
-        run for run in runs() if "resumed" in run.data.tags
-    ]  # the budget may be spent before the second one begins
+    assert any(line.startswith("resume   blitz -m sweep.resume=") for line in output.splitlines())
+    code, _, errors = finished(here, "-m", "sweep.resume=last", "sweep.max_images=1", *PARALLEL)
+    assert code == 0, errors
+    # The budget may be spent before the second one begins.
+    again = [run for run in runs() if "resumed" in run.data.tags]
     assert {run.info.run_id for run in again} <= {run.info.run_id for run in found}
     assert again
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -273,7 +272,7 @@ def test_a_race_needs_seeds(here: Path, seed: list[str]) -> None:
 
 
 # Sweeps in a child that kills itself right before or after its nth change of a file in the sweep's folder, then resumes
-# the sweep in another, for every fifth n there is.
+# the sweep in another, for every ninth n there is.
 AT_EVERY_CHANGE = """
 import os, signal, sys
 from pathlib import Path
@@ -311,7 +310,7 @@ def kill_at(left):
     os.replace = replaced
 
 assert blitz("-m", *asked, "runs_dir=whole") == 0  # all is imported and warm before the first child
-for changes in range(1, 1000, 5):  # odd ones are before a change, even ones after it
+for changes in range(1, 1000, 9):  # odd ones are before a change, even ones after it
     runs = f"runs_dir=killed/{changes}"
     ended = in_a_child("-m", *asked, runs, changes=changes)
     if ended == 0:
@@ -341,7 +340,7 @@ def test_a_search_that_was_killed_at_any_change_of_a_file_makes_the_same_decisio
     whole = tmp_path / "whole"
     resumed = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("resumed ")]
     # Two rungs, 4 jobs at the first and 2 at the second, the last one to its end: 7 outcomes, 3 rounds, 2 decisions.
-    assert len(resumed) >= 2 * (7 + 3 + 2) // 5
+    assert len(resumed) >= 2 * (7 + 3 + 2) // 9
     expected = jobs_in(whole)
     states = {job: about.status for job, (_, about) in expected.items()}
     for changes in resumed:
@@ -356,20 +355,13 @@ def test_a_search_that_was_killed_at_any_change_of_a_file_makes_the_same_decisio
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
-def test_a_search_whose_process_is_stopped_makes_the_same_decisions(
-    here: Path, tmp_path: Path, by: signal.Signals
-) -> None:
+def test_a_parallel_search_that_was_killed_makes_the_same_decisions(here: Path, tmp_path: Path) -> None:
     asked = ["-m", *SHORT, RATES, "epochs=3", *HALVING, "search.rungs=[1]", "tracking=none"]
     killed = tmp_path / "killed"
     killed.mkdir()
     process = start(killed, *asked, *PARALLEL)
     until(lambda: list(killed.glob("runs/sweeps/*/1.json")) or process.poll() is not None)
-    if by == signal.SIGKILL:
-        kill_with_its_children(process)
-    else:
-        process.send_signal(by)
-        process.communicate()
+    kill_with_its_children(process)
     code, _, errors = finished(killed, "-m", "sweep.resume=last", "tracking=none", *PARALLEL)
     assert code == 0, errors
     assert command(*asked).code == 0

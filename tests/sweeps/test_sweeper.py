@@ -41,7 +41,7 @@ from blitz.run_folder.run_info import FAILED, FINISHED, RunInfo, runs_in
 from blitz.runner import run as runner
 from blitz.runner.build import JobInfo
 from blitz.runner.record import Record
-from blitz.sweeps import sweeper
+from blitz.sweeps import rounds
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.folder import INTERRUPT, STOP, Outcome, read_outcomes
 from blitz.sweeps.jobs import SweepJob
@@ -503,7 +503,7 @@ def test_launcher_that_raises_ends_the_sweep_as_failed(
     def launching(*_: object) -> None:
         raise error("no processes left")
 
-    monkeypatch.setattr(sweeper, "launch", launching)
+    monkeypatch.setattr(rounds, "launch", launching)
     ended = command("-m", *SHORT, "seed=0,1")
     assert ended.code == 1  # it is not the user's mistake
     assert ended.told[-1].startswith(f"blitz: the run failed: {error.__name__}: no processes left; ")
