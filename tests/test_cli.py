@@ -351,7 +351,7 @@ def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monke
     assert [settings.seed for settings, *_ in calls] == [1, 2]
     assert [overrides for _, overrides, _ in calls] == [[*short, f"seed={seed}"] for seed in (1, 2)]
     assert (calls[0][2].number, calls[0][2].label) == (0, "seed=1")
-    alone = blitz.compose(["epochs=3", "data=digits", "tracking=none", "seed=1"])
+    alone = blitz.compose([*short, "seed=1"])
     assert calls[0][0] == alone
 
 
