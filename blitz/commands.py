@@ -162,7 +162,7 @@ def compare(
         from blitz.runner.find import id_in_store
 
         if picture is not None:
-            plot.check_path(picture)
+            plot.check_path("--plot", picture, plot.SUFFIXES)
         if web_page is not None:
             page.check_path(web_page)
         found = compare_runs([id_in_store(run, uri) for run in runs], uri=uri, **chosen)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from blitz.comparison import decisions, report
+from blitz.comparison import decisions, plot, report
 from blitz.comparison.decisions import Curve
 from blitz.comparison.importance import importances
 from blitz.comparison.plot import measured, plot_rows
@@ -44,11 +44,7 @@ SUFFIXES = (".html", ".htm")
 
 def check_path(file: str) -> None:
     """Raises BadInput for a file that cannot be written, and where plotly is missing."""
-    path = Path(file)
-    if path.suffix.lower() not in SUFFIXES:
-        raise BadInput(f"--html={file}: accepted: a file {', '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise BadInput(f"--html={file}: no such folder as {path.parent}")
+    plot.check_path("--html", file, SUFFIXES)
     if not has_plotly():
         raise BadInput(f"--html={file}: {NEEDS_PLOTLY}")
 

@@ -15,13 +15,13 @@ from blitz.tracking import health
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def check_path(file: str) -> None:
+def check_path(option: str, file: str, suffixes: Sequence[str]) -> None:
     """Raises BadInput for a file that cannot be written."""
     path = Path(file)
-    if path.suffix.lower() not in SUFFIXES:
-        raise BadInput(f"--plot={file}: accepted: a file {', '.join(SUFFIXES)}")
+    if path.suffix.lower() not in suffixes:
+        raise BadInput(f"{option}={file}: accepted: a file {', '.join(suffixes)}")
     if not path.parent.is_dir():
-        raise BadInput(f"--plot={file}: no such folder as {path.parent}")
+        raise BadInput(f"{option}={file}: no such folder as {path.parent}")
 
 
 def plot_rows(comparison: Comparison, curve: Callable[[ComparedRun], Sequence[tuple[int, float]]]) -> list[PlotRow]:

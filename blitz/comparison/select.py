@@ -75,7 +75,8 @@ def compare_runs(
         of += f", where {conditions}" if where else ""
         raise BadInput(f"compare: no runs in {redact(str(client.tracking_uri))}{of}")
     found = side_by_side(client, runs, summaries.check(metrics, runs) or list(METRICS), everything=everything)
-    return replace(found, notes=[*found.notes, *notes], conclusion=conclusion)
+    is_about_this = found.metrics[0] == OBJECTIVE and not where
+    return replace(found, notes=[*found.notes, *notes], conclusion=conclusion if is_about_this else "")
 
 
 def side_by_side(

@@ -25,6 +25,7 @@ LONGEST_NAME = 250  # bytes, of 255 that a file's may have: Hydra adds .yaml
 PARTS = [name for name, field in Settings.model_fields.items() if field.annotation in (Choice, Tracking, Checkpoint)]
 PARTS += OF_A_SWEEP
 OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir")
+OF_MULTIRUN = ("hydra/launcher", "hydra/sweeper")
 OF_A_JOB = re.compile(r"hydra\.(job\.(num|id)|overrides|runtime)\b")  # what Hydra says of one
 
 
@@ -49,9 +50,7 @@ def refuse_without_effect(overrides: Iterable[str], multirun: bool = False, is_r
             problems.append(f"{text}: accepted: brackets within brackets {DEEPEST} times at most")
         if _is_too_long(text):
             problems.append(f"{text}: too long for the name of a key or of a file")
-        elif (
-            (key.split(".")[0] in OF_A_SWEEP or key in ("hydra/launcher", "hydra/sweeper")) and is_run and not multirun
-        ):
+        elif (key.split(".")[0] in OF_A_SWEEP or key in OF_MULTIRUN) and is_run and not multirun:
             problems.append(f"{text}: needs -m, for a sweep")
         if text.startswith("~") and key and (problem := _lasting(key)):
             problems.append(f"{text}: {problem}")

@@ -29,9 +29,9 @@ REPRODUCES = "reproduces"  # the id of the run that this one repeats
 RESUMED = "resumed"  # how many times
 NOTABLE = "notable"  # the parameters that say what a run is; the others are there to be searched
 SECONDS = "seconds"  # wall time of a run that was paused and continued, without the pauses
-PAUSE = "paused"  # where and how
+PAUSE_NOTE = "paused"  # where it was paused, and why
 RUNGS = "sweep.rungs"  # at which epochs a search has paused it -> its objective there
-ENDINGS = ("ended", "error", "traceback", SECONDS, PAUSE)  # tags about how a run ended
+ENDINGS = ("ended", "error", "traceback", SECONDS, PAUSE_NOTE)  # tags about how a run ended
 
 
 @dataclass(frozen=True)

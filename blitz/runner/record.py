@@ -30,7 +30,7 @@ from blitz.run_folder.run_info import (
     FAILED,
     FINISHED,
     KILLED,
-    PAUSE,
+    PAUSE_NOTE,
     PAUSED,
     RUNGS,
     SECONDS,
@@ -186,9 +186,9 @@ class Record:
         self.is_paused = True
         self.tags |= {
             RUNGS: json.dumps(rungs),
-            PAUSE: f"after {round(epochs, 2):g} of {in_epochs(all_epochs)}, with an objective of {objective:.2%}",
+            PAUSE_NOTE: f"after {round(epochs, 2):g} of {in_epochs(all_epochs)}, with an objective of {objective:.2%}",
         }
-        logger.info("paused   %s", self.tags[PAUSE])
+        logger.info("paused   %s", self.tags[PAUSE_NOTE])
         leave_to_sweep(self.folder, sweep)
 
     def _objective_now(self, selection: Selection) -> float:
@@ -209,7 +209,7 @@ class Record:
     def outcome(self, status: str) -> str:
         """In words, for the note of a run that has ended."""
         if status == PAUSED:
-            return f"It is paused {self.tags[PAUSE]}."
+            return f"It is paused {self.tags[PAUSE_NOTE]}."
         if self.tested_epoch is not None and self.test is not None:
             return description.outcome(self.test, self.tested_epoch, self.setup.validation is not None)
         done, epochs = self.setup.learner.epoch, self.setup.settings.epochs
@@ -284,8 +284,8 @@ def record_run(setup: Setup, start: RunStart) -> Iterator[Record]:
         except Paused:
             status = PAUSED
             done = round(setup.learner.step / len(setup.train), 2)
-            record.tags[PAUSE] = f"after {done:g} of {in_epochs(settings.epochs)}: its sweep has spent its budget"
-            logger.info("paused   %s", record.tags[PAUSE])
+            record.tags[PAUSE_NOTE] = f"after {done:g} of {in_epochs(settings.epochs)}: its sweep has spent its budget"
+            logger.info("paused   %s", record.tags[PAUSE_NOTE])
             raise
         except KeyboardInterrupt:
             status = KILLED

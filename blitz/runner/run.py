@@ -111,7 +111,7 @@ def _train_and_test(
         else:
             record.begin()
         with graceful() as interrupt:
-            train(setup, record, selection, display, interrupt, until or pause)
+            train(setup, record, selection, display, interrupt, until if pause is None else pause)
         if interrupt.requested:  # after training's last look
             raise interrupt.error()
         if job is not None and pause is not None and not selection.is_over:
@@ -146,22 +146,23 @@ def train(
     An interrupt ends it after the step under way, with a checkpoint; then it raises what the interrupt stands for.
     """
     settings, learner = setup.settings, setup.learner
-    # To the step; rounding must not add one to whole epochs.
-    last = math.ceil((until or settings.epochs) * len(setup.train) - 1e-6)
+    steps = len(setup.train)
+    # The step; rounding must not add one to whole epochs.
+    last = math.ceil(until * steps - 1e-6) if until is not None else None
 
-    def is_at_its_end() -> bool:
-        return learner.step >= last and (last % len(setup.train) != 0 or learner.epoch_step == 0)
+    def is_to_end() -> bool:
+        """After the last step, or where that ends an epoch, after the epoch."""
+        return last is not None and learner.step >= last and (last % steps != 0 or learner.epoch_step == 0)
 
-    if selection.is_over or is_at_its_end():  # a run that was killed after its last epoch
+    if selection.is_over or is_to_end():  # a run that was killed after its last epoch
         return
     every = settings.checkpoint_every
     profiled_steps = settings.profile if learner.step == 0 else None
-    display.begin(
-        learner.epoch + 1, settings.epochs, len(setup.train), settings.batch_size, math.ceil(until or 0) or None
-    )
+    last_epoch = math.ceil(until) if until is not None else None
+    display.begin(learner.epoch + 1, settings.epochs, steps, settings.batch_size, last_epoch)
 
     def checkpoint_is_due() -> bool:
-        return interrupt.requested or is_at_its_end() or (every is not None and learner.step % every == 0)
+        return interrupt.requested or is_to_end() or (every is not None and learner.step % every == 0)
 
     reports = fit(
         learner,
@@ -196,6 +197,6 @@ def train(
                 worse = selection.worse
                 logger.info("stopped early: no better validation accuracy in the last %d evaluations", worse)
                 break
-            if is_at_its_end():
+            if is_to_end():
                 break
     display.end()

@@ -11,7 +11,6 @@ import json
 import platform
 import secrets
 import signal
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -21,12 +20,12 @@ from pathlib import Path
 from blitz.errors import BadInput
 from blitz.run_folder.files import is_locked, try_lock, write_whole
 from blitz.run_folder.run_info import FINISHED, KILLED, PAUSED, RUNNING, SWEEP, SWEEP_JOB, RunInfo, runs_in
-from blitz.terminal.signals import PAUSE
+from blitz.terminal.repeating import repeating
+from blitz.terminal.signals import SPENT
 
 NOT_STARTED = "NOT STARTED"  # the status of a job that has no run
 UNFINISHED = (RUNNING, KILLED, PAUSED)  # those of runs that can be continued
-# Files: no more jobs are to start; those that run are to save a checkpoint and end as well.
-# With the last one they are paused.
+# Files: no more jobs are to start; those that run are to save a checkpoint and end as well; or to be paused.
 STOP, INTERRUPT, PAUSE_ALL = "stop", "interrupt", "pause"
 OPTIONS = "jobs.json"
 LOOK_EVERY = 0.2  # seconds between two looks for an interrupt
@@ -139,7 +138,7 @@ def read_outcomes(sweep: Path) -> dict[int, Outcome]:
             with contextlib.suppress(ValueError, TypeError):  # emptied by a power cut: the job has no end
                 outcome = Outcome(**json.loads(file.read_text()))
                 found[int(file.stem)] = replace(
-                    outcome, rungs=tuple((epochs, found) for epochs, found in outcome.rungs)
+                    outcome, rungs=tuple((at, objective) for at, objective in outcome.rungs)
                 )
     return found
 
@@ -181,30 +180,11 @@ def calling_when_interrupted(sweep: Path, request: Callable[[int], None]) -> Abs
 
     def look() -> None:
         if (sweep / PAUSE_ALL).exists():
-            request(PAUSE)
+            request(SPENT)
         elif (sweep / INTERRUPT).exists():
             request(signal.SIGINT)
 
-    return repeating(look)
-
-
-@contextmanager
-def repeating(action: Callable[[], None]) -> Iterator[None]:
-    """Do this at once, and again and again, in a thread while the block runs."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        action()
-        while not ended.wait(LOOK_EVERY):
-            action()
-
-    thread = threading.Thread(target=repeat, name="blitz-sweep", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return repeating(look, LOOK_EVERY)
 
 
 @contextmanager

@@ -91,6 +91,10 @@ def refuse_links(config: DictConfig, arguments: Sequence[str]) -> None:
     )
 
 
+def key_of(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
 def is_option(key: str) -> bool:
     """Whether a dotted key is one of the sweep itself."""
     return key.split(".")[0] in OF_A_SWEEP
@@ -165,11 +169,10 @@ def further_jobs(
     for values in wanted:
         others = {key: value for key, value in values.items() if key != "seed"}
         base = next((job.combination for job in known if job.combination.without_seed == others), None)
-        swept = {**(base.values if base is not None else {}), **(values if base is None else {"seed": values["seed"]})}
-        kept = (base or known[0].combination).overrides
+        swept = values if base is None else {**base.values, "seed": values["seed"]}
+        kept = [text for text in (base or known[0].combination).overrides if key_of(text) not in swept]
         texts = tuple(f"{key}={value}" for key, value in swept.items())
-        fixed = [text for text in kept if text.lstrip("+~").partition("=")[0] not in swept]
-        combinations.append(Combination((*fixed, *texts), texts))
+        combinations.append(Combination((*kept, *texts), texts))
     first = max(job.number for job in known) + 1
     jobs = checked_jobs(context, config, combinations)
     return [replace(job, number=first + job.number) for job in jobs]

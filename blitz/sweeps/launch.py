@@ -33,13 +33,13 @@ from blitz.sweeps.folder import (
     forget_outcomes,
     is_any_trained,
     read_outcomes,
-    repeating,
     times_begun,
     unfinished_runs,
     write_outcome,
 )
 from blitz.sweeps.jobs import SweepJob
-from blitz.terminal.signals import PAUSE, Interrupt, graceful
+from blitz.terminal.repeating import repeating
+from blitz.terminal.signals import SPENT, Interrupt, graceful
 from blitz.terminal.text import print_line
 
 HERE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")  # which run jobs on this machine
@@ -203,14 +203,14 @@ def _interruptible(folder: Path, budget: Budget) -> Iterator[Interrupt]:
     def receive(interrupt: Interrupt) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_A_TERMINAL)
         if budget.is_spent():
-            interrupt.request(PAUSE)
+            interrupt.request(SPENT)
         stop_jobs(interrupt)
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_A_TERMINAL)
     try:
         with graceful() as interrupt:
             try:
-                with repeating(lambda: receive(interrupt)):
+                with repeating(lambda: receive(interrupt), LOOK_EVERY):
                     yield interrupt
             finally:
                 stop_jobs(interrupt)  # it may have come since the last look

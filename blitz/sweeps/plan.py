@@ -19,7 +19,7 @@ from blitz.run_folder.run_info import RunInfo, runs_in
 from blitz.runner.description import UNNAMED, is_unnamed
 from blitz.runner.resume import ACCEPTED
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.jobs import SweepJob, is_option, is_search
+from blitz.sweeps.jobs import SweepJob, is_option, is_search, key_of
 from blitz.sweeps.search.searches import SEARCHES
 from blitz.tracking import health, queries
 
@@ -169,10 +169,6 @@ class Plan:
                 "sweep.skip_finished=true"
             )
         return numbered
-
-
-def key_of(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
 
 
 def for_continued_runs(changes: Sequence[str], runs: Mapping[int, Path], tracked: bool) -> list[str]:

@@ -14,8 +14,9 @@ from time import monotonic
 from blitz.errors import BadInput
 from blitz.run_folder.journal import JOURNAL, STEP_LOSS, TRAIN_LOSS
 from blitz.run_folder.run_info import ABOUT, FAILED, FINISHED, PAUSED, SWEEP, RunInfo
-from blitz.sweeps.folder import Outcome, read_outcomes, repeating, times_begun
+from blitz.sweeps.folder import Outcome, read_outcomes, times_begun
 from blitz.sweeps.jobs import SweepJob
+from blitz.terminal.repeating import repeating
 from blitz.terminal.status import status_line
 from blitz.terminal.text import Unbroken, print_line
 
@@ -117,7 +118,7 @@ def shown(progress: Progress, stream: Unbroken) -> Iterator[None]:
         with status_line(lambda: f"sweep    {progress.text()}", stream):
             yield
         return
-    with repeating(_line_now_and_then(progress)):
+    with repeating(_line_now_and_then(progress), LOOK_EVERY):
         yield
 
 

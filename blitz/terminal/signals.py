@@ -18,7 +18,7 @@ MESSAGES = {
     signal.SIGHUP: "the terminal was closed; stopping after this step",
     signal.SIGUSR2: "SIGUSR2: the job's time is up; stopping after this step",
 }
-PAUSE = 0  # no signal: of a sweep, whose budget is spent
+SPENT = 0  # no signal, but a sweep whose budget is spent
 PAUSING = "the sweep's budget is spent; pausing after this step"
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
@@ -50,7 +50,7 @@ class Interrupt:
 
     @property
     def is_pause(self) -> bool:
-        return self._number == PAUSE
+        return self._number == SPENT
 
     def error(self) -> KeyboardInterrupt:
         """What to raise after saving: KeyboardInterrupt after Ctrl-C, Paused of a sweep, else Terminated."""
@@ -74,7 +74,7 @@ class Interrupt:
 
         def log() -> None:
             while (number := self._unlogged.get()) is not None:
-                if number == PAUSE:
+                if number == SPENT:
                     logger.info("%s", PAUSING)
                 else:
                     logger.warning("%s", MESSAGES[signal.Signals(number)])
@@ -116,6 +116,6 @@ def graceful() -> Iterator[Interrupt]:
 
 
 def _error(number: int | None) -> KeyboardInterrupt:
-    if number == PAUSE:
+    if number == SPENT:
         return Paused()
     return Terminated() if number in (signal.SIGTERM, signal.SIGHUP) else KeyboardInterrupt()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
 from rich.cells import set_cell_size
 
+from blitz.terminal.repeating import repeating
 from blitz.terminal.text import Unbroken
 
 CLEAR = "\r\x1b[K"  # back to the first column, and what is in the line is gone
@@ -41,21 +41,15 @@ def status_line(text: Callable[[], str], terminal: TextIO | Unbroken) -> Iterato
 
     It is cut to the terminal's width: a status of two lines could not be cleared.
     """
-    ended = threading.Event()
 
     def draw() -> None:
-        while not ended.wait(REDRAW_EVERY):
-            width = shutil.get_terminal_size().columns - 1
-            line = text()
-            terminal.write(CLEAR + (set_cell_size(line, width).rstrip() if len(line) > width else line))
-            terminal.flush()
+        width, line = shutil.get_terminal_size().columns - 1, text()
+        terminal.write(CLEAR + (set_cell_size(line, width).rstrip() if len(line) > width else line))
+        terminal.flush()
 
-    thread = threading.Thread(target=draw, name="blitz-status", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating(draw, REDRAW_EVERY):
+            yield
     finally:
-        ended.set()
-        thread.join()
         terminal.write(CLEAR)
         terminal.flush()

@@ -16,7 +16,7 @@ from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, RunInfo
 from blitz.sweeps import folder
 from blitz.sweeps.folder import INTERRUPT, NOT_STARTED, PAUSE_ALL, STOP, Outcome
-from blitz.terminal.signals import PAUSE
+from blitz.terminal.signals import SPENT
 
 HOLDS = """
 import sys
@@ -101,7 +101,7 @@ def test_a_job_that_begins_again_has_no_end_yet(tmp_path: Path) -> None:
     assert folder.times_begun(tmp_path) == {0: 2}
 
 
-@pytest.mark.parametrize(("message", "expected"), [(INTERRUPT, signal.SIGINT), (PAUSE_ALL, PAUSE)])
+@pytest.mark.parametrize(("message", "expected"), [(INTERRUPT, signal.SIGINT), (PAUSE_ALL, SPENT)])
 def test_an_interrupt_is_passed_on_to_jobs_that_run_and_only_then(tmp_path: Path, message: str, expected: int) -> None:
     requested: SimpleQueue[int] = SimpleQueue()
     with folder.calling_when_interrupted(tmp_path, requested.put):
