@@ -105,6 +105,10 @@ FAULTS = {
         f"{SWEEPS}sweeper.py::test_resume_of_a_sweep_that_a_signal_stopped",
         f"{SWEEPS}sweeper.py::test_ctrl_c_twice_ends_a_parallel_sweep_at_once",
     ],
+    "kill -9 before and after changes of a file in a search's folder, then resumed: the same decisions and bits": [
+        f"{SWEEPS}search.py::test_a_search_that_was_killed_at_any_change_of_a_file_makes_the_same_decisions",
+        f"{SWEEPS}search.py::test_a_parallel_search_that_was_killed_makes_the_same_decisions",
+    ],
     "a config, recipe or record that names code: refused, nothing is run": [
         "tests/config/test_targets.py",
         "tests/evaluation/test_evaluate.py::test_code_in_the_weights_is_never_run",

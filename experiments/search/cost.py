@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from blitz.run_folder.journal import JOURNAL, OBJECTIVE, TRAIN_LOSS
+from blitz.run_folder.journal import JOURNAL, OBJECTIVE, STEP_LOSS, TRAIN_LOSS
 from blitz.run_folder.run_info import FINISHED, SWEEP, RunInfo, runs_in
 
 
@@ -37,7 +37,7 @@ def moments_of(folder: Path, about: RunInfo) -> list[Moment]:
             row = epochs[when]
             time, objective = row["time"], row[OBJECTIVE]
         else:  # no metric of the run; the last step before it says when
-            within = [row["time"] for row in rows if TRAIN_LOSS not in row and row["step"] <= when * steps(about)]
+            within = [row["time"] for row in rows if STEP_LOSS in row and row["step"] <= when * steps(about)]
             time, objective = max(within, default=about.started_at), pauses[when]
         found.append(Moment(time, round((when - before) * images), objective))
         before = when

@@ -72,6 +72,7 @@ def test_make_commands_name_targets(command: str) -> None:
     assert done.returncode == 0, done.stderr  # .ci/run runs them for real
 
 
+@pytest.mark.slow
 def test_command_that_continues_more_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (command,) = [line for line in COMMANDS if "search.keep" in line]
     monkeypatch.chdir(tmp_path)

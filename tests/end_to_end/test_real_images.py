@@ -27,17 +27,17 @@ def run(overrides: list[str]) -> Result:
     return blitz.run(blitz.compose(overrides), overrides)
 
 
-def test_the_tutorial_lands_where_the_tutorial_does(cifar10: list[str]) -> None:
-    result = run([*cifar10, "experiment=tutorial"])
-    assert 0.50 <= result.test.accuracy <= 0.60
-    assert int(result.test.confusion.sum()) == 10_000
+def test_the_tutorial_learns_from_a_part_of_the_images(cifar10: list[str]) -> None:
+    result = run([*cifar10, "experiment=tutorial", "data.limit=0.3"])
+    assert 0.40 <= result.test.accuracy <= 0.60
+    assert int(result.test.confusion.sum()) == 3_000
     log = (result.folder / "run.log").read_text()
-    assert re.search(r"50,000 training, no validation, 10,000 test images of 3 x 32 x 32, 10 classes", log)
+    assert re.search(r"15,000 training, no validation, 3,000 test images of 3 x 32 x 32, 10 classes", log)
 
 
 def test_a_resnet_learns_in_a_few_hundred_steps(cifar10: list[str]) -> None:
-    overrides = [*cifar10, "experiment=resnet20", "epochs=2", "data.limit=0.2", "device.threads=2"]
-    result = run(overrides)
+    overrides = [*cifar10, "experiment=resnet20", "epochs=2", "data.limit=0.1", "batch_size=32", "optimizer.lr=0.1"]
+    result = run([*overrides, "device.threads=2"])
     assert result.test.accuracy > 0.30
     assert result.history[1]["val/loss"] < result.history[0]["val/loss"]
     assert {path.name for path in Path(result.folder, "figures").iterdir()} == {

@@ -15,14 +15,14 @@ TINY = {
     "loop": f"--rounds 2 --steps 50 {IMAGES}300 seed=1",
     "recording": f"--rounds 1 --steps 1000 {IMAGES}1200 batch_size=1",
     "sweep": "--rounds 1 --jobs 2 --processes 1 --epochs 1",
-    "waiting": f"--rounds 1 --seconds 0.1 --busy 1 --turns 10000 {IMAGES}900",
+    "waiting": f"--rounds 1 --seconds 0.1 --busy 0 --turns 10000 {IMAGES}900",
     "compare": "--sweeps 2 --jobs 2 --rounds 1",
 }
 PRINTED = {
     "loop": "losses: the same bits in all 100 steps",
     "recording": "thread: ",
     "sweep": "round 1: 2 of 2 jobs whole in the store",
-    "waiting": "beside 1 busy processes, 1 rounds; the same losses on two threads",
+    "waiting": "beside 0 busy processes, 1 rounds; the same losses on two threads",
     "compare": "the same, each job by itself: ",
 }
 QUICK = {"loop"}

@@ -19,6 +19,7 @@ import pytest
 from mlflow.entities import Run
 from omegaconf import DictConfig, OmegaConf
 from support import packages
+from support.pictures import make_images
 from support.processes import (
     PATIENCE,
     QUICK,
@@ -155,6 +156,18 @@ def test_best_run_says_which_images_its_accuracy_is_of(capsys: pytest.CaptureFix
     assert "Without validation images it is the training accuracy that counts" in output
     results(both[0]).print()
     assert "50.00% on the training images" in capsys.readouterr().out
+
+
+def test_images_are_listed_once_for_all_jobs_that_train_on_them(here: Path) -> None:
+    (make_images(here / "images", train=8, test=2, size=(16, 16)) / "train" / "light" / ".hidden").touch()
+    asked = ["data=folder", "data.root=images", "data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]", "model=mlp"]
+    asked += ["batch_size=4", "epochs=1", "device.threads=1", "tracking=none", "tracking.figures=false"]
+    listed = "1 entry left out that are no images: train/light/.hidden"
+    for swept, times in (("seed=0,1", 1), ("data.limit=8,4", 2)):
+        ended = command("-m", *asked, swept)
+        assert (ended.code, ended.output.count("test     accuracy")) == (0, 2), ended
+        assert ended.output.count(listed) == times
+    assert re.findall(r"folder: (\d+) training", ended.output) == ["8", "4"]
 
 
 @pytest.mark.slow
