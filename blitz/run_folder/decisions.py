@@ -20,7 +20,7 @@ FILE = "decisions.jsonl"  # in the folder of a sweep, and an artifact of its run
 class Decision:
     """A line of the file."""
 
-    round: int  # that it was made after, counted from 1
+    round: int  # that it was made after, counted from 1; of a proposal, that it is trained in
     job: int
     decision: str
     numbers: dict[str, Any]  # that it was made on

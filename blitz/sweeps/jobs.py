@@ -127,6 +127,8 @@ def checked_jobs(
     wanted: Sequence[Combination],
     typed: Sequence[str] = (),
     points: str | None = None,
+    *,
+    keeps_duplicates: bool = False,
 ) -> list[SweepJob]:
     """All jobs, composed and checked; a duplicate is reported and skipped. Raises BadInput.
 
@@ -147,7 +149,7 @@ def checked_jobs(
                 problems.setdefault(combination.blamed_for(problem, points), []).append(combination.label)
             continue
         values = json.dumps(job.settings.as_dict(), sort_keys=True)
-        if values in seen:
+        if values in seen and not keeps_duplicates:
             print_line(redact(f"blitz: {job.title} is a duplicate of job {seen[values]}; skipped"), sys.stderr)
             continue
         seen[values] = number
@@ -159,22 +161,30 @@ def checked_jobs(
 
 
 def further_jobs(
-    context: HydraContext, config: DictConfig, known: Sequence[SweepJob], wanted: Sequence[Mapping[str, str]]
+    context: HydraContext,
+    config: DictConfig,
+    known: Sequence[SweepJob],
+    wanted: Sequence[Mapping[str, str]],
+    *,
+    fixed: Sequence[str] = (),
+    typed: Sequence[str] = (),
 ) -> list[SweepJob]:
     """Jobs with these values, numbered on from those that are known. Raises BadInput.
 
-    One that differs from a known job in its seed alone has all else of it, credentials too.
+    One that differs from a known job in its seed alone has all else of it, credentials too; others have what is
+    `fixed`. `typed`: as in `checked_jobs`.
     """
     combinations = []
     for values in wanted:
         others = {key: value for key, value in values.items() if key != "seed"}
         base = next((job.combination for job in known if job.combination.without_seed == others), None)
         swept = values if base is None else {**base.values, "seed": values["seed"]}
-        kept = [text for text in (base or known[0].combination).overrides if key_of(text) not in swept]
+        kept = fixed if base is None else [text for text in base.overrides if key_of(text) not in swept]
         texts = tuple(f"{key}={value}" for key, value in swept.items())
         combinations.append(Combination((*kept, *texts), texts))
-    first = max(job.number for job in known) + 1
-    jobs = checked_jobs(context, config, combinations)
+    first = max((job.number for job in known), default=-1) + 1
+    # A search counts on those that it asked for.
+    jobs = checked_jobs(context, config, combinations, typed, keeps_duplicates=True)
     return [replace(job, number=first + job.number) for job in jobs]
 
 
@@ -234,9 +244,11 @@ def _with_whole_id(job: SweepJob, known: dict[tuple[str, str | None], str]) -> S
     return replace(job, combination=replace(job.combination, overrides=overrides), settings=settings)
 
 
-def print_jobs(jobs: Sequence[SweepJob]) -> None:
+def print_jobs(jobs: Sequence[SweepJob], further: int = 0) -> None:
+    """`further`: how many jobs a search may add."""
     print_table(("job", "what differs"), [(str(job.number), job.label) for job in jobs], texts=(1,))
-    print(f"{len(jobs)} job{'s' * (len(jobs) != 1)}; sweep.dry_run=true: none was started")
+    more = f"; {further} more will be proposed by what these show" if further > 0 else ""
+    print(f"{len(jobs)} job{'s' * (len(jobs) != 1)}{more}; sweep.dry_run=true: none was started")
 
 
 def own_groups(config: DictConfig) -> str | None:

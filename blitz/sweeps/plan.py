@@ -20,6 +20,7 @@ from blitz.runner.description import UNNAMED, is_unnamed
 from blitz.runner.resume import ACCEPTED
 from blitz.sweeps.combinations import Combination
 from blitz.sweeps.jobs import SweepJob, is_option, is_search, key_of
+from blitz.sweeps.proposals import Proposals
 from blitz.sweeps.search.searches import SEARCHES
 from blitz.tracking import health, queries
 
@@ -40,14 +41,26 @@ class Plan:
     identities: Mapping[int, str]  # of each job's config, without its data
     search: Mapping[str, Any] = field(default_factory=lambda: GRID)
     listed: int = 0  # jobs below this number were asked for; a search has added the others
+    proposals: Proposals | None = None  # what all jobs are proposed from, by a search that does so
 
     @classmethod
     def of(
-        cls, sweep: str, arguments: Sequence[str], jobs: Sequence[SweepJob], search: Mapping[str, Any] = GRID
+        cls,
+        sweep: str,
+        arguments: Sequence[str],
+        jobs: Sequence[SweepJob],
+        search: Mapping[str, Any] = GRID,
+        proposals: Proposals | None = None,
     ) -> Plan:
         combinations = {job.number: job.combination for job in jobs}
         identities = {job.number: job.settings.config_hash("") for job in jobs}
-        return cls(sweep, arguments, combinations, identities, search, max(combinations, default=-1) + 1)
+        listed = max(combinations, default=-1) + 1 if proposals is None else 0
+        return cls(sweep, arguments, combinations, identities, search, listed, proposals)
+
+    @property
+    def number(self) -> int:
+        """Of jobs, as far as it is known."""
+        return self.proposals.number if self.proposals is not None else len(self.jobs)
 
     def with_more(self, jobs: Sequence[SweepJob]) -> Plan:
         """The same with jobs that a search has added."""
@@ -66,7 +79,10 @@ class Plan:
             for number, job in self.jobs.items()
         ]
         arguments = redact_command(self.arguments)
-        plan = {"id": self.id, "arguments": arguments, "search": self.search, "listed": self.listed, "jobs": jobs}
+        plan = {
+            "id": self.id, "arguments": arguments, "search": self.search, "listed": self.listed,
+            "proposals": self.proposals.as_dict() if self.proposals is not None else None, "jobs": jobs,
+        }  # fmt: skip
         write_whole(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 
     @classmethod
@@ -91,10 +107,12 @@ class Plan:
             identities = {int(job["number"]): str(job["identity"]) for job in found["jobs"]}
             arguments = [str(text) for text in found["arguments"]]
             search, listed = dict(found.get("search", GRID)), int(found.get("listed", max(jobs, default=-1) + 1))
-            plan = cls(str(found["id"]), arguments, jobs, identities, search, listed)
+            proposals = Proposals.of_dict(given, is_kept) if (given := found.get("proposals")) else None
+            plan = cls(str(found["id"]), arguments, jobs, identities, search, listed, proposals)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise BadInput(f"{path}: not the plan of a sweep, or only a part of it") from None
         texts = [text for job in plan.jobs.values() for text in job.overrides]
+        texts += [text for end in proposals.ends() for text in end.overrides] if proposals is not None else []
         if wrong := [text for text in texts if "${" in text and not trusted]:
             raise BadInput(f"{wrong[0]}: an interpolation; a recorded sweep holds plain values")
         if not re.fullmatch(r"[\w-]+", plan.id):  # it names a folder

@@ -16,11 +16,11 @@ from omegaconf import OmegaConf
 from blitz.config.hydra_internals import IntervalSweep, Override, as_text, parse_override
 from blitz.errors import BadInput, refuse
 from blitz.run_folder.yaml_files import UNREADABLE, reason, refuse_bomb
+from blitz.sweeps.search.interval import Interval
 
 Point = dict[str, str]  # dotted key -> value, as the command line takes it
 KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 TAGS = ("log", "int")
-DIGITS = 4  # significant ones of what is drawn, and of the interval's width: few enough to be typed again
 
 
 def read(path: str) -> list[Point]:
@@ -49,6 +49,27 @@ def read(path: str) -> list[Point]:
 def is_of_a_job(key: str) -> bool:
     """Whether it may be a key of a job's config; those of Hydra and of the sweep are about all jobs."""
     return bool(KEY.fullmatch(key)) and key.split(".")[0] not in ("hydra", "sweep")
+
+
+def interval_of(override: Override) -> Interval:
+    """Raises BadInput for one that nothing can be drawn from."""
+    interval = override.value()
+    assert isinstance(interval, IntervalSweep)
+    low, high, tags = interval.start, interval.end, interval.tags
+    assert low is not None
+    assert high is not None
+    if unknown := tags - set(TAGS):
+        raise BadInput(f"{override.input_line}: no such tag as {sorted(unknown)[0]} (accepted: {', '.join(TAGS)})")
+    if not (math.isfinite(high - low) and low < high):
+        raise BadInput(f"{override.input_line}: accepted: interval(A,B) with A below B")
+    if "log" in tags and low <= 0:
+        raise BadInput(f"{override.input_line}: accepted: A above 0, where the scale is logarithmic")
+    whole = "int" in tags or (isinstance(low, int) and isinstance(high, int))  # int(interval(A,B)) makes them so
+    if whole:
+        low, high = math.ceil(low), math.ceil(high)
+        if low == high:
+            raise BadInput(f"{override.input_line}: accepted: interval(A,B) with a whole number in it")
+    return Interval(low, high, "log" in tags, whole)
 
 
 def draw(intervals: Sequence[Override], number: int, seed: int) -> list[Point]:
@@ -110,31 +131,6 @@ def flat(values: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _drawn(override: Override, number: int, seed: int) -> Iterator[str]:
-    interval = override.value()
-    assert isinstance(interval, IntervalSweep)
-    low, high, tags = interval.start, interval.end, interval.tags
-    assert low is not None
-    assert high is not None
-    if unknown := tags - set(TAGS):
-        raise BadInput(f"{override.input_line}: no such tag as {sorted(unknown)[0]} (accepted: {', '.join(TAGS)})")
-    if not (math.isfinite(high - low) and low < high):
-        raise BadInput(f"{override.input_line}: accepted: interval(A,B) with A below B")
-    if "log" in tags and low <= 0:
-        raise BadInput(f"{override.input_line}: accepted: A above 0, where the scale is logarithmic")
-    whole = "int" in tags or (isinstance(low, int) and isinstance(high, int))  # int(interval(A,B)) makes them so
-    if whole:
-        low, high = math.ceil(low), math.ceil(high)
-        if low == high:
-            raise BadInput(f"{override.input_line}: accepted: interval(A,B) with a whole number in it")
-    chance = random.Random(f"{seed} {override.key_or_group}")
+    interval, chance = interval_of(override), random.Random(f"{seed} {override.key_or_group}")
     for _ in range(number):
-        share = chance.random()
-        value = low * (high / low) ** share if "log" in tags else low + (high - low) * share
-        width = value * math.log(high / low) if "log" in tags else high - low
-        rounded = float(f"{value:.{DIGITS + max(0, _magnitude(value) - _magnitude(width))}g}")
-        yield str(math.floor(value)) if whole else repr(rounded if low <= rounded < high else value)
-
-
-def _magnitude(value: float) -> int:
-    """That of 0.0123 is -2. Of a value as it is rounded: 1 - 0.9 is 0.09999999999999998."""
-    return int(f"{value:.{DIGITS - 1}e}".partition("e")[2])
+        yield interval.at(chance.random())

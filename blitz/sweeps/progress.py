@@ -74,9 +74,14 @@ def _tail(path: Path) -> list[bytes]:
 class Progress:
     """How many jobs of a sweep are done, and how long the others will take."""
 
-    def __init__(self, folder: Path, jobs: Sequence[SweepJob], earlier: Mapping[int, Outcome], epochs: float) -> None:
-        """`earlier`: outcomes of jobs that are no part of this round; `epochs`: that the round trains in all."""
+    def __init__(
+        self, folder: Path, jobs: Sequence[SweepJob], earlier: Mapping[int, Outcome], epochs: float, more: int = 0
+    ) -> None:
+        """`earlier`: outcomes of jobs that are no part of this round; `epochs`: that are to be trained from here on, as
+        far as it is known; `number`: of jobs, likewise.
+        """
         self._folder, self._jobs, self._earlier, self._epochs = folder, jobs, earlier, epochs
+        self._number = len(jobs) + more
         self._images = TrainedImages(folder)
         self._began, self._before = monotonic(), self._images.count()
         self._at_first = times_begun(folder)
@@ -93,7 +98,7 @@ class Progress:
         begun = times_begun(self._folder)
         running = [n for n, times in begun.items() if times > self._at_first.get(n, 0) and n not in outcomes]
         counts = Counter(outcome.status for outcome in outcomes.values())
-        yield f"{counts[FINISHED]} of {len(self._jobs)} done"
+        yield f"{counts[FINISHED]} of {self._number} done"
         for number, what in ((len(running), "running"), (counts[PAUSED], "paused"), (counts[FAILED], "failed")):
             if number:
                 yield f"{number} {what}"

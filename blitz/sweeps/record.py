@@ -81,7 +81,7 @@ def _about(
     tags = {
         **found,
         SWEEP: plan.id,
-        OF_A_SWEEP: str(len(jobs)),
+        OF_A_SWEEP: str(plan.number),
         **skipped,
         "folder": str(folder.absolute()),
         **description.source_tags(found, command),

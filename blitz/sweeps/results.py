@@ -34,6 +34,7 @@ class Results:
     outcomes: Mapping[int, Outcome]  # none for a job that never began
     is_over: bool = True  # the search has decided all that it had to
     conclusion: str = ""  # of the search
+    further: int = 0  # jobs that it has yet to propose, as far as that is known
 
     @property
     def failed(self) -> list[tuple[SweepJob, Outcome]]:
@@ -43,7 +44,7 @@ class Results:
     def left(self) -> int:
         """The number of jobs that are yet to be trained."""
         over = (FINISHED, FAILED, PAUSED) if self.is_over else (FINISHED, FAILED)
-        return sum(self._status(job) not in over for job in self.jobs)
+        return sum(self._status(job) not in over for job in self.jobs) + self.further
 
     @property
     def paused(self) -> int:
@@ -116,7 +117,7 @@ class Results:
         if self.best is None:
             return {}
         job, outcome = self.best
-        values = {OF_A_SWEEP: str(len(self.jobs))}  # a search may have added some
+        values = {OF_A_SWEEP: str(len(self.jobs) + self.further)}  # a search may have added some
         values |= {CONCLUSION: self.conclusion} if self.conclusion else {}
         values |= {f"sweep.best.{key}": value for key, value in job.combination.values.items()}
         return {**values, BEST_JOB: outcome.run_id or "", "sweep.best.objective": repr(outcome.objective)}

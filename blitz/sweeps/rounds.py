@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from omegaconf import DictConfig
 
 from blitz.run_folder import decisions
 from blitz.sweeps.budget import Budget
-from blitz.sweeps.folder import STOP, UNFINISHED, JobOptions, Outcome
-from blitz.sweeps.jobs import SweepJob, further_jobs
+from blitz.sweeps.folder import STOP, UNFINISHED, JobOptions, Outcome, write_outcome
+from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.launch import launch
 from blitz.sweeps.plan import Plan
 from blitz.sweeps.progress import Progress, shown
 from blitz.sweeps.results import Results
-from blitz.sweeps.search.strategy import Round, Strategy
+from blitz.sweeps.search.strategy import PROPOSE, Round, Strategy
 from blitz.terminal.signals import Interrupt
 from blitz.terminal.text import Unbroken, print_line
 
@@ -50,6 +50,8 @@ class Rounds:
     options: JobOptions  # of all its jobs
     budget: Budget
     folder: Path
+    further: Callable[[Sequence[SweepJob], Sequence[Mapping[str, str]]], list[SweepJob]]  # makes those that are added
+    skipped: Callable[[Sequence[SweepJob]], dict[int, Outcome]]  # finds those of them that have finished elsewhere
     interrupt: Interrupt | None = None  # of the last round
 
     def train(self, screen: Unbroken) -> Results:
@@ -65,12 +67,14 @@ class Rounds:
             self.outcomes |= ended
             if self.interrupt.requested or (self.folder / STOP).exists():
                 break
-        return Results(self.jobs, self.outcomes, asked.is_last, asked.conclusion)
+        further = 0 if asked.is_last else self.plan.number - len(self.jobs)
+        return Results(self.jobs, self.outcomes, asked.is_last, asked.conclusion, further)
 
     def _next(self) -> Round:
         """What the search asks for by what there is; its new decisions are recorded first."""
         asked = self.strategy([job.trial(self.outcomes.get(job.number)) for job in self.jobs])
-        new = decisions.note(self.folder, self.plan.search, asked.decisions)
+        noted = decisions.note(self.folder, self.plan.search, asked.decisions)
+        new = [decision for decision in noted if decision.decision != PROPOSE]  # whose values each job prints
         for number in sorted({decision.round for decision in new}):
             counts = Counter(decision.decision for decision in new if decision.round == number)
             what = ", ".join(f"{count} {decision}" for decision, count in counts.items())
@@ -79,9 +83,12 @@ class Rounds:
 
     def _add(self, asked: Round) -> None:
         """Make the jobs that the search proposes."""
-        more = further_jobs(self.request.context, self.request.config, self.jobs, asked.new)
+        more = self.further(self.jobs, asked.new)
         self.jobs, self.plan = [*self.jobs, *more], self.plan.with_more(more)
         self.plan.save(self.folder)
+        for number, outcome in self.skipped(more).items():
+            self.outcomes[number] = outcome
+            write_outcome(self.folder, number, outcome)
 
     def _hand_out(self, asked: Round) -> list[SweepJob]:
         """The jobs of a round; where each of them begins and ends is written down for it."""
@@ -104,5 +111,7 @@ class Rounds:
                 outcome = self.outcomes.get(job.number)
                 rungs = [rung for rung, _ in outcome.rungs] if outcome is not None else []
                 epochs += (until[job.number] or job.settings.epochs) - max(rungs, default=0.0)
+        more = self.plan.number - len(self.jobs)  # that are proposed later
+        epochs += more * self.jobs[-1].settings.epochs
         earlier = {number: outcome for number, outcome in self.outcomes.items() if number not in until}
-        return Progress(self.folder, self.jobs, earlier, epochs)
+        return Progress(self.folder, self.jobs, earlier, epochs, more)

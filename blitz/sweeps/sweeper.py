@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from blitz.config.compose import plain
@@ -15,11 +17,12 @@ from blitz.redaction import redact
 from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, PAUSED
 from blitz.runner.start import tracking_store
+from blitz.sweeps.asked import asked_before, asked_now
 from blitz.sweeps.budget import Budget, seconds_of
-from blitz.sweeps.combinations import combinations
 from blitz.sweeps.finished import finished, outcome_of, print_skipped
 from blitz.sweeps.folder import (
     JobOptions,
+    Outcome,
     clear_outcomes,
     folder_of,
     make_folder,
@@ -28,23 +31,13 @@ from blitz.sweeps.folder import (
     unfinished_runs,
     write_outcome,
 )
-from blitz.sweeps.jobs import (
-    checked_jobs,
-    options_of,
-    own_groups,
-    print_jobs,
-    refuse_links,
-    search_of,
-    separate,
-)
+from blitz.sweeps.jobs import SweepJob, options_of, own_groups, print_jobs, refuse_links, separate
 from blitz.sweeps.launch import cores_for_each, runs_here
 from blitz.sweeps.plan import Plan, for_continued_runs
 from blitz.sweeps.preflight import preflight
 from blitz.sweeps.record import SweepRecord
 from blitz.sweeps.results import Results, resume_command
 from blitz.sweeps.rounds import Rounds, SweepRequest
-from blitz.sweeps.search.searches import SEARCHES
-from blitz.sweeps.search.strategy import Space, Strategy
 from blitz.sweeps.weights import keep_best
 from blitz.terminal.status import above
 from blitz.terminal.text import Unbroken, print_line
@@ -66,40 +59,34 @@ def sweep(request: SweepRequest) -> list[float | None]:
         Writer.prepare()  # it takes seconds, during which the jobs are composed
     plan = _plan_to_resume(request, options)
     changes = plan.changes(request.arguments) if plan is not None else []
-    if plan is not None:
-        plan = replace(plan, search=plan.changed_search(request.arguments, values.get("search", {})))
-        jobs = plan.numbered(checked_jobs(request.context, request.config, plan.combinations(changes), typed))
-        search = plan.search
+    if plan is None:
+        asked = asked_now(request, arguments, typed, options)
     else:
-        search = search_of(values)
-        wanted = combinations(request.context, arguments, options)
-        jobs = checked_jobs(request.context, request.config, wanted, typed, options.points)
-    listed = jobs if plan is None else [job for job in jobs if job.number < plan.listed]
-    strategy: Strategy = SEARCHES.build(search, Space([job.trial(None) for job in listed]))
-    settings = jobs[0].settings
+        asked = asked_before(request, plan, changes, typed)
+    jobs, settings = asked.jobs, asked.jobs[0].settings
+    planned = len(jobs) if asked.proposals is None else asked.proposals.number
     skips = plan is not None or options.skip_finished
     if options.skip_finished and settings.tracking.name == "none":
         raise BadInput("sweep.skip_finished=true: needs a store, where finished runs are found; not tracking=none")
     if options.budget is not None:
         seconds_of(options.budget)  # refused here, and not after the preflight
-    cores = cores_for_each(request.config, len(jobs))
+    cores = cores_for_each(request.config, planned)
     uri = tracking_store(settings) if skips or not options.dry_run else None  # a list of jobs needs none
     known = folder_of(settings.runs_dir, plan.id) if plan is not None else None
     if known is not None:
         refuse_while_trained(known)
-    done = finished(jobs, uri, known) if skips else {}
-    print_skipped(jobs, done)
+    done = _skipped(jobs, uri, known) if skips else {}
     left = [job for job in jobs if job.number not in done]
     if options.dry_run:
-        print_jobs(left)
+        print_jobs(left, planned - len(jobs))
         return []
-    if not left and plan is None:
-        Results(jobs, done).print()
+    if not left and plan is None and (last := asked.strategy([job.trial(done[job.number]) for job in jobs])).is_last:
+        Results(jobs, done, conclusion=last.conclusion).print()
         return [done[job.number].objective for job in jobs]
     if uri is not None:
         Writer.prepare()
     if runs_here(request.config):
-        preflight(left)
+        preflight([*asked.ends, *left])
     folder = make_folder(settings.runs_dir, plan.id if plan is not None else None)
     screen, errors = Unbroken(sys.stdout), above(Unbroken(sys.stderr))
     with sole_trainer(folder), redirect_stdout(above(screen)), redirect_stderr(errors):
@@ -111,9 +98,14 @@ def sweep(request: SweepRequest) -> list[float | None]:
             write_outcome(folder, number, outcome)
         outcomes = {**done, **{number: outcome_of(*run) for number, run in runs.items()}}
         for_jobs = JobOptions(options.on_failure, cores, overrides=overrides)
-        plan = plan or Plan.of(folder.name, [*request.arguments, *request.of_hydra], jobs, search)
-        rounds = Rounds(request, strategy, plan, jobs, outcomes, for_jobs, Budget.of(options, folder), folder)
-        record = SweepRecord.begin(folder, plan, jobs, outcomes, uri)
+        command = [*request.arguments, *request.of_hydra]
+        plan = replace(plan or Plan.of(folder.name, command, jobs, asked.search, asked.proposals), search=asked.search)
+        skipped = partial(_skipped, uri=uri if options.skip_finished else None)
+        rounds = Rounds(
+            request, asked.strategy, plan, jobs, outcomes, for_jobs, Budget.of(options, folder), folder, asked.further,
+            skipped,
+        )  # fmt: skip
+        record = SweepRecord.begin(folder, plan, [*jobs, *asked.ends], outcomes, uri)
         try:
             results = rounds.train(screen)
         except Exception:  # of a launcher that cannot be made, say: jobs that have ended are recorded all the same
@@ -132,6 +124,13 @@ def _plan_to_resume(request: SweepRequest, options: Sweep) -> Plan | None:
     return Plan.find(options.resume, str(values["runs_dir"]), uri)
 
 
+def _skipped(jobs: Sequence[SweepJob], uri: str | None, known: Path | None = None) -> dict[int, Outcome]:
+    """The outcomes of jobs that have finished already."""
+    done = finished(jobs, uri, known)
+    print_skipped(jobs, done)
+    return done
+
+
 def _end(results: Results, rounds: Rounds, record: SweepRecord, uri: str | None) -> list[float | None]:
     """Print and record what came out, and how the sweep is resumed."""
     request, folder, interrupt = rounds.request, rounds.folder, rounds.interrupt
@@ -148,7 +147,7 @@ def _end(results: Results, rounds: Rounds, record: SweepRecord, uri: str | None)
     command = resume_command(folder.name, request.of_hydra, own_groups(request.config), jobs[0].settings)
     if results.left or results.failed:
         print(f"resume   {command}")
-    elif results.paused:
+    elif results.paused and "keep" in rounds.plan.search:
         print_line(f"paused   {results.paused} jobs; '{command} search.keep=SHARE' with a larger share continues more")
     if interrupt is not None and status == KILLED:
         raise interrupt.error()

@@ -160,6 +160,7 @@ def test_more_jobs_go_on_when_a_sweep_is_resumed_with_more_to_keep(here: Path) -
         (["search.keep=0"], "search.keep=0: accepted: number > 0 and <= 1 or null"),
         (["search.rung=[1]"], "search.rung: no such option of halving; did you mean search.rungs?"),
         (["search=halving,grid"], "search=halving,grid: accepted: one value, which is about the whole sweep"),
+        (["search.startup=3"], "search.startup: no such option of halving"),
         (["epochs=3,4"], "search.rungs=null: jobs of 3 to 4 epochs have no rungs in common"),
         (
             ["schedule=step", "schedule.every=${search.factor}"],
@@ -183,7 +184,7 @@ def test_a_search_that_makes_no_sense_starts_nothing(here: Path, asked: list[str
         (["-m", "seed=0,1", "search.factor=3"], "search.factor: no such option of grid"),
         (
             ["-m", "seed=0,1", "search=halvin"],
-            "search=halvin: no such search; did you mean halving? (accepted: grid, halving, race)",
+            "search=halvin: no such search; did you mean halving? (accepted: grid, halving, race, tpe)",
         ),
     ],
 )
@@ -239,7 +240,7 @@ def test_parallel_jobs_lead_to_the_same_decisions(here: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_race_gives_more_seeds_to_rows_that_are_not_told_apart(here: Path) -> None:
-    asked = [*SHORT, "epochs=1", "seed=0,1,2", "search=race", "search.max_seeds=5", "tracking=none"]
+    asked = [*SHORT, "epochs=1", "seed=0,1,2", "search=race", "search.max_seeds=5", "tracking=none", "sweep.budget=1h"]
     ended = command("-m", *asked, RATES)
     assert ended.code == 0, ended
     seeds: dict[str, list[int]] = {}
@@ -269,6 +270,83 @@ def test_a_race_gives_more_seeds_to_rows_that_are_not_told_apart(here: Path) -> 
 def test_a_race_needs_seeds(here: Path, seed: list[str]) -> None:
     (line,) = refused("-m", *SHORT, RATES, *seed, "search=race")
     assert line == "search=race: no row has more than one seed; accepted: several, such as seed=0,1,2"
+
+
+LR = "optimizer.lr=tag(log,interval(1e-3,1))"
+TPE = ["search=tpe", "search.startup=2"]
+
+
+def test_tpe_trains_what_it_proposes_and_counts_what_has_finished(here: Path) -> None:
+    asked = ["-m", *SHORT, "model=mlp,net", LR, "epochs=1", *TPE]
+    ended = command(*asked, "sweep.samples=2", "seed=0,1")
+    assert (ended.code, ended.told) == (0, [])
+    lines = decided(the_sweep(here))
+    assert [(line["round"], line["job"], line["decision"]) for line in lines] == [(1, 0, "propose"), (2, 2, "propose")]
+    for line in lines:
+        for seed in (0, 1):
+            about = by_job(here)[line["job"] + seed][1]
+            found = {"optimizer.lr": about.params["optimizer.lr"], "model": about.params["model.name"]}
+            assert (about.status, about.params["seed"], found) == ("FINISHED", str(seed), line["numbers"])
+    (parent,) = sweeps()
+    assert parent.data.tags["sweep.jobs"] == "4"
+    assert not {"optimizer.lr", "model.name", "seed"} & parent.data.params.keys()  # which differ from job to job
+    assert "decided" not in ended.output
+    assert command("-m", "sweep.resume=last").output.count("skipped") == 4
+    assert decided(the_sweep(here)) == lines
+    ended = command(*asked, "sweep.samples=3", "sweep.skip_finished=true")
+    assert ended.output.count("skipped  job") == 2  # those of seed 0, in two rounds
+    assert len(runs()) == 5
+    newest = max(here.glob("runs/sweeps/*"), key=lambda folder: RunInfo.load(folder).started_at)
+    assert [line["numbers"] for line in decided(newest)][:2] == [line["numbers"] for line in lines]
+
+
+def test_tpe_lists_its_first_round(here: Path) -> None:
+    ended = command("-m", *SHORT, LR, "seed=0,1", "epochs=1", *TPE, "sweep.samples=5", "sweep.dry_run=true")
+    assert ended.output.splitlines()[-1] == (
+        "2 jobs; 8 more will be proposed by what these show; sweep.dry_run=true: none was started"
+    )
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        (["optimizer.lr=0.1,0.2", "sweep.samples=2"], "search=tpe: nothing to search; give an interval, such as "),
+        ([LR], "search=tpe: needs sweep.samples=N, the number of proposals"),
+        ([LR, "sweep.samples=2", "sweep.points=points.csv"], "sweep.points=points.csv: accepted with a search that "),
+        ([LR, "sweep.samples=2", "search.prune=true", "search.rungs=[2]"], "search.rungs=[2.0]: accepted: below epoch"),
+        ([LR, "sweep.samples=2", "optimizer.lr=1"], "optimizer.lr: is swept, and given as well; leave one of them out"),
+        ([LR, "sweep.samples=2", "seed=interval(0,9)"], "seed=interval(0,9): accepted: a list; each proposal is "),
+        ([LR, "sweep.samples=60000", "seed=0,1"], "sweep.samples=60000: 120,000 jobs; accepted: at most 100,000"),
+        ([LR, "sweep.samples=2", "epochs=interval(0.5,9)"], "epochs=interval(0.5,9): accepted: integer >= 1; int("),
+        ([LR, "sweep.samples=2", "model=mlp,nett"], "model=nett: no such model; did you mean net?"),  # found before it
+    ],
+)  # fmt: skip
+def test_tpe_that_makes_no_sense_starts_nothing(here: Path, asked: list[str], problem: str) -> None:
+    (line,) = refused("-m", *SHORT, "search=tpe", *asked, *([] if "epochs=" in asked[-1] else ["epochs=2"]))
+    assert line.startswith(problem)
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.slow
+def test_tpe_that_was_killed_makes_the_same_proposals(here: Path, tmp_path: Path) -> None:
+    asked = [
+        "-m", *SHORT, "model=mlp", LR, "batch_size=int(interval(16,64))", "epochs=2", *TPE, "sweep.samples=6",
+        "search.prune=true", "search.rungs=[1]", "tracking=none",
+    ]  # fmt: skip
+    assert command(*asked).code == 0
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    process = start(killed, *asked)
+    until(lambda: list(killed.glob("runs/sweeps/*/3.json")) or process.poll() is not None)
+    kill_with_its_children(process)
+    code, _, errors = finished(killed, "-m", "sweep.resume=last", "tracking=none", *PARALLEL)  # still one a round
+    assert code == 0, errors
+    assert decided(the_sweep(killed)) == decided(the_sweep(here))
+    assert sum(line["decision"] == "propose" for line in decided(the_sweep(here))) == 6
+    assert {number: about.status for number, (_, about) in by_job(killed).items()} == {
+        number: about.status for number, (_, about) in by_job(here).items()
+    }
 
 
 # Sweeps in a child that kills itself right before or after its nth change of a file in the sweep's folder, then resumes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -19,12 +19,13 @@ from blitz.terminal.names import in_epochs
 LEAST_RUNGS = 2  # where they are left to blitz
 
 Row = list[Trial]
+Factor = Annotated[float, Gt(1)]
 
 
 def halving(
     space: Space,
     *,
-    factor: Annotated[float, Gt(1)] = 3.0,
+    factor: Factor = 3.0,
     rungs: list[Positive] | None = None,
     keep: Annotated[float, Gt(0), Le(1)] | None = None,
 ) -> Strategy:
@@ -39,11 +40,7 @@ def halving(
             factor, down to one epoch, at least two
         keep: share of the combinations that goes on at each rung; null: 1 / factor
     """
-    epochs = {trial.epochs for trial in space.trials}
-    if rungs is None and len(epochs) > 1:
-        raise BadInput(f"search.rungs=null: jobs of {min(epochs)} to {max(epochs)} epochs have no rungs in common")
-    steps = derived(min(epochs), factor) if rungs is None else rungs
-    refuse(_wrong(steps, min(epochs)))
+    steps = rungs_of({trial.epochs for trial in space.trials}, factor, rungs)
     share = 1 / factor if keep is None else keep
 
     def next_round(trials: Sequence[Trial]) -> Round:
@@ -51,14 +48,23 @@ def halving(
         for number, rung in enumerate(steps, start=1):
             if _places(len(left), share) == len(left):  # nothing to decide: no pause
                 continue
-            if waiting := [trial for row in left for trial in row if not _has_reached(trial, rung)]:
+            if waiting := [trial for row in left for trial in row if not has_reached(trial, rung)]:
                 return Round([Task(trial.number, rung) for trial in waiting], decisions=decisions)
-            left, made = _decided(left, number, rung, share)
+            left, made = decided(left, number, rung, share)
             decisions += made
         unfinished = [trial for row in left for trial in row if not trial.is_over]
         return Round([Task(trial.number) for trial in unfinished], decisions=decisions)
 
     return next_round
+
+
+def rungs_of(epochs: Collection[int], factor: float, rungs: list[float] | None) -> list[float]:
+    """Those that were asked for, or those that follow from the jobs' epochs. Raises BadInput."""
+    if rungs is None and len(epochs) > 1:
+        raise BadInput(f"search.rungs=null: jobs of {min(epochs)} to {max(epochs)} epochs have no rungs in common")
+    steps = derived(min(epochs), factor) if rungs is None else rungs
+    refuse(_wrong(steps, min(epochs)))
+    return steps
 
 
 def derived(epochs: int, factor: float) -> list[float]:
@@ -79,11 +85,11 @@ def _wrong(rungs: Sequence[float], epochs: int) -> list[str]:
     return []
 
 
-def _has_reached(trial: Trial, rung: float) -> bool:
+def has_reached(trial: Trial, rung: float) -> bool:
     return trial.is_over or rung in trial.rungs
 
 
-def _decided(left: Sequence[Row], number: int, rung: float, share: float) -> tuple[list[Row], list[Decision]]:
+def decided(left: Sequence[Row], number: int, rung: float, share: float) -> tuple[list[Row], list[Decision]]:
     """Which rows go on from a rung.
 
     One that had finished before the sweep, or stopped early, costs nothing more: it stays, and takes nobody's place.
@@ -115,16 +121,16 @@ def _places(number: int, share: float) -> int:
 
 
 def _with_own(numbers: Mapping[str, Any], trial: Trial, rung: float) -> dict[str, Any]:
-    return {"objective": _objective(trial, rung), **numbers}
+    return {"objective": objective_at(trial, rung), **numbers}
 
 
 def _mean(row: Row, rung: float) -> float | None:
     """None for a row with a job that failed on the way."""
-    found = [_objective(trial, rung) for trial in row]
+    found = [objective_at(trial, rung) for trial in row]
     known = [objective for objective in found if objective is not None]
     return fmean(known) if len(known) == len(row) else None
 
 
-def _objective(trial: Trial, rung: float) -> float | None:
+def objective_at(trial: Trial, rung: float) -> float | None:
     """At a rung; of a job that stopped early before it, that of its end."""
     return trial.rungs.get(rung, trial.objective)

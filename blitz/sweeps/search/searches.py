@@ -8,6 +8,7 @@ from blitz.parts.registry import Registry
 from blitz.sweeps.search.halving import halving
 from blitz.sweeps.search.race import race
 from blitz.sweeps.search.strategy import Round, Space, Strategy, Task, Trial
+from blitz.sweeps.search.tpe import tpe
 
 
 def grid(space: Space) -> Strategy:
@@ -19,4 +20,4 @@ def grid(space: Space) -> Strategy:
     return next_round
 
 
-SEARCHES = Registry("search", "blitz.searches", grid=grid, halving=halving, race=race)
+SEARCHES = Registry("search", "blitz.searches", grid=grid, halving=halving, race=race, tpe=tpe)

@@ -6,13 +6,17 @@ was killed goes on where it was, and a finished one's decisions can be checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from blitz.run_folder.decisions import Decision
 from blitz.run_folder.run_info import FAILED, FINISHED
+from blitz.sweeps.search.interval import Interval
 
-GO_ON, PAUSE = "go on", "pause"  # what may be decided about a job
+Range = Interval | Sequence[str]  # what a key may be: any number of an interval, or what is listed
+
+GO_ON, PAUSE, PROPOSE = "go on", "pause", "propose"  # what may be decided about a job
 MORE, DROP, STOP = "more seeds", "drop", "stop"  # what may be decided about a row, recorded with its first job
 
 
@@ -57,13 +61,25 @@ class Round:
 
 @dataclass(frozen=True)
 class Space:
-    """What a sweep was asked to train."""
+    """What a sweep was asked to train: jobs that are listed, or what a search proposes them from."""
 
-    trials: Sequence[Trial]  # those that are listed, none of them begun
+    trials: Sequence[Trial] = ()  # those that are listed, none of them begun
+    ranges: Mapping[str, Range] = field(default_factory=dict)  # by dotted key
+    seeds: Sequence[str] = ()  # with which each proposal is trained; none: the config's
+    samples: int | None = None  # how many proposals were asked for
+    seed: int = 0  # of what is drawn
     at_once: int = 1  # how many jobs run side by side
+    epochs: Collection[int] = ()  # of the jobs that may be proposed
 
 
 Strategy = Callable[[Sequence[Trial]], Round]
+Builder = TypeVar("Builder", bound=Callable[..., Strategy])
+
+
+def proposing(builder: Builder) -> Builder:
+    """Marks a search that proposes all jobs itself, from the ranges of its space."""
+    builder.proposes = True  # type: ignore[attr-defined]
+    return builder
 
 
 def rows(trials: Sequence[Trial]) -> list[list[Trial]]:
