@@ -13,7 +13,7 @@ from typing import Any
 from blitz.config.settings import check
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
-from blitz.run_folder.run_info import FAILED, KILLED, PAUSED
+from blitz.run_folder.run_info import FAILED, KILLED, PAUSED, RunInfo
 from blitz.runner.build import JobInfo
 from blitz.sweeps import folder
 from blitz.sweeps.finished import outcome_of
@@ -53,7 +53,8 @@ def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, numb
             interrupt.request(signal.SIGTERM)
         except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
             why = str(error) if isinstance(error, BadInput | RunFailed) else f"{type(error).__name__}: {error}"
-            outcome = Outcome(FAILED, redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())])))
+            text = redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())]))
+            outcome = Outcome(FAILED, text, rungs=_rungs(options, number))
             print_line(redact(f"blitz: {title_of_job(number, label)} failed: {outcome.why}"), sys.stderr)
             if options.on_failure == "stop":
                 (sweep / STOP).touch()
@@ -72,6 +73,12 @@ def _run(values: Mapping[str, Any], overrides: Sequence[str], job: JobInfo, opti
     else:
         record = new_run(settings, overrides, job=job)
     return outcome_of(record.folder, record.recorder.about)
+
+
+def _rungs(options: folder.JobOptions, number: int) -> tuple[tuple[float, float], ...]:
+    """Of a job that failed when it was continued: what its search has decided by them stays decided."""
+    run = options.runs.get(str(number))
+    return tuple(sorted(RunInfo.load(Path(run)).rungs.items())) if run is not None else ()
 
 
 def _exit_if_abandoned(sweep: Path) -> None:

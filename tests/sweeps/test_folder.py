@@ -13,9 +13,12 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from blitz.run_folder.files import sole_trainer
-from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, RunInfo
+from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, PAUSED, RunInfo
 from blitz.sweeps import folder
+from blitz.sweeps.combinations import Combination
 from blitz.sweeps.folder import INTERRUPT, NOT_STARTED, PAUSE_ALL, STOP, Outcome
+from blitz.sweeps.plan import Plan
+from blitz.sweeps.run_job import train
 from blitz.terminal.signals import SPENT
 
 HOLDS = """
@@ -144,3 +147,14 @@ def test_resume_continues_the_newest_run_of_a_job_that_did_not_finish(tmp_path: 
     assert {number: path for number, (path, _) in folder.unfinished_runs(sweep, [0, 1]).items()} == {0: tmp_path / "b"}
     assert folder.unfinished_runs(sweep, [1]) == {}
     assert {number: path for number, (path, _) in folder.finished_runs(sweep).items()} == {1: tmp_path / "d"}
+
+
+def test_a_job_that_fails_when_it_is_continued_keeps_what_its_search_has_decided_by(tmp_path: Path) -> None:
+    run, sweep = tmp_path / "runs" / "one", tmp_path / "runs" / "sweeps" / "s"
+    run.mkdir(parents=True), sweep.mkdir(parents=True)
+    RunInfo("r", None, "e", "r", 0, {}, {"sweep.rungs": '{"3.0": 0.5, "1.0": 0.4}'}, {}, PAUSED).save(run)
+    Plan("s", [], {0: Combination((), ())}, {0: ""}).save(sweep)
+    folder.JobOptions(runs={"0": str(run)}).save(sweep)
+    outcome = train({"epochs": "nope"}, [], sweep, 0)  # whose config is refused
+    assert (outcome.status, outcome.rungs) == (FAILED, ((1.0, 0.4), (3.0, 0.5)))
+    assert folder.read_outcomes(sweep) == {0: outcome}
