@@ -32,6 +32,7 @@ blitz: train and evaluate an image classifier, and record the run
   blitz -m KEY=A,B [OVERRIDE…]  sweep: one job for each combination of values
   blitz resume RUN [epochs=N]   continue a stopped run from its last checkpoint
   blitz reproduce RUN           train a recorded run again: is it the same?
+                                --sweep ID: jobs of a sweep, and its decisions
   blitz compare [RUN…]          parameters and metrics side by side, of runs, of
                                 --sweep ID or of --experiment NAME
   blitz ls                      list the newest runs and sweeps

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from blitz.errors import BadInput, no_such
+from blitz.errors import BadInput, no_such, refuse
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -237,23 +237,53 @@ def resume(run: str, overrides: tuple[str, ...], uri: str | None) -> None:
 
 
 @VERBS.command()
-@click.argument("run")
+@click.argument("run", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE…]")
 @click.option("--check", is_flag=True, help="train nothing; print what differs and how to restore the recorded code")
 @click.option("--epochs", type=click.IntRange(min=1), default=None, metavar="N", help="train and compare N epochs only")
+@click.option(
+    "--sweep", default=None, metavar="ID", help="jobs of a sweep, and what it decided: its id, a prefix, last"
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=0), default=None, metavar="K", help="how many, with --sweep [default: 1]"
+)
 @STORE
-def reproduce(run: str, overrides: tuple[str, ...], check: bool, epochs: int | None, uri: str | None) -> int:
+def reproduce(
+    run: str | None,
+    overrides: tuple[str, ...],
+    check: bool,
+    epochs: int | None,
+    sweep: str | None,
+    jobs: int | None,
+    uri: str | None,
+) -> int:
     """Train RUN again from its record and report whether the result is the same, bit for bit.
 
     RUN is a run id, a unique prefix of one, "last" or "best" (of the last sweep). KEY=VALUE changes a value of its
     config. Of paths and addresses the record gives only data.root, on the host where the run was trained; elsewhere
     BLITZ_DATA or data.root=DIR does. The exit code is 0 if the result is identical or equal within noise, 1 if it is
     different (with --check: if anything differs).
+
+    --sweep ID, in the place of RUN, trains K finished jobs of a sweep again, drawn at random, and checks that each
+    decision of its search follows from the recorded numbers. ID may be the sweep's folder as well. The exit code is 1
+    if a job is different or a decision does not follow.
     """
     from blitz.reproduction import reproduce as reproduction
     from blitz.reproduction.report import lines
     from blitz.terminal.text import print_line
 
+    if sweep is not None:
+        from blitz.reproduction.sweep import reproduce_sweep
+
+        changes = overrides if run is None else (run, *overrides)
+        refuse(f"{text}: accepted: RUN or --sweep, not both" for text in changes[:1] if "=" not in text)
+        if check:
+            raise BadInput("--check: accepted with RUN; with --sweep, --jobs 0 trains nothing")
+        return reproduce_sweep(sweep, changes, jobs=1 if jobs is None else jobs, epochs=epochs, uri=uri)
+    if jobs is not None:
+        raise BadInput(f"--jobs={jobs}: needs --sweep ID")
+    if run is None:
+        raise click.UsageError("Missing argument 'RUN', or --sweep ID.")
     if check:
         return 1 if reproduction.check_provenance(run, overrides, uri=uri) else 0
     found = reproduction.reproduce(run, overrides, epochs=epochs, uri=uri)

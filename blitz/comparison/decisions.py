@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from blitz.comparison.rows import ID_LENGTH, ComparedRun
@@ -13,7 +11,7 @@ from blitz.figures.charts import Measure, Stop
 from blitz.figures.page import Cell, Column, Link, Section, Table
 from blitz.figures.space import counted
 from blitz.run_folder.decisions import FILE, Decision, Heading, Line, read
-from blitz.run_folder.run_info import FINISHED
+from blitz.run_folder.run_info import FINISHED, SWEEP
 from blitz.tracking import queries
 
 if TYPE_CHECKING:
@@ -24,11 +22,11 @@ Curve = Callable[[ComparedRun], Sequence[tuple[int, float]]]
 
 
 def fetch(client: MlflowClient, sweep: Run) -> list[Line]:
-    """Those among the artifacts of a sweep's run."""
+    """Those among the artifacts of a sweep's run. Raises BadInput for a file that is damaged."""
     if all(item.path != FILE for item in client.list_artifacts(sweep.info.run_id)):
         return []
-    with TemporaryDirectory() as folder:
-        return read(queries.fetch(client, sweep, FILE, Path(folder)))
+    with queries.scratch(sweep.data.tags[SWEEP]) as folder:
+        return read(queries.fetch(client, sweep, FILE, folder))
 
 
 def section(

@@ -58,7 +58,7 @@ def compare_runs(
     if wanted:
         runs = list({run.info.run_id: run for run in (queries.find(client, one) for one in wanted)}.values())
     elif sweep is not None:
-        parent = _sweep(client, sweep)
+        parent = find_sweep(client, sweep)
         jobs = queries.jobs_of(client, parent)
         known = {key for job in jobs for key in facts_of(job)}
         conditions.refuse_unknown(known.__contains__, lambda: jobs)
@@ -120,7 +120,8 @@ def not_started(sweep: Run, jobs: Sequence[Run]) -> list[str]:
     return [f"{int(number) - len(started)} of {number} jobs have not started"]
 
 
-def _sweep(client: MlflowClient, wanted: str) -> Run:
+def find_sweep(client: MlflowClient, wanted: str) -> Run:
+    """Raises BadInput where there is none."""
     run = queries.find_sweep(client, wanted)
     if run is None:
         known = [run.data.tags[SWEEP] for run in queries.sweeps(client)]

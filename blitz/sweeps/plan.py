@@ -125,16 +125,8 @@ class Plan:
 
         Raises BadInput where there is none.
         """
-        folders = sorted(path.parent for path in (Path(runs_dir) / "sweeps").glob(f"*/{PLAN}"))
-        if wanted == queries.LAST:
-            fitting = [folder for folder, _ in runs_in(Path(runs_dir) / "sweeps") if folder in folders][-1:]
-        else:
-            fitting = [folder for folder in folders if folder.name == wanted]
-            fitting = fitting or [folder for folder in folders if folder.name.startswith(wanted)]
-        if len(fitting) > 1:
-            raise BadInput(f"sweep.resume={wanted}: more than one sweep starts like this; give more of its id")
-        if fitting:
-            return cls.load(fitting[0] / PLAN, trusted=True)
+        if (found := find_folder(wanted, runs_dir, "sweep.resume")) is not None:
+            return cls.load(found / PLAN, trusted=True)
         where = f"in {runs_dir}/sweeps"
         if uri is not None:
             where += f" and in {redact(uri)}"
@@ -144,7 +136,7 @@ class Plan:
                 if run is not None:
                     with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
                         return cls.load(queries.fetch(client, run, PLAN, Path(folder)), trusted=False)
-        hint = did_you_mean(wanted, [folder.name for folder in folders])
+        hint = did_you_mean(wanted, [folder.name for folder in folders_in(runs_dir)])
         raise BadInput(f"sweep.resume={wanted}: no such sweep {where}{hint}")
 
     def changes(self, arguments: Sequence[str]) -> list[str]:
@@ -187,6 +179,27 @@ class Plan:
                 "sweep.skip_finished=true"
             )
         return numbered
+
+
+def folders_in(runs_dir: str) -> list[Path]:
+    """Those of all its sweeps."""
+    return sorted(path.parent for path in (Path(runs_dir) / "sweeps").glob(f"*/{PLAN}"))
+
+
+def find_folder(wanted: str, runs_dir: str, option: str) -> Path | None:
+    """The folder of the sweep of this id, or the start of one; `last` is the newest. None where there is none.
+
+    Raises BadInput, in words of the `option`, where there is more than one.
+    """
+    folders = folders_in(runs_dir)
+    if wanted == queries.LAST:
+        fitting = [folder for folder, _ in runs_in(Path(runs_dir) / "sweeps") if folder in folders][-1:]
+    else:
+        fitting = [folder for folder in folders if folder.name == wanted]
+        fitting = fitting or [folder for folder in folders if folder.name.startswith(wanted)]
+    if len(fitting) > 1:
+        raise BadInput(f"{option}={wanted}: more than one sweep starts like this; give more of its id")
+    return fitting[0] if fitting else None
 
 
 def for_continued_runs(changes: Sequence[str], runs: Mapping[int, Path], tracked: bool) -> list[str]:

@@ -6,8 +6,10 @@ import getpass
 import itertools
 import platform
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +192,16 @@ def fetch(client: MlflowClient, run: Run, artifact: str, folder: Path) -> Path:
         return Path(client.download_artifacts(run.info.run_id, artifact, str(folder)))
     except (MlflowException, OSError):
         raise BadInput(f"{run.info.run_id}: this run has no {artifact} in {redact(str(client.tracking_uri))}") from None
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A folder for what is fetched, which is gone afterwards; a BadInput about a file in it says `name` instead."""
+    with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
+        try:
+            yield Path(folder)
+        except BadInput as error:
+            raise BadInput(*(problem.replace(folder, name) for problem in error.problems)) from None
 
 
 def results(client: MlflowClient, run: Run) -> dict[str, dict[int, float]]:
