@@ -1,19 +1,29 @@
-"""Builds the parts of all jobs before the first one starts: what a run would be refused for is reported now."""
+"""Builds the parts of all jobs before the first one starts: what a run would be refused for is reported now.
+
+A dry run times a few steps with them.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 from torch import nn
 
+from blitz.config.settings import Settings
 from blitz.errors import BadInput, refuse
 from blitz.parts.datasets import Dataset, Split, Splits
 from blitz.parts.devices import Device
-from blitz.runner.build import build_parts, data_of
+from blitz.runner.build import JobInfo, build, build_parts, data_of
 from blitz.sweeps.jobs import SweepJob, in_which_jobs
+from blitz.training.loop import NonFiniteLoss, fit
+
+TIMED_STEPS, WARM_UP = 20, 5  # steps
+LONGEST = 10.0  # seconds, after which a slow model is timed on fewer steps
 
 
 def preflight(jobs: Sequence[SweepJob]) -> None:
@@ -29,6 +39,36 @@ def preflight(jobs: Sequence[SweepJob]) -> None:
         except (Exception, SystemExit):  # of somebody's own part: this job will fail with it
             continue
     refuse(in_which_jobs(problems, len(jobs)))
+
+
+def timed_epoch(settings: Settings, cores: int | None = None, longest: float = LONGEST) -> tuple[float, int]:
+    """Seconds that an epoch's steps take, without validation, and on how many steps that was measured.
+
+    After `longest` seconds there are no more.
+
+    It leaves nothing. Raises BadInput where a run would, and where its loss is not finite from the first step on.
+    """
+    model = {**settings.model, "weights": None}  # which take as long, and may have to be fetched
+    setup = build(settings.model_copy(update={"model": model}), job=JobInfo("", 0, cores=cores))
+    marks = [(0, began := perf_counter())]
+
+    def is_slow() -> bool:
+        return perf_counter() - began >= longest
+
+    reports = fit(
+        setup.learner, setup.train, None, setup.augment, setup.mix,
+        epochs=settings.epochs, report_every=WARM_UP, stop=is_slow,
+    )  # fmt: skip
+    with closing(reports), suppress(NonFiniteLoss):
+        for report in reports:
+            marks.append((report.step, perf_counter()))
+            if report.step >= WARM_UP + TIMED_STEPS or is_slow():
+                break
+    start = marks[1] if marks[-1][0] > WARM_UP else marks[0]
+    steps, seconds = (end - begin for begin, end in zip(start, marks[-1], strict=True))
+    if not steps:
+        raise BadInput("the loss of the first step is not finite")
+    return seconds / steps * len(setup.train), round(steps)
 
 
 class PartsCache:

@@ -13,7 +13,7 @@ from blitz.config.compose import plain
 from blitz.config.settings import Sweep, Tracking, uses_mlflow
 from blitz.errors import BadInput, SweepFailed, in_one_line
 from blitz.parts.registry import validate
-from blitz.redaction import redact
+from blitz.redaction import redact, remember
 from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, PAUSED
 from blitz.runner.start import tracking_store
@@ -31,6 +31,7 @@ from blitz.sweeps.folder import (
     unfinished_runs,
     write_outcome,
 )
+from blitz.sweeps.forecast import print_forecast
 from blitz.sweeps.jobs import SweepJob, options_of, own_groups, print_jobs, refuse_links, separate
 from blitz.sweeps.launch import cores_for_each, runs_here
 from blitz.sweeps.plan import Plan, for_continued_runs
@@ -71,7 +72,7 @@ def sweep(request: SweepRequest) -> list[float | None]:
     if options.budget is not None:
         seconds_of(options.budget)  # refused here, and not after the preflight
     cores = cores_for_each(request.config, planned)
-    uri = tracking_store(settings) if skips or not options.dry_run else None  # a list of jobs needs none
+    uri = _store_to_read(settings.tracking) if options.dry_run else tracking_store(settings)
     known = folder_of(settings.runs_dir, plan.id) if plan is not None else None
     if known is not None:
         refuse_while_trained(known)
@@ -79,6 +80,10 @@ def sweep(request: SweepRequest) -> list[float | None]:
     left = [job for job in jobs if job.number not in done]
     if options.dry_run:
         print_jobs(left, planned - len(jobs))
+        if left:
+            paused = unfinished_runs(known, [job.number for job in left]) if known is not None else {}
+            outcomes = {**done, **{number: outcome_of(*run) for number, run in paused.items()}}
+            print_forecast(request.config, asked.strategy, jobs, outcomes, cores, uri)
         return []
     if not left and plan is None and (last := asked.strategy([job.trial(done[job.number]) for job in jobs])).is_last:
         Results(jobs, done, conclusion=last.conclusion).print()
@@ -120,8 +125,16 @@ def _plan_to_resume(request: SweepRequest, options: Sweep) -> Plan | None:
         return None
     values = plain(request.config)
     tracking = validate(Tracking, values["tracking"], "tracking", "option")
-    uri = store.resolve(tracking.uri) if tracking.name != "none" else None
-    return Plan.find(options.resume, str(values["runs_dir"]), uri)
+    return Plan.find(options.resume, str(values["runs_dir"]), _store_to_read(tracking))
+
+
+def _store_to_read(tracking: Tracking) -> str | None:
+    """The store with earlier runs, which need not be there; None for none."""
+    if tracking.name == "none":
+        return None
+    uri = store.resolve(tracking.uri)
+    remember(uri)
+    return uri
 
 
 def _skipped(jobs: Sequence[SweepJob], uri: str | None, known: Path | None = None) -> dict[int, Outcome]:

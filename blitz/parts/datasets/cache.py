@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ ROOT = "BLITZ_DATA"  # environment variable: data.root, where none is given
 KEPT = 8  # caches of a data set, such as of several image sizes: those that were used last
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 Images = NDArray[np.uint8]
+_only_reads: ContextVar[bool] = ContextVar("only_reads", default=False)
 
 
 class Decoded(NamedTuple):
@@ -80,6 +82,16 @@ def writing() -> Iterator[None]:
 
 
 @contextmanager
+def reading_only() -> Iterator[None]:
+    """In this block a data set that would have to be downloaded or decoded raises BadInput."""
+    token = _only_reads.set(True)
+    try:
+        yield
+    finally:
+        _only_reads.reset(token)
+
+
+@contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock beside `path`. It goes with the process, so a kill leaves nothing behind to clear away."""
     lock = FileLock(f"{path}.lock")
@@ -105,6 +117,8 @@ def cached(name: str, key: Mapping[str, Any], decode: Callable[[], Decoded]) -> 
             return _open(folder, name)  # without the lock: a cache that may only be read is good enough
     except _Damaged:
         pass  # looked at again under the lock, with a warning: another process may be rebuilding it now
+    if _only_reads.get():
+        raise BadInput(f"data={name}: not in the cache yet; the first run puts it there")
     with locked(folder, f"it prepares data={name}"):
         try:
             if folder.exists():
