@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from blitz.errors import BadInput
 from blitz.run_folder.decisions import FILE, Decision, Heading, Line
 from blitz.run_folder.run_info import FAILED, FINISHED, PAUSED
+from blitz.sweeps.proposals import Proposals
 from blitz.sweeps.search.searches import SEARCHES
 from blitz.sweeps.search.strategy import Round, Space, Strategy, Trial
 from blitz.terminal.names import briefly, in_epochs, title_of_job
@@ -41,6 +42,14 @@ class Records:
     listed: int  # those below this number were asked for; the search has added the others
     attempts: Mapping[int, Sequence[Attempt]]  # of each job that has any, the first one first
     status: str = FINISHED
+    proposals: Proposals | None = None  # what all jobs were proposed from, by a search that does so
+
+    @property
+    def space(self) -> Space:
+        """What the sweep was asked to train."""
+        if self.proposals is not None:
+            return self.proposals.space({job.epochs for job in self.jobs})
+        return Space([job for job in self.jobs if job.number < self.listed])
 
     @property
     def finished(self) -> dict[int, Attempt]:
@@ -113,7 +122,7 @@ def _missing(records: Records, replay: Replay) -> list[Decision]:
 
 def _replays(records: Records, search: Mapping[str, Any]) -> Iterator[Replay]:
     """By the newest run of each job; then by those that there were before others were repeated, the newest first."""
-    strategy: Strategy = SEARCHES.build(search, Space([job for job in records.jobs if job.number < records.listed]))
+    strategy: Strategy = SEARCHES.build(search, records.space)
     times = {attempt.started_at for attempts in records.attempts.values() for attempt in attempts[1:]}
     for time in (math.inf, *sorted(times, reverse=True)):
         found = {

@@ -139,4 +139,4 @@ def _records(plan: Plan, lines: list[decisions.Line], found: Attempts, status: s
         if number not in found:  # what is not swept, all have in common
             seed, epochs = (int(combination.values.get(key, n)) for key, n in (("seed", seed), ("epochs", epochs)))
         jobs.append(Trial(number, combination.without_seed, seed, epochs))
-    return Records(plan.id, plan.search, lines, jobs, plan.listed, found, status)
+    return Records(plan.id, plan.search, lines, jobs, plan.listed, found, status, plan.proposals)

@@ -176,3 +176,16 @@ def test_what_makes_no_sense_is_refused(here: Path, arguments: list[str], proble
 def test_a_sweep_that_is_not_there(here: Path) -> None:
     (problem,) = refused("reproduce", "--sweep", "last")
     assert problem.startswith("--sweep=last: no such sweep in sqlite:///")
+
+
+@pytest.mark.slow
+def test_proposals_follow_from_what_earlier_ones_have_shown(here: Path) -> None:
+    asked = ["optimizer.lr=tag(log,interval(0.001,0.1))", "seed=0,1", "epochs=1", "sweep.samples=4"]
+    assert command("-m", *SHORT, *asked, "search=tpe", "search.startup=2", "search.batch=1", "tracking=none").code == 0
+    folder = the_sweep(here)
+    assert checked(str(folder), "--jobs", "0")[-1] == "4 decisions follow from the records"
+    lines = (folder / FILE).read_text().splitlines()
+    proposed = json.loads(lines[-1])["numbers"]["optimizer.lr"]
+    (folder / FILE).write_text("\n".join([*lines[:-1], lines[-1].replace(f'"{proposed}"', '"0.5"'), ""]))
+    (difference, _) = differing(str(folder))
+    assert difference == f"round 4, job 6: optimizer.lr recorded 0.5, follows {proposed}"
