@@ -192,11 +192,11 @@ def _difference(recorded: Decision | None, follows: Decision | None) -> str:
     if recorded is None or follows is None:
         was, now = (f"{each.decision} ({each.why})" if each is not None else NOTHING for each in (recorded, follows))
         return printable(f"{where}: recorded {was}, follows {now}")
-    was, now = (_flat(each) for each in (recorded, follows))
-    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    before, after = _flat(recorded), _flat(follows)
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     if len(changed) > 1 and "why" in changed:
         changed.remove("why")  # says the same in words
-    texts = [f"{key} recorded {was.get(key, NOTHING)}, follows {now.get(key, NOTHING)}" for key in changed]
+    texts = [f"{key} recorded {before.get(key, NOTHING)}, follows {after.get(key, NOTHING)}" for key in changed]
     return printable(f"{where}: {'; '.join(texts)}")
 
 

@@ -151,7 +151,8 @@ def test_resume_continues_the_newest_run_of_a_job_that_did_not_finish(tmp_path: 
 
 def test_a_job_that_fails_when_it_is_continued_keeps_what_its_search_has_decided_by(tmp_path: Path) -> None:
     run, sweep = tmp_path / "runs" / "one", tmp_path / "runs" / "sweeps" / "s"
-    run.mkdir(parents=True), sweep.mkdir(parents=True)
+    for place in (run, sweep):
+        place.mkdir(parents=True)
     RunInfo("r", None, "e", "r", 0, {}, {"sweep.rungs": '{"3.0": 0.5, "1.0": 0.4}'}, {}, PAUSED).save(run)
     Plan("s", [], {0: Combination((), ())}, {0: ""}).save(sweep)
     folder.JobOptions(runs={"0": str(run)}).save(sweep)

@@ -37,7 +37,8 @@ def made(answer: Round, trials: Sequence[Trial]) -> list[Trial]:
     values = [{key: value for key, value in new.items() if key != "seed"} for new in answer.new]
     seeds = [int(new.get("seed", "0")) for new in answer.new]
     numbers = range(len(trials), len(trials) + len(values))
-    return [*trials, *(Trial(number, *each, 9) for number, *each in zip(numbers, values, seeds, strict=True))]
+    jobs = zip(numbers, values, seeds, strict=True)
+    return [*trials, *(Trial(number, of_job, seed, 9) for number, of_job, seed in jobs)]
 
 
 def trained(trial: Trial, until: float | None, measure: Measure) -> Trial:
@@ -108,7 +109,8 @@ def test_a_round_has_as_many_jobs_as_run_at_once(
     assert len(first.new) == new
     assert not first.tasks
     assert not first.decisions
-    assert [each.get("seed") for each in first.new] == (seeds or [None]) * (new // max(1, len(seeds)))
+    asked = [each["seed"] for each in first.new if "seed" in each]
+    assert asked == seeds * (new // max(1, len(seeds)))
     assert [task.job for task in strategy(made(first, [])).tasks] == list(range(new))
 
 
