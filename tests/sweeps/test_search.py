@@ -331,19 +331,19 @@ def test_tpe_that_makes_no_sense_starts_nothing(here: Path, asked: list[str], pr
 @pytest.mark.slow
 def test_tpe_that_was_killed_makes_the_same_proposals(here: Path, tmp_path: Path) -> None:
     asked = [
-        "-m", *SHORT, "model=mlp", LR, "batch_size=int(interval(16,64))", "epochs=2", *TPE, "sweep.samples=6",
+        "-m", *SHORT, "model=mlp", LR, "micro_batch_size=int(interval(8,32))", "epochs=2", *TPE, "sweep.samples=4",
         "search.prune=true", "search.rungs=[1]", "tracking=none",
     ]  # fmt: skip
     assert command(*asked).code == 0
     killed = tmp_path / "killed"
     killed.mkdir()
     process = start(killed, *asked)
-    until(lambda: list(killed.glob("runs/sweeps/*/3.json")) or process.poll() is not None)
+    until(lambda: list(killed.glob("runs/sweeps/*/2.json")) or process.poll() is not None)
     kill_with_its_children(process)
     code, _, errors = finished(killed, "-m", "sweep.resume=last", "tracking=none", *PARALLEL)  # still one a round
     assert code == 0, errors
     assert decided(the_sweep(killed)) == decided(the_sweep(here))
-    assert sum(line["decision"] == "propose" for line in decided(the_sweep(here))) == 6
+    assert sum(line["decision"] == "propose" for line in decided(the_sweep(here))) == 4
     assert {number: about.status for number, (_, about) in by_job(killed).items()} == {
         number: about.status for number, (_, about) in by_job(here).items()
     }
