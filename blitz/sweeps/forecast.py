@@ -189,6 +189,13 @@ class Kind:
             del found["device.threads"]
         return {name: text for name, text in found.items() if name not in ("device.index", "model.weights")}
 
+    @property
+    def with_its_threads(self) -> Settings:
+        """As a run alone needs them to compute as these jobs do."""
+        if self.device is None:
+            return self.settings
+        return self.settings.model_copy(update={"device": {**self.settings.device, "threads": self.device.threads}})
+
     def tags(self, machine: Mapping[str, str]) -> dict[str, str]:
         found = {} if self.fingerprint is None else {"data.fingerprint": self.fingerprint}
         if self.device is not None:
@@ -298,7 +305,7 @@ def print_forecast(
         cache = PartsCache()
         kinds = {key: Kind.of(job.settings, cores, is_here, cache) for key, job in firsts.items()}
         try:
-            paces, unknown = _paces(kinds, earlier, cores, is_here), ""
+            paces, unknown = _paces(kinds, earlier, is_here), ""
         except (Exception, SystemExit) as error:  # of a part of somebody's own, too
             paces, unknown = {key: Pace(1.0) for key in kinds}, redact(in_one_line(error))
     try:
@@ -318,7 +325,7 @@ def print_forecast(
     print_line(f"seeds    {seeds_line(found, spread, why)}")
 
 
-def _paces(kinds: Mapping[Key, Kind], earlier: Earlier | None, cores: int | None, is_here: bool) -> dict[Key, Pace]:
+def _paces(kinds: Mapping[Key, Kind], earlier: Earlier | None, is_here: bool) -> dict[Key, Pace]:
     """Of each row, from the store, else from timed steps. Raises BadInput where one cannot be known."""
     began = monotonic()
     known: dict[str, Pace] = {}
@@ -332,7 +339,7 @@ def _paces(kinds: Mapping[Key, Kind], earlier: Earlier | None, cores: int | None
             if pace is None and monotonic() - began >= MOST_SECONDS:
                 raise BadInput(f"the jobs are of many kinds, of which {len(known)} were timed in {MOST_SECONDS:.0f} s")
             if pace is None:
-                seconds, steps = timed_epoch(kind.settings, cores)
+                seconds, steps = timed_epoch(kind.with_its_threads)
                 pace = Pace(seconds, steps=steps)
             known[name] = pace
         found[key] = known[name]

@@ -18,7 +18,7 @@ from blitz.config.settings import Settings
 from blitz.errors import BadInput, refuse
 from blitz.parts.datasets import Dataset, Split, Splits
 from blitz.parts.devices import Device
-from blitz.runner.build import JobInfo, build, build_parts, data_of
+from blitz.runner.build import build, build_parts, data_of
 from blitz.sweeps.jobs import SweepJob, in_which_jobs
 from blitz.training.loop import NonFiniteLoss, fit
 
@@ -41,7 +41,7 @@ def preflight(jobs: Sequence[SweepJob]) -> None:
     refuse(in_which_jobs(problems, len(jobs)))
 
 
-def timed_epoch(settings: Settings, cores: int | None = None, longest: float = LONGEST) -> tuple[float, int]:
+def timed_epoch(settings: Settings, longest: float = LONGEST) -> tuple[float, int]:
     """Seconds that an epoch's steps take, without validation, and on how many steps that was measured.
 
     After `longest` seconds there are no more.
@@ -49,7 +49,7 @@ def timed_epoch(settings: Settings, cores: int | None = None, longest: float = L
     It leaves nothing. Raises BadInput where a run would, and where its loss is not finite from the first step on.
     """
     model = {**settings.model, "weights": None}  # which take as long, and may have to be fetched
-    setup = build(settings.model_copy(update={"model": model}), job=JobInfo("", 0, cores=cores))
+    setup = build(settings.model_copy(update={"model": model}))
     marks = [(0, began := perf_counter())]
 
     def is_slow() -> bool:

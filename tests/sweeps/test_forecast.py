@@ -35,6 +35,12 @@ SHORT = [*QUICK, "device=cpu", "data.limit=100", "epochs=2", "tracking.system_me
 DRY = "sweep.dry_run=true"
 
 
+@pytest.fixture(autouse=True)
+def _digits_in_the_cache() -> None:
+    """A dry run puts no data there."""
+    DATASETS.build({"name": "digits", "image_size": 32})
+
+
 def listed(rows: int, seeds: int, epochs: int = 9) -> list[Trial]:
     pairs = [(row, seed) for row in range(rows) for seed in range(seeds)]
     return [Trial(number, {"x": str(row)}, seed, epochs) for number, (row, seed) in enumerate(pairs)]
