@@ -224,13 +224,14 @@ def test_skip_finished_takes_what_another_sweep_has_trained(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_parallel_jobs_lead_to_the_same_decisions(here: Path, tmp_path: Path) -> None:
-    asked = [*SHORT, "optimizer.lr=0.0001,0.05,0.1,0.2", "seed=0,1", "epochs=3", *HALVING, "tracking=none"]
+@pytest.mark.parametrize(("launcher", "seeds"), [(PARALLEL, "seed=0,1"), (["hydra/launcher=submitit_local"], "seed=0")])
+def test_parallel_jobs_lead_to_the_same_decisions(here: Path, tmp_path: Path, launcher: list[str], seeds: str) -> None:
+    asked = [*SHORT, "optimizer.lr=0.0001,0.05,0.1,0.2", seeds, "epochs=3", *HALVING, "tracking=none"]
     assert command("-m", *asked).code == 0
     expected = decided(the_sweep(here))
     elsewhere = tmp_path / "parallel"
     elsewhere.mkdir()
-    code, _, errors = finished(elsewhere, "-m", *asked, *PARALLEL)
+    code, _, errors = finished(elsewhere, "-m", *asked, *launcher)
     assert code == 0, errors
     assert decided(the_sweep(elsewhere)) == expected
     assert {number: about.status for number, (_, about) in by_job(elsewhere).items()} == {
