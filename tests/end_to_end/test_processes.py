@@ -65,6 +65,7 @@ def test_terminal_that_is_closed_ends_a_run_and_saves_a_checkpoint(tmp_path: Pat
     assert "stopped; 'blitz resume " in (folder / "run.log").read_text()
 
 
+@pytest.mark.slow
 def test_broken_pipe_ends_a_command_silently(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)  # as `| head` does, and before there is a word
@@ -225,6 +226,7 @@ def test_credentials_are_neither_written_nor_printed(tmp_path: Path, monkeypatch
         assert [text for text in printed if secret in text] == []
 
 
+@pytest.mark.slow
 def test_divergence_exits_with_1_and_one_line(tmp_path: Path) -> None:
     process = start(tmp_path, *QUICK, "optimizer.lr=1e30", "tracking=none")
     _, errors = process.communicate(timeout=PATIENCE)

@@ -68,6 +68,7 @@ def plain(name: str, size: tuple[int, int] = SIZE) -> Image.Image:
     return Image.new("RGB", size, COLOURS[name])
 
 
+@pytest.mark.slow
 def test_files_get_the_class_and_confidence_that_the_runs_test_gave_them(trained: Trained) -> None:
     files = sorted(map(str, trained.images.glob("*/*.png")))
     assert len(files) > pictures.BLOCK  # more than are in memory at a time

@@ -112,6 +112,7 @@ def test_threads_that_were_chosen_for_the_run_are_set_again(original: Run) -> No
     assert torch.get_num_threads() == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_resumed_and_extended_reproduces(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +236,7 @@ def test_check_prints_what_differs_and_trains_nothing(original: Run) -> None:
     assert len(runs()) == 1
 
 
+@pytest.mark.slow
 def test_paths_come_from_here(here: Path, images: Path) -> None:
     original = trained("data=folder", f"data.root={images}", "data.image_size=16", "runs_dir=first", "notes=mine")
     assert refused("reproduce", "last") == [

@@ -449,6 +449,7 @@ def test_resume_without_a_checkpoint_starts_again_and_warns(
     assert bits(folder) == bits(whole)
 
 
+@pytest.mark.slow
 def test_the_model_of_an_extended_run_is_the_last_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 

@@ -277,6 +277,7 @@ LR = "optimizer.lr=tag(log,interval(1e-3,1))"
 TPE = ["search=tpe", "search.startup=2"]
 
 
+@pytest.mark.slow
 def test_tpe_trains_what_it_proposes_and_counts_what_has_finished(here: Path) -> None:
     asked = ["-m", *SHORT, "model=mlp,net", LR, "epochs=1", *TPE]
     ended = command(*asked, "sweep.samples=2", "seed=0,1")

@@ -808,6 +808,7 @@ def test_retry_of_a_submitit_job_waits_for_the_other_jobs(here: Path) -> None:
     assert [(run.info.status, run.data.tags.get("resumed")) for run in found] == [("FINISHED", "1"), ("FINISHED", None)]
 
 
+@pytest.mark.slow
 def test_option_that_the_default_choice_lacks_is_taken_if_all_swept_choices_have_it(here: Path) -> None:
     asked = ["model=mlp,vit", "model.dropout=0.2", "optimizer=adam,adamw", "optimizer.beta1=0.8"]
     ended = command("-m", *SHORT, *asked, "sweep.dry_run=true")
@@ -837,6 +838,7 @@ def listed(ended: Ended) -> list[str]:
     return [" ".join(line.split()[1:]) for line in lines[1:end]]
 
 
+@pytest.mark.slow
 def test_recipe_lists_what_is_swept_and_what_is_typed_goes_first(here: Path) -> None:
     params = {"optimizer.lr": "0.1,0.01", "seed": "range(2)", "model": {"hidden": [9]}}
     asked = ["-m", *SHORT, *recipe(here, sweeper={"params": params}), "model=mlp", "sweep.dry_run=true"]
