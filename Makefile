@@ -23,8 +23,8 @@ train: $(INSTALLED)  ## install, train and evaluate on scikit-learn's digits; AR
 test: $(INSTALLED)  ## install and run the tests, under three minutes on two cores
 	@$(PYTEST) -n 2 --dist worksteal $(ARGS)
 
-test-slow: $(INSTALLED)  ## the tests that take longer: half an hour on two slow cores
-	@$(PYTEST) -m slow -n 2 --dist worksteal $(ARGS)
+test-slow: $(INSTALLED)  ## the tests that take longer, and often wait: half an hour on two slow cores
+	@$(PYTEST) -m slow -n 3 --dist worksteal $(ARGS)
 
 test-browser: $(INSTALLED)  ## look at the MLflow UI and at a comparison's page in headless Chromium; skipped where that is not installed
 	@$(PYTEST) -m browser $(ARGS)

@@ -205,7 +205,7 @@ def test_real_processes_that_are_killed_at_random_moments(
         if kills == 0:  # by what it did: a clock alone might be too late for a run that is quicker than the first
             errors = ended_before(process, tmp_path / "cut", int(chance.uniform(0, 0.9) * number_of_windows))
         else:  # by the clock: its start and its end have a chance too
-            errors = ended_within(process, chance.uniform(0.25, 0.8) * usual if kills < 3 else PATIENCE)
+            errors = ended_within(process, chance.uniform(0.25, 0.8) * usual if kills < 2 else PATIENCE)
         if errors is not None:
             break
         kills += 1
