@@ -23,8 +23,8 @@ train: $(INSTALLED)  ## install, train and evaluate on scikit-learn's digits; AR
 test: $(INSTALLED)  ## install and run the tests, under three minutes on two cores
 	@$(PYTEST) -n 2 --dist worksteal $(ARGS)
 
-test-slow: $(INSTALLED)  ## the tests that take longer, and often wait: half an hour on two slow cores
-	@$(PYTEST) -m slow -n 3 --dist worksteal $(ARGS)
+test-slow: $(INSTALLED)  ## the tests that take longer: half an hour on two slow cores
+	@$(PYTEST) -m slow -n 2 --dist worksteal $(ARGS)
 
 test-browser: $(INSTALLED)  ## look at the MLflow UI and at a comparison's page in headless Chromium; skipped where that is not installed
 	@$(PYTEST) -m browser $(ARGS)
@@ -41,11 +41,13 @@ check: $(INSTALLED)  ## lint and check the types of code and tests
 clean:  ## remove the environment and caches; runs and stores stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
 
-# One stamp for all targets: a second call installs nothing.
+# One stamp for all targets: a second call installs nothing. Python compiles modules as they are first imported; pip would
+# compile all of them, which takes minutes.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 	    "blitz needs Python 3.11, 3.12 or 3.13; this is %d.%d. Name another: make PYTHON=python3.12" % v)'
 	@echo 'installing into .venv (once; PyTorch is a download of some 2.5 GB on Linux)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@quiet=--quiet; test -t 1 && quiet=; $(BIN)/python -m pip install $$quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@quiet=--quiet; test -t 1 && quiet=; $(BIN)/python -m pip install $$quiet --no-compile --disable-pip-version-check \
+	    -c constraints.txt -e '.[dev]'
 	@touch $@

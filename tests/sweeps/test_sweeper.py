@@ -723,8 +723,8 @@ def test_workers_of_a_sweep_that_was_killed_begin_no_more_jobs(here: Path) -> No
         assert not alive
     (folder,) = (here / "runs" / "sweeps").iterdir()
     assert len(list(folder.glob("*.begun"))) == 2
-    code, output, errors = finished(here, "-m", "sweep.resume=last", *PARALLEL)
-    assert (code, output.count("skipped  job")) == (0, 2), errors
+    ended = command("-m", "sweep.resume=last")
+    assert (ended.code, ended.output.count("skipped  job")) == (0, 2), ended
     assert len(list((here / "runs").glob("*/config.yaml"))) == 4
 
 
