@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -22,13 +21,16 @@ from blitz.parts.devices import Device
 from blitz.redaction import redact, redact_values
 from blitz.run_folder import provenance
 from blitz.run_folder.journal import OBJECTIVE
-from blitz.run_folder.run_info import FINISHED, PAUSED, REPRODUCES, texts
+from blitz.run_folder.run_info import FINISHED, REPRODUCES, texts
 from blitz.runner.build import data_of, device_of
+from blitz.sweeps.asked import Asked
 from blitz.sweeps.folder import Outcome
 from blitz.sweeps.jobs import SweepJob
 from blitz.sweeps.launch import at_once, runs_here
 from blitz.sweeps.preflight import PartsCache, timed_epoch
-from blitz.sweeps.search.strategy import Strategy, Trial
+from blitz.sweeps.search.play import Pace, Play, plays
+from blitz.sweeps.search.searches import SEARCHES
+from blitz.sweeps.search.strategy import RowKey, Strategy
 from blitz.terminal.text import print_line
 from blitz.tracking import health, queries
 
@@ -44,117 +46,8 @@ NEWEST = 200  # runs of a store that are looked through for those of one kind
 LIKE_IT = 20  # of which so many give its time
 MOST_ROWS = 20  # of which the spread is looked for
 MOST_SECONDS = 60.0  # that all jobs are timed for
-MOST_ROUNDS = 1000  # of a search that never ends on scores that were made up
+MOST_PROPOSALS = 30  # that are played; each takes a search longer than the one before
 POINT = 0.01
-
-Key = tuple[tuple[str, str], ...]  # of a row: what its trials have in common
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How long a job takes."""
-
-    epoch: float  # seconds
-    rest: float = 0.0  # seconds of a run besides its epochs
-    runs: int = 0  # earlier ones that it was seen in
-    steps: int = 0  # that were timed instead
-
-
-@dataclass(frozen=True)
-class Play:
-    """A search on scores that were made up."""
-
-    epochs: float
-    seconds: float
-    seeds: Sequence[int]  # of each row that has jobs trained to their end
-
-
-def key_of(trial: Trial) -> Key:
-    return tuple(sorted(trial.values.items()))
-
-
-def play(
-    strategy: Strategy,
-    trials: Sequence[Trial],
-    paces: Mapping[Key, Pace],
-    ranked: Sequence[Key],
-    score: Callable[[float, int], float],
-    slots: Callable[[int], int],
-) -> Play:
-    """What a search trains from now on, where a row's place among `ranked` and a seed's in its row decide the score.
-
-    `score`: of a share from the first row to the last, which is 1, and of a seed's place. `slots`: how many of so many
-    jobs run side by side.
-    """
-    known: dict[int, Trial] = {}
-    places: dict[int, int] = {}
-    rows: dict[Key, list[int]] = {}
-    share = {key: (place + 1) / len(ranked) for place, key in enumerate(ranked)}
-
-    def add(trial: Trial) -> None:
-        row = rows.setdefault(key_of(trial), [])
-        known[trial.number], places[trial.number] = trial, len(row)
-        row.append(trial.number)
-
-    for trial in trials:
-        add(trial)
-    epochs = seconds = 0.0
-    for _ in range(MOST_ROUNDS):
-        asked = strategy(list(known.values()))
-        if asked.is_last:
-            break
-        for values in asked.new:
-            others = {name: value for name, value in values.items() if name != "seed"}
-            alike = next((trial for trial in trials if trial.values == others), trials[0])
-            add(Trial(max(known) + 1, others, int(values.get("seed", alike.seed)), alike.epochs))
-        if asked.new:
-            continue
-        durations = []
-        for task in asked.tasks:
-            trial = known[task.job]
-            key = key_of(trial)
-            pace, objective = paces.get(key, paces[ranked[0]]), score(share.get(key, 0.0), places[task.job])
-            trained = max(0.0, (task.until or trial.epochs) - max(trial.rungs, default=0.0))
-            epochs += trained
-            if task.until is None:
-                durations.append(trained * pace.epoch + pace.rest)
-                known[task.job] = replace(trial, status=FINISHED, objective=objective)
-            else:
-                durations.append(trained * pace.epoch)
-                known[task.job] = replace(trial, status=PAUSED, rungs={**trial.rungs, task.until: objective})
-        seconds += makespan(durations, slots(len(durations)))
-    ended = [sum(known[number].status == FINISHED for number in row) for row in rows.values()]
-    return Play(epochs, seconds, [number for number in ended if number])
-
-
-def makespan(durations: Sequence[float], slots: int) -> float:
-    """When the last job ends, where each begins as soon as there is a slot."""
-    ends = [0.0] * slots
-    for duration in durations:
-        heapq.heapreplace(ends, ends[0] + duration)
-    return max(ends)
-
-
-def clear(share: float, place: int) -> float:
-    """A score that tells all rows apart, the last row the best: some spread is needed for a test."""
-    return 0.9 * share + 1e-4 * share * (-1) ** place
-
-
-def even(share: float, place: int) -> float:
-    """A score that tells no two rows apart: their means are the same, up and down from seed to seed."""
-    return 0.5 + 0.4 * share * (-1) ** place
-
-
-def plays(
-    strategy: Strategy, trials: Sequence[Trial], paces: Mapping[Key, Pace], slots: Callable[[int], int]
-) -> list[Play]:
-    """The slowest rows are the best ones, the fastest are, and none is: what a search may take lies between."""
-    epochs = {key_of(trial): trial.epochs for trial in trials}
-    ranked = sorted(epochs, key=lambda key: epochs[key] * paces[key].epoch)
-    return [
-        play(strategy, trials, paces, order, score, slots)
-        for order, score in ((ranked, clear), (ranked[::-1], clear), (ranked, even))
-    ]
 
 
 # ---- what is known of the jobs
@@ -280,12 +173,7 @@ def _tag(run: Run, name: str) -> str:
 
 
 def print_forecast(
-    config: DictConfig,
-    strategy: Strategy,
-    jobs: Sequence[SweepJob],
-    outcomes: Mapping[int, Outcome],
-    cores: int | None,
-    uri: str | None,
+    config: DictConfig, asked: Asked, outcomes: Mapping[int, Outcome], cores: int | None, uri: str | None
 ) -> None:
     """How long it takes, and what difference its seeds detect. Whatever is not known is said, and is no error.
 
@@ -297,10 +185,10 @@ def print_forecast(
     except Exception as error:
         why = redact(in_one_line(error))
     is_here = runs_here(config)
-    trials = [job.trial(outcomes.get(job.number)) for job in jobs]
-    firsts: dict[Key, SweepJob] = {}
+    jobs, trials = asked.jobs, [job.trial(outcomes.get(job.number)) for job in asked.jobs]
+    firsts: dict[RowKey, SweepJob] = {}
     for trial, job in zip(trials, jobs, strict=True):
-        firsts.setdefault(key_of(trial), job)
+        firsts.setdefault(trial.row, job)
     with reading_only():
         cache = PartsCache()
         kinds = {key: Kind.of(job.settings, cores, is_here, cache) for key, job in firsts.items()}
@@ -309,7 +197,8 @@ def print_forecast(
         except (Exception, SystemExit) as error:  # of a part of somebody's own, too
             paces, unknown = {key: Pace(1.0) for key in kinds}, redact(in_one_line(error))
     try:
-        found = plays(strategy, trials, paces, lambda number: at_once(config, number))
+        strategy, share = _to_play(asked, sum(trial.is_over for trial in trials))
+        found = [play.times(1 / share) for play in plays(strategy, trials, paces, lambda n: at_once(config, n))]
     except Exception as error:  # a search of somebody's own may not like scores that were made up
         print_line(f"time     not known: {redact(in_one_line(error))}")
         return
@@ -325,7 +214,21 @@ def print_forecast(
     print_line(f"seeds    {seeds_line(found, spread, why)}")
 
 
-def _paces(kinds: Mapping[Key, Kind], earlier: Earlier | None, is_here: bool) -> dict[Key, Pace]:
+def _to_play(asked: Asked, over: int) -> tuple[Strategy, float]:
+    """A search of which not too many proposals are played, and their share of all that are left.
+
+    `over`: how many of its jobs are.
+    """
+    if asked.proposals is None:
+        return asked.strategy, 1.0
+    rows = len(asked.jobs) // max(1, len(asked.proposals.seeds))
+    few = replace(asked.proposals, samples=min(asked.proposals.samples or 0, rows + MOST_PROPOSALS))
+    strategy = SEARCHES.build(asked.search, few.space({job.settings.epochs for job in asked.ends}))
+    left = asked.proposals.number - over
+    return strategy, (few.number - over) / left if left else 1.0
+
+
+def _paces(kinds: Mapping[RowKey, Kind], earlier: Earlier | None, is_here: bool) -> dict[RowKey, Pace]:
     """Of each row, from the store, else from timed steps. Raises BadInput where one cannot be known."""
     began = monotonic()
     known: dict[str, Pace] = {}

@@ -109,7 +109,7 @@ class Plan:
             search, listed = dict(found.get("search", GRID)), int(found.get("listed", max(jobs, default=-1) + 1))
             proposals = Proposals.of_dict(given, is_kept) if (given := found.get("proposals")) else None
             plan = cls(str(found["id"]), arguments, jobs, identities, search, listed, proposals)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
             raise BadInput(f"{path}: not the plan of a sweep, or only a part of it") from None
         texts = [text for job in plan.jobs.values() for text in job.overrides]
         texts += [text for end in proposals.ends() for text in end.overrides] if proposals is not None else []

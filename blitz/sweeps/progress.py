@@ -78,7 +78,7 @@ class Progress:
         self, folder: Path, jobs: Sequence[SweepJob], earlier: Mapping[int, Outcome], epochs: float, more: int = 0
     ) -> None:
         """`earlier`: outcomes of jobs that are no part of this round; `epochs`: that are to be trained from here on, as
-        far as it is known; `number`: of jobs, likewise.
+        far as it is known; `more`: jobs that are yet to be added, likewise.
         """
         self._folder, self._jobs, self._earlier, self._epochs = folder, jobs, earlier, epochs
         self._number = len(jobs) + more

@@ -79,14 +79,18 @@ class Proposals:
 
     @classmethod
     def of_dict(cls, found: Mapping[str, Any], is_kept: Callable[[str], bool]) -> Proposals:
-        """As `as_dict` made it, with those overrides that are to be kept. Raises ValueError, TypeError or KeyError."""
+        """As `as_dict` made it, with those overrides that are to be kept. Raises what reading it raises."""
         ranges = {
             key: Interval(**each) if isinstance(each, dict) else [str(text) for text in each]
             for key, each in found["ranges"].items()
             if is_kept(key)
         }
         fixed = [text for text in found["fixed"] if is_kept(text)]
-        return replace(cls(**found), ranges=ranges, fixed=fixed)
+        seeds, drawn = [str(seed) for seed in found["seeds"]], dict(found["drawn"])
+        samples, seed, at_once = (int(found[key]) for key in ("samples", "seed", "at_once"))
+        proposals = cls(ranges, seeds, fixed, drawn, samples, seed, at_once)
+        proposals.ends()  # which reads the rest
+        return proposals
 
     def ends(self) -> list[Combination]:
         """Combinations in which each value of a list, and both ends of each interval, occur: what is wrong with a value

@@ -83,7 +83,7 @@ def sweep(request: SweepRequest) -> list[float | None]:
         if left:
             paused = unfinished_runs(known, [job.number for job in left]) if known is not None else {}
             outcomes = {**done, **{number: outcome_of(*run) for number, run in paused.items()}}
-            print_forecast(request.config, asked.strategy, jobs, outcomes, cores, uri)
+            print_forecast(request.config, asked, outcomes, cores, uri)
         return []
     if not left and plan is None and (last := asked.strategy([job.trial(done[job.number]) for job in jobs])).is_last:
         Results(jobs, done, conclusion=last.conclusion).print()

@@ -82,8 +82,11 @@ def test_a_sweep_that_has_spent_its_budget_pauses_and_can_be_resumed(here: Path)
     assert any(line.startswith("resume   blitz -m sweep.resume=") for line in output.splitlines())
     ended = command("-m", "sweep.resume=last", "sweep.max_images=1")
     assert ended.code == 0, ended
-    (again,) = [run for run in runs() if "resumed" in run.data.tags]  # then it is spent
-    assert again.info.run_id in {run.info.run_id for run in found}
+    known = {run.info.run_id for run in found}
+    (first,) = [run for run in runs() if run.data.tags["sweep.job"] == "0"]  # for the others nothing is left
+    assert first.info.status == "SCHEDULED"
+    assert ("resumed" in first.data.tags) == (first.info.run_id in known)  # the other may have spent all before it
+    assert {run.info.run_id for run in runs()} == {first.info.run_id, *known}
 
 
 @pytest.mark.slow

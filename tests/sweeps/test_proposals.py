@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
+import pytest
+
+from blitz.errors import BadInput
+from blitz.sweeps.plan import PLAN, Plan
 from blitz.sweeps.proposals import Proposals
 from blitz.sweeps.search.interval import Interval
 
@@ -21,6 +27,21 @@ def test_proposals_are_recorded_without_credentials_and_read_again() -> None:
     assert (found.ranges, found.seeds, found.drawn) == (GIVEN.ranges, GIVEN.seeds, GIVEN.drawn)
     assert (found.samples, found.seed, found.at_once, found.number) == (5, 0, 2, 10)
     assert found.fixed == ["epochs=2"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"samples": None}, {"seed": "x"}, {"ranges": {"a": {"low": "1"}}}, {"ranges": {"a": {"low": 0, "high": "1"}}},
+     {"ranges": {"a": {"low": 0, "high": 1, "is_log": True}}}, {"ranges": 5}, {"drawn": 5}, {"fixed": None}],
+)  # fmt: skip
+def test_a_plan_with_damaged_proposals_is_refused(damage: dict[str, Any], tmp_path: Path) -> None:
+    Plan("s", [], {}, {}, proposals=GIVEN).save(tmp_path)
+    file = tmp_path / PLAN
+    assert Plan.load(file, trusted=False).proposals is not None
+    plan = json.loads(file.read_text())
+    file.write_text(json.dumps({**plan, "proposals": {**plan["proposals"], **damage}}))
+    with pytest.raises(BadInput, match="not the plan of a sweep, or only a part of it"):
+        Plan.load(file, trusted=False)
 
 
 def test_each_value_and_both_ends_of_an_interval_are_checked() -> None:

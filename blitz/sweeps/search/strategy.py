@@ -14,6 +14,7 @@ from blitz.run_folder.decisions import Decision
 from blitz.run_folder.run_info import FAILED, FINISHED
 from blitz.sweeps.search.interval import Interval
 
+RowKey = tuple[tuple[str, str], ...]
 Range = Interval | Sequence[str]  # what a key may be: any number of an interval, or what is listed
 
 GO_ON, PAUSE, PROPOSE = "go on", "pause", "propose"  # what may be decided about a job
@@ -35,6 +36,11 @@ class Trial:
     @property
     def is_over(self) -> bool:
         return self.status in (FINISHED, FAILED)
+
+    @property
+    def row(self) -> RowKey:
+        """What trials that differ in their seed alone have in common."""
+        return tuple(sorted(self.values.items()))
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def proposing(builder: Builder) -> Builder:
 
 def rows(trials: Sequence[Trial]) -> list[list[Trial]]:
     """Trials that differ in their seed alone together, in the order of the first of each."""
-    found: dict[tuple[tuple[str, str], ...], list[Trial]] = {}
+    found: dict[RowKey, list[Trial]] = {}
     for trial in trials:
-        found.setdefault(tuple(sorted(trial.values.items())), []).append(trial)
+        found.setdefault(trial.row, []).append(trial)
     return list(found.values())
