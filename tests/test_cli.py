@@ -358,12 +358,19 @@ def test_a_run_gets_the_settings_and_the_overrides_as_they_were_typed(run, monke
 # What is imported
 
 HEAVY = ["hydra", "mlflow", "omegaconf", "pydantic", "rich", "torch"]
+SHORT_RUN = "data=synthetic data.train_size=32 data.test_size=10 epochs=1 tracking=none"
+OF_A_COMPILER = ["sympy", "torch._dynamo", "torch._inductor", "torchvision"]  # each takes a second or more
 
 
 @pytest.mark.parametrize(
     ("command", "spared"),
-    [("--help", HEAVY), ("--cfg job", ["mlflow", "rich", "torch"]), (None, HEAVY)],
-    ids=["--help", "--cfg job", "import blitz"],
+    [
+        ("--help", HEAVY),
+        ("--cfg job", ["mlflow", "rich", "torch"]),
+        (SHORT_RUN, ["mlflow", *OF_A_COMPILER]),
+        (None, HEAVY),
+    ],
+    ids=["--help", "--cfg job", "a run", "import blitz"],
 )
 def test_what_must_be_quick_imports_little(tmp_path, command, spared):
     start = ["import sys, blitz"]

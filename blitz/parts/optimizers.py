@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from inspect import unwrap
+from typing import Any, Literal, TypeVar
 
+import torch
 from torch import nn, optim
 
 from blitz.errors import BadInput
 from blitz.parts.muon import Muon
 from blitz.parts.registry import Fraction, NonNegative, Positive, Registry
 
+Kind = TypeVar("Kind", bound=optim.Optimizer)
 Parameters = Iterable[nn.Parameter]
+OF_THE_COMPILER = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")  # methods that import it
 
 
 def sgd(
@@ -39,7 +43,7 @@ def sgd(
     if nesterov and momentum == 0:
         raise BadInput("optimizer.nesterov=true: Nesterov's look-ahead needs optimizer.momentum > 0")
     groups = _groups(params, decay_1d)
-    return optim.SGD(groups, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None)
+    return _eager(optim.SGD)(groups, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None)
 
 
 def adam(
@@ -64,7 +68,7 @@ def adam(
         decay_1d: false: no weight decay for biases and norm scales
         fused: one kernel for the whole step; faster, other last bits
     """
-    return optim.Adam(_groups(params, decay_1d), lr, (beta1, beta2), eps, weight_decay, fused=fused or None)
+    return _eager(optim.Adam)(_groups(params, decay_1d), lr, (beta1, beta2), eps, weight_decay, fused=fused or None)
 
 
 def adamw(
@@ -89,7 +93,7 @@ def adamw(
         decay_1d: false: no weight decay for biases and norm scales
         fused: one kernel for the whole step; faster, other last bits
     """
-    return optim.AdamW(_groups(params, decay_1d), lr, (beta1, beta2), eps, weight_decay, fused=fused or None)
+    return _eager(optim.AdamW)(_groups(params, decay_1d), lr, (beta1, beta2), eps, weight_decay, fused=fused or None)
 
 
 def rmsprop(
@@ -112,7 +116,7 @@ def rmsprop(
         weight_decay: L2 penalty, added to the gradient
         decay_1d: false: no weight decay for biases and norm scales
     """
-    return optim.RMSprop(_groups(params, decay_1d), lr, alpha, eps, weight_decay, momentum)
+    return _eager(optim.RMSprop)(_groups(params, decay_1d), lr, alpha, eps, weight_decay, momentum)
 
 
 def nadam(
@@ -137,7 +141,7 @@ def nadam(
         weight_decay: L2 penalty, added to the gradient
         decay_1d: false: no weight decay for biases and norm scales
     """
-    return optim.NAdam(_groups(params, decay_1d), lr, (beta1, beta2), eps, weight_decay, momentum_decay)
+    return _eager(optim.NAdam)(_groups(params, decay_1d), lr, (beta1, beta2), eps, weight_decay, momentum_decay)
 
 
 def muon(
@@ -180,7 +184,17 @@ def muon(
     matrices |= {"adjust_lr": adjust_lr, "params": [p for p in params if Muon.takes(p)]}
     others: dict[str, Any] = {"matrices": False, "lr": adamw_lr, "betas": (adamw_beta1, adamw_beta2), "eps": adamw_eps}
     rest = _groups([p for p in params if not Muon.takes(p)], decay_1d)
-    return Muon([group for group in (matrices, *(others | group for group in rest)) if group["params"]], weight_decay)
+    groups = [group for group in (matrices, *(others | group for group in rest)) if group["params"]]
+    return _eager(Muon)(groups, weight_decay)
+
+
+def _eager(optimizer: type[Kind]) -> type[Kind]:
+    """The same class without what only a compiled `step` needs: every start would import the compiler for it, which
+    takes two seconds. A model that is compiled steps outside of what is.
+    """
+    methods = {name: unwrap(getattr(optimizer, name)) for name in OF_THE_COMPILER}
+    methods["step"] = torch.no_grad()(unwrap(optimizer.step))
+    return type(optimizer.__name__, (optimizer,), methods)
 
 
 def _groups(params: Parameters, decay_1d: bool) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -92,6 +94,25 @@ def test_state_goes_through_a_file_in_the_middle_of_training(name: str) -> None:
     without_optimizer.train(3)
     assert same(resumed.state(), through.state())
     assert not same(without_optimizer.state(), through.state())
+
+
+def test_none_imports_the_compiler() -> None:
+    """In a process of its own: any other test may have imported it."""
+    code = """
+import sys
+from torch import nn, ones
+from blitz.parts.optimizers import OPTIMIZERS
+
+for name in OPTIMIZERS.names():
+    model = nn.Linear(2, 2)
+    optimizer = OPTIMIZERS.build(OPTIMIZERS.check({"name": name}), model.parameters())
+    model(ones(1, 2)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    optimizer.load_state_dict(optimizer.state_dict())
+assert "torch._dynamo" not in sys.modules
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""
 
 
 @pytest.mark.parametrize("decay_1d", [True, False])
