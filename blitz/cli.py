@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import StringIO
-from pathlib import Path
 from textwrap import shorten
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
@@ -267,9 +266,11 @@ def _run_job(config: DictConfig) -> tuple[float | None, int]:
         if uses_mlflow(values):
             Writer.prepare()  # its seconds pass while the check imports torch
         if is_job_of_ours:
+            from blitz.sweeps.cluster import place_of
             from blitz.sweeps.run_job import train
 
-            return train(values, overrides, Path(hydra.sweep.dir), int(hydra.job.name)).objective, 0
+            with place_of(hydra) as sweep:
+                return train(values, overrides, sweep, int(hydra.job.name)).objective, 0
         if OmegaConf.is_missing(hydra.job, "num") and hydra.sweeper.get("params"):
             swept = ", ".join(map(str, hydra.sweeper.params))
             raise BadInput(f"hydra.sweeper.params: a recipe sweeps {swept}: needs -m, for a sweep")

@@ -17,8 +17,8 @@ from blitz.run_folder import decisions, journal
 from blitz.run_folder.journal import JOURNAL, OBJECTIVE
 from blitz.run_folder.run_info import FINISHED, RUNNING, SWEEP, SWEEP_JOB, RunInfo, runs_in
 from blitz.runner.find import is_path
-from blitz.sweeps.folder import read_outcomes
-from blitz.sweeps.plan import PLAN, Plan, find_folder
+from blitz.sweeps.folder import PLAN, read_outcomes
+from blitz.sweeps.plan import Plan, find_folder
 from blitz.sweeps.search.strategy import Trial
 from blitz.tracking import health, queries
 

@@ -28,6 +28,7 @@ UNFINISHED = (RUNNING, KILLED, PAUSED)  # those of runs that can be continued
 # Files: no more jobs are to start; those that run are to save a checkpoint and end as well; or to be paused.
 STOP, INTERRUPT, PAUSE_ALL = "stop", "interrupt", "pause"
 OPTIONS = "jobs.json"
+PLAN = "sweep.json"  # also an artifact of the sweep's run
 LOOK_EVERY = 0.2  # seconds between two looks for an interrupt
 
 
@@ -165,6 +166,12 @@ def unfinished_runs(sweep: Path, numbers: Collection[int]) -> dict[int, tuple[Pa
 def finished_runs(sweep: Path) -> dict[int, tuple[Path, RunInfo]]:
     """The newest finished run of each job that has one: also of those whose process was killed before it said so."""
     return _runs(sweep, (FINISHED,))
+
+
+def newest_run(sweep: Path, number: int) -> Path | None:
+    """The newest run of a job that has finished or can be continued."""
+    folder, _ = _runs(sweep, (*UNFINISHED, FINISHED)).get(number, (None, None))
+    return folder
 
 
 def _runs(sweep: Path, statuses: Collection[str]) -> dict[int, tuple[Path, RunInfo]]:

@@ -20,6 +20,7 @@ from blitz.errors import BadInput, in_one_line
 from blitz.parts.devices import usable_cores
 from blitz.redaction import redact
 from blitz.run_folder.run_info import FAILED, KILLED, RunInfo
+from blitz.sweeps import cluster
 from blitz.sweeps.budget import Budget
 from blitz.sweeps.finished import outcome_of
 from blitz.sweeps.folder import (
@@ -27,7 +28,6 @@ from blitz.sweeps.folder import (
     LOOK_EVERY,
     PAUSE_ALL,
     STOP,
-    JobOptions,
     Outcome,
     finished_runs,
     forget_outcomes,
@@ -72,13 +72,18 @@ class CheckedConfigs:
 
 
 def at_once(config: DictConfig, number: int) -> int:
-    """How many of so many jobs the launcher runs side by side on this machine. Raises BadInput for none at all."""
+    """How many of so many jobs the launcher runs side by side: on this machine, or on a cluster of Ray.
+
+    Raises BadInput for none at all.
+    """
     if _is(config, "JoblibLauncher"):
         jobs = 1 if config.hydra.launcher.n_jobs is None else int(config.hydra.launcher.n_jobs)
         if jobs == 0:
             raise BadInput("hydra.launcher.n_jobs=0: accepted: a number of processes, or -1 for one a core")
         # As joblib reads it: -1 is every core, -2 all but one
         return min(number, jobs if jobs > 0 else max(1, usable_cores() + 1 + jobs))
+    if cluster.is_ray(config.hydra.launcher):
+        return min(number, cluster.places(config.hydra.launcher))
     return min(number, usable_cores()) if _is(config, "LocalLauncher") else 1
 
 
@@ -87,6 +92,8 @@ def cores_for_each(config: DictConfig, number: int) -> int | None:
 
     Jobs that are left over at the end, or in a later sweep, have as many: the number of threads changes bits.
     """
+    if cluster.is_ray(config.hydra.launcher):
+        return cluster.cores_of(config.hydra.launcher)
     side_by_side = at_once(config, number)
     return max(1, usable_cores() // side_by_side) if side_by_side > 1 else None
 
@@ -138,10 +145,6 @@ def launch(
             if left := [job for job in jobs if job.number not in outcomes]:
                 jobs_left = f"{len(left)} job{'s' * (len(left) > 1)}"
                 print_line(f"blitz: {jobs_left} did not finish: {redact(why)}; relaunching", sys.stderr)
-                unfinished = unfinished_runs(folder, [job.number for job in left])
-                options = JobOptions.load(folder)
-                runs = {**options.runs, **{str(number): str(run) for number, (run, _) in unfinished.items()}}
-                replace(options, runs=runs).save(folder)
     return outcomes, interrupt
 
 
@@ -170,6 +173,9 @@ def _launched(
     """Launch jobs; returns why those without an outcome are gone. What a launcher returns is ignored."""
     frozen_context = HydraContext(config_loader=CheckedConfigs.of(jobs), callbacks=context.callbacks)  # type: ignore[arg-type]
     refuse_code(config, True)  # again: the sweep's folder, which its values may refer to, was not known then
+    is_ray = cluster.is_ray(config.hydra.launcher)
+    if is_ray:
+        cluster.open_home(Path(config.hydra.sweep.dir), config.hydra.launcher)
     launcher = Plugins.instance().instantiate_launcher(frozen_context, task, config)
     # submitit's local launcher starts at once whatever it is given.
     most = at_once(config, len(jobs)) if _is(config, "LocalLauncher") else len(jobs)
@@ -181,6 +187,8 @@ def _launched(
     except KeyboardInterrupt:  # a second signal, or of a launcher's own
         interrupt.request(signal.SIGTERM)
     except Exception as error:  # of the launcher: a job's own are in its outcome
+        if is_ray:  # or those that it has in its queue would start beside those that are relaunched
+            cluster.disconnect()
         return f"{GONE} ({type(error).__name__}: {in_one_line(error)[:150]})"
     return GONE
 

@@ -19,12 +19,12 @@ from blitz.run_folder.run_info import RunInfo, runs_in
 from blitz.runner.description import UNNAMED, is_unnamed
 from blitz.runner.resume import ACCEPTED
 from blitz.sweeps.combinations import Combination
+from blitz.sweeps.folder import PLAN
 from blitz.sweeps.jobs import SweepJob, is_option, is_search, key_of
 from blitz.sweeps.proposals import Proposals
 from blitz.sweeps.search.searches import SEARCHES
 from blitz.tracking import health, queries
 
-PLAN = "sweep.json"  # in a sweep's folder, and an artifact of its run
 OF_THE_JOBS = ("sweep.points", "sweep.samples", "sweep.seed")  # a sweep that is resumed has its jobs
 WHERE = ("runs_dir", "tracking.uri")  # a sweep and its runs are
 GRID = {"name": "grid"}  # of a sweep that says nothing of its search

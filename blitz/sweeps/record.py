@@ -18,9 +18,9 @@ from blitz.run_folder.files import write_opening
 from blitz.run_folder.journal import OBJECTIVE
 from blitz.run_folder.run_info import ABOUT, FINISHED, SWEEP, TAG_LENGTH, RunInfo, shortened, texts
 from blitz.runner import description, start
-from blitz.sweeps.folder import Outcome
+from blitz.sweeps.folder import PLAN, Outcome
 from blitz.sweeps.jobs import SweepJob, key_of
-from blitz.sweeps.plan import PLAN, Plan
+from blitz.sweeps.plan import Plan
 from blitz.sweeps.results import Results
 from blitz.terminal.names import briefly
 from blitz.tracking.queries import OF_A_SWEEP, SKIPPED

@@ -10,20 +10,22 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from blitz.config.settings import check
+from blitz.config.settings import Settings, check
 from blitz.errors import BadInput, RunFailed
 from blitz.redaction import redact
-from blitz.run_folder.run_info import FAILED, KILLED, PAUSED, RunInfo
+from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, PAUSED, RunInfo
 from blitz.runner.build import JobInfo
 from blitz.sweeps import folder
+from blitz.sweeps.cluster import is_copy
 from blitz.sweeps.finished import outcome_of
-from blitz.sweeps.folder import NOT_STARTED, STOP, Outcome
-from blitz.sweeps.plan import PLAN, Plan
+from blitz.sweeps.folder import NOT_STARTED, PLAN, STOP, Outcome
+from blitz.sweeps.plan import Plan
 from blitz.sweeps.weights import prune
 from blitz.terminal.names import title_of_job
 from blitz.terminal.signals import Paused, graceful
 from blitz.terminal.status import above
 from blitz.terminal.text import print_line
+from blitz.tracking import store
 
 
 def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, number: int) -> Outcome:
@@ -39,22 +41,23 @@ def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, numb
         graceful() as interrupt,
         redirect_stdout(above(sys.stdout)),  # the sweep's own line, which another process draws
     ):
+        began_before = number in folder.times_begun(sweep)
         if not is_ours or interrupt.requested or not folder.begin(sweep, number):
             return Outcome(NOT_STARTED)
-        outcome = Outcome(KILLED)
+        outcome, earlier = Outcome(KILLED), _earlier_run(sweep, number, options, began_before)
         print_line(f"{'job':8} {number}  {label}".rstrip())
         try:
             with folder.calling_when_interrupted(sweep, interrupt.request), own_gpu(sweep, options.cores) as gpu:
                 until = options.until.get(str(number))
                 job = JobInfo(sweep.name, number, label, options.cores, gpu, until)
-                outcome = _run(values, overrides, job, options)
+                outcome = _run(_settings(values, sweep), overrides, job, options, earlier)
         except KeyboardInterrupt as stop:  # the run has saved its checkpoint; this stops a sweep in the same process
             outcome = Outcome(PAUSED if isinstance(stop, Paused) else KILLED)
             interrupt.request(signal.SIGTERM)
         except (Exception, SystemExit) as error:  # somebody else's part may call sys.exit
             why = str(error) if isinstance(error, BadInput | RunFailed) else f"{type(error).__name__}: {error}"
             text = redact("; ".join([*why.splitlines(), *getattr(error, "__notes__", ())]))
-            outcome = Outcome(FAILED, text, rungs=_rungs(options, number))
+            outcome = Outcome(FAILED, text, rungs=_rungs(earlier))
             print_line(redact(f"blitz: {title_of_job(number, label)} failed: {outcome.why}"), sys.stderr)
             if options.on_failure == "stop":
                 (sweep / STOP).touch()
@@ -64,21 +67,45 @@ def train(values: Mapping[str, Any], overrides: Sequence[str], sweep: Path, numb
         return outcome
 
 
-def _run(values: Mapping[str, Any], overrides: Sequence[str], job: JobInfo, options: folder.JobOptions) -> Outcome:
+def _earlier_run(sweep: Path, number: int, options: folder.JobOptions, began_before: bool) -> Path | None:
+    """The folder of the run that the job continues.
+
+    Where it began before, its process was killed, and some launchers start it again by themselves.
+    """
+    newest = folder.newest_run(sweep, number) if began_before else None
+    run = options.runs.get(str(number))
+    return newest or (Path(run) if run is not None else None)
+
+
+def _settings(values: Mapping[str, Any], sweep: Path) -> Settings:
+    """Raises BadInput for a store that is a file, where the sweep has another file of this name."""
+    settings = check(values)
+    uri = store.resolve(settings.tracking.uri)
+    if is_copy(sweep) and settings.tracking.name != "none" and store.sqlite_path(uri):
+        raise BadInput(
+            f"tracking.uri={redact(uri)}: each machine of the cluster has such a file of its own; accepted: an MLflow "
+            "server or a database that all of them reach, or tracking=none"
+        )
+    return settings
+
+
+def _run(
+    settings: Settings, overrides: Sequence[str], job: JobInfo, options: folder.JobOptions, earlier: Path | None
+) -> Outcome:
     from blitz.runner.run import continued_run, new_run
 
-    settings, unfinished = check(values), options.runs.get(str(job.number))
-    if unfinished is not None:
-        record = continued_run(unfinished, options.overrides, settings.tracking.uri, job)
+    if earlier is not None and (about := RunInfo.load(earlier)).status == FINISHED:
+        return outcome_of(earlier, about)  # it was killed before it could say so
+    if earlier is not None:
+        record = continued_run(earlier, options.overrides, settings.tracking.uri, job)
     else:
         record = new_run(settings, overrides, job=job)
     return outcome_of(record.folder, record.recorder.about)
 
 
-def _rungs(options: folder.JobOptions, number: int) -> tuple[tuple[float, float], ...]:
+def _rungs(earlier: Path | None) -> tuple[tuple[float, float], ...]:
     """Of a job that failed when it was continued: what its search has decided by them stays decided."""
-    run = options.runs.get(str(number))
-    return tuple(sorted(RunInfo.load(Path(run)).rungs.items())) if run is not None else ()
+    return tuple(sorted(RunInfo.load(earlier).rungs.items())) if earlier is not None else ()
 
 
 def _exit_if_abandoned(sweep: Path) -> None:

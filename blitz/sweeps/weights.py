@@ -11,8 +11,8 @@ from statistics import fmean
 from blitz.redaction import redact
 from blitz.run_folder.candidates import is_candidate, keep_weights, remove_weights
 from blitz.run_folder.run_info import ABOUT, FINISHED, SWEEP, RunInfo
-from blitz.sweeps.folder import Outcome, read_outcomes
-from blitz.sweeps.plan import PLAN, Plan
+from blitz.sweeps.folder import PLAN, Outcome, read_outcomes
+from blitz.sweeps.plan import Plan
 from blitz.terminal.text import print_line
 from blitz.tracking.sending import Delivery
 from blitz.tracking.writer import Writer

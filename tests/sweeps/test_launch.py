@@ -21,9 +21,9 @@ from blitz.runner.build import device_of
 from blitz.sweeps import launch
 from blitz.sweeps.budget import Budget
 from blitz.sweeps.combinations import Combination
-from blitz.sweeps.folder import INTERRUPT, STOP, JobOptions, Outcome, begin, write_outcome
+from blitz.sweeps.folder import INTERRUPT, PLAN, STOP, JobOptions, Outcome, begin, write_outcome
 from blitz.sweeps.jobs import SweepJob
-from blitz.sweeps.plan import PLAN, Plan
+from blitz.sweeps.plan import Plan
 from blitz.sweeps.run_job import own_gpu
 
 

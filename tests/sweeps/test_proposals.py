@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from blitz.errors import BadInput
-from blitz.sweeps.plan import PLAN, Plan
+from blitz.sweeps.folder import PLAN
+from blitz.sweeps.plan import Plan
 from blitz.sweeps.proposals import Proposals
 from blitz.sweeps.search.interval import Interval
 
