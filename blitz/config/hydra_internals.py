@@ -48,6 +48,12 @@ COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueErro
 GROUPS = tuple(f"hydra/{name}" for name in ("launcher", "sweeper", "job_logging", "hydra_logging", "help", "env"))
 # Hydra 1.3 warns where this is missing, Hydra 1.4 where it is given.
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if __version__.startswith("1.3.") else {}
+EXTRAS = {
+    "joblib": "joblib",
+    "submitit_local": "slurm",
+    "submitit_slurm": "slurm",
+    "ray": "ray",
+}  # which bring launchers
 PLUGINS = ("launcher", "sweeper")  # their options depend on which of them is chosen
 MIXED = re.compile("Cannot merge (DictConfig with ListConfig|incompatible container types)")  # OmegaConf 2.3, 2.4
 MAPPING = "accepted: mapping of options to values"
@@ -258,6 +264,8 @@ def reword(error: Exception) -> str:
     words, cause = in_one_line(error), error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+        if group == "hydra/launcher" and name in EXTRAS:
+            return f"{group}={name}: not installed; pip install 'blitz[{EXTRAS[name]}]'"
         return no_such(f"{group}={name}", group.rpartition("/")[2], name, map(str, error.options))
     if isinstance(cause, OmegaConfBaseException):
         if not words:

@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +19,24 @@ from omegaconf import DictConfig, OmegaConf
 from blitz.errors import BadInput, in_one_line
 from blitz.run_folder.files import replacing
 from blitz.run_folder.journal import JOURNAL
-from blitz.run_folder.run_info import ABOUT, FAILED
-from blitz.sweeps.folder import INTERRUPT, OPTIONS, PAUSE_ALL, PLAN, STOP, JobOptions, begin, read_outcomes
+from blitz.run_folder.run_info import ABOUT, FAILED, FINISHED
+from blitz.sweeps.folder import (
+    INTERRUPT,
+    OPTIONS,
+    PAUSE_ALL,
+    PLAN,
+    STOP,
+    UNFINISHED,
+    JobOptions,
+    begin,
+    newest_run,
+    read_outcomes,
+)
 from blitz.terminal.repeating import repeating
 
 LOOK_EVERY = 1.0  # seconds between two looks for a message to a job
 LAST = "last.pt"
+ENDED = (*UNFINISHED, FINISHED, FAILED)
 MESSAGES = (STOP, INTERRUPT, PAUSE_ALL)
 
 
@@ -154,16 +166,16 @@ def _copied(sweep: Path, number: int) -> Iterator[None]:
     import ray
 
     home, token, runs_dir = ray.get_actor(_name(sweep)), uuid.uuid4().hex, sweep.parent.parent
-    needed: Files = ray.get(home.begin.remote(number, token))
+    needed: Any = ray.get(home.begin.remote(number, token))
     for message in MESSAGES:  # from before the sweep was resumed
         (sweep / message).unlink(missing_ok=True)
     _write(runs_dir, needed)
+    before = newest_run(sweep, number, ENDED)
 
     def pass_messages_on() -> None:
-        try:
+        messages = [STOP, INTERRUPT]
+        with suppress(ray.exceptions.RayError):  # the sweep is gone
             messages = ray.get(home.messages.remote(number, token))
-        except ray.exceptions.RayError:  # the sweep is gone
-            messages = [STOP, INTERRUPT]
         for message in messages:
             (sweep / message).touch()
 
@@ -171,9 +183,10 @@ def _copied(sweep: Path, number: int) -> Iterator[None]:
         with repeating(pass_messages_on, LOOK_EVERY):
             yield
     finally:
-        outcome = read_outcomes(sweep).get(number)
-        run = _files_of(runs_dir, outcome.folder if outcome is not None else None)
-        ray.get(home.end.remote(number, token, _read(runs_dir, [*run, sweep / f"{number}.json"])))
+        run = newest_run(sweep, number, ENDED)
+        paths = _files_of(runs_dir, run[0].name) if run is not None and run != before else []
+        left = _read(runs_dir, [*paths, sweep / f"{number}.json"])
+        ray.get(home.end.remote(number, token, left))
 
 
 def is_copy(sweep: Path) -> bool:

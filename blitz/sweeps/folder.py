@@ -168,10 +168,11 @@ def finished_runs(sweep: Path) -> dict[int, tuple[Path, RunInfo]]:
     return _runs(sweep, (FINISHED,))
 
 
-def newest_run(sweep: Path, number: int) -> Path | None:
-    """The newest run of a job that has finished or can be continued."""
-    folder, _ = _runs(sweep, (*UNFINISHED, FINISHED)).get(number, (None, None))
-    return folder
+def newest_run(
+    sweep: Path, number: int, statuses: Collection[str] = (*UNFINISHED, FINISHED)
+) -> tuple[Path, RunInfo] | None:
+    """The newest run of a job with one of these statuses."""
+    return _runs(sweep, statuses).get(number)
 
 
 def _runs(sweep: Path, statuses: Collection[str]) -> dict[int, tuple[Path, RunInfo]]:

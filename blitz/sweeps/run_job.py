@@ -72,9 +72,10 @@ def _earlier_run(sweep: Path, number: int, options: folder.JobOptions, began_bef
 
     Where it began before, its process was killed, and some launchers start it again by themselves.
     """
-    newest = folder.newest_run(sweep, number) if began_before else None
+    if began_before and (newest := folder.newest_run(sweep, number)) is not None:
+        return newest[0]
     run = options.runs.get(str(number))
-    return newest or (Path(run) if run is not None else None)
+    return Path(run) if run is not None else None
 
 
 def _settings(values: Mapping[str, Any], sweep: Path) -> Settings:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -98,6 +99,11 @@ def test_set_values_does_what_hydra_does_last():
     parsed = parse_overrides(overrides)
     set_values(ours, parsed, parsed)
     assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(theirs)
+
+
+def test_reword_names_the_extra_that_brings_a_launcher() -> None:
+    missing = MissingConfigException("", "hydra/launcher/ray", ["basic"])
+    assert reword(missing) == "hydra/launcher=ray: not installed; pip install 'blitz[ray]'"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from blitz.run_folder.run_info import RunInfo
 from blitz.tracking import queries, store
 
 Note = Callable[[str, object], None]  # pytest's record_property: experiments/faults reads how many `tries` a test made
@@ -54,8 +55,8 @@ def artifacts(run_id: str, folder: str | None = None, uri: str | None = None) ->
 
 
 def assert_the_store_has_all_of(folder: Path, uri: str | None = None) -> Run:
-    """The store holds one run, with each point of the folder's journal once and no other."""
-    (run,) = runs(uri)
+    """The store holds the run once, with each point of the folder's journal once and no other."""
+    (run,) = [run for run in runs(uri) if run.data.tags["record"] == RunInfo.load(folder).record]
     measured: dict[str, list[tuple[int, int, float]]] = {}
     for entry in lines(folder):
         for name in entry.keys() - {"step", "time"}:

@@ -408,7 +408,7 @@ def test_weights_of_the_best_jobs_alone_are_kept_and_sent(here: Path) -> None:
         (["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=two"],
          "hydra.launcher.n_jobs=two: Value 'two' of type 'str' could not be converted to Integer"),
         (["seed=0,1", "hydra/launcher=joblb"],
-         "hydra/launcher=joblb: no such launcher; did you mean joblib? (accepted: basic, joblib, submitit_local"),
+         "hydra/launcher=joblb: no such launcher; did you mean joblib? (accepted: basic, joblib, ray"),
         (["seed=0,1", "hydra/lancher=joblib"], "hydra/lancher: no such group; did you mean hydra/launcher?"),
     ],
 )  # fmt: skip
