@@ -223,6 +223,10 @@ def _write(runs_dir: Path, files: Files) -> None:
             with replacing(path) as written:
                 written.write(file.content)
             os.utime(path, ns=(file.nanoseconds, file.nanoseconds))
+    for run in {Path(name).parent for name in journals} - {*kept}:
+        for path in _files_of(runs_dir, run.name):
+            if str(path.relative_to(runs_dir)) not in files:  # the checkpoint of a run that has finished since
+                path.unlink()
 
 
 def _size(path: Path) -> int:

@@ -567,7 +567,7 @@ def test_options_of_training_run_to_the_end(here: Path, overrides: list[str]) ->
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own parts
 def test_a_compiled_model_learns_and_its_weights_fit_the_plain_one(here: Path) -> None:
-    result = run("tracking=none", "device.compile=true", "epochs=3")
+    result = run("tracking=none", "device.compile=true", "epochs=3", "model=mlp")
     assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]
     plain = blitz.load_model(result.folder)
     images = blitz.DATASETS.build(blitz.compose(["data=digits"]).data).test.images

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
-from support.processes import Server, finished, held, start, until
+from support.processes import Server, finished, held, start, wait_for
 from support.ray_nodes import two_machines
 from support.recorded import assert_the_store_has_all_of, runs
-from sweeps.test_search import HALVING, SHORT, bits, by_job, decided, jobs_in, the_sweep
+from support.shell import blitz as command
+from sweeps.test_search import HALVING, PARALLEL, SHORT, by_job, decided, the_sweep
 
+import blitz
+from blitz.run_folder.journal import is_result
 from blitz.run_folder.run_info import RunInfo, runs_in
 from blitz.sweeps import cluster, folder
 from blitz.sweeps.cluster import Home
+from blitz.sweeps.combinations import Combination
 from blitz.sweeps.folder import INTERRUPT, PAUSE_ALL, STOP, JobOptions, Outcome
+from blitz.sweeps.plan import Plan
+from blitz.sweeps.run_job import train
 
 RATES = "optimizer.lr=0.0001,0.05,0.1,0.2"
-LONG = "epochs=400"
+LONG = "epochs=200"
 
 
 # Without Ray: what a job gets, and what it leaves
@@ -56,10 +66,12 @@ def test_a_job_gets_the_run_that_it_continues_and_leaves_it(sweep: Path, tmp_pat
     assert home.begin(0, "another").keys() == {"sweeps/s/sweep.json", "sweeps/s/jobs.json"}
 
     (copied / "metrics.jsonl").write_text("one\ntwo\n")
+    (copied / "checkpoints" / "last.pt").unlink()  # it has finished
     folder.write_outcome(there / "sweeps" / "s", 1, Outcome("FINISHED", folder="runs/paused"))
     files = cluster._read(there, [*cluster._files_of(there, "runs/paused"), there / "sweeps" / "s" / "1.json"])
     home.end(1, "a token", files)
     assert (run / "metrics.jsonl").read_text() == "one\ntwo\n"
+    assert not (run / "checkpoints" / "last.pt").exists()
     assert folder.read_outcomes(sweep)[1].status == "FINISHED"
     assert folder.times_begun(sweep) == {0: 1, 1: 1}
 
@@ -95,86 +107,123 @@ def test_a_failure_elsewhere_stops_the_others_where_that_is_asked_for(sweep: Pat
     assert (sweep / STOP).exists()
 
 
+def test_a_store_that_is_a_file_is_refused_where_the_sweep_has_another(sweep: Path) -> None:
+    Plan("s", [], {1: Combination((), ())}, {1: ""}).save(sweep)
+    JobOptions().save(sweep)
+    outcome = train(blitz.compose(["tracking.uri=sqlite:///other.db"]).as_dict(), [], sweep, 1)
+    assert outcome.status == "FAILED"
+    assert outcome.why.startswith("tracking.uri=sqlite:////")
+    assert outcome.why.endswith("server or a database that all of them reach, or tracking=none")
+
+
 # With it
 
 
+def result(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "provenance.json").read_text())["result"]
+    return {"weights": found["weights"], **{name: value for name, value in found["metrics"].items() if is_result(name)}}
+
+
+class Machines(NamedTuple):
+    """Two nodes of a cluster, by the folders where `ray start` was called on them."""
+
+    home: Path  # and where sweeps are started
+    there: Path
+    options: list[str]  # of a sweep
+
+    def of(self, test: str) -> tuple[list[str], Path, Path]:
+        """The options of a test's sweeps, and what they leave on either machine."""
+        return [*self.options, f"runs_dir={test}/runs"], self.home / test, self.there / test
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    folder = tmp_path_factory.mktemp("machines")
+    (folder / "home").mkdir()
+    with two_machines(folder / "home", folder / "there") as options:
+        yield Machines(folder / "home", folder / "there", options)
+
+
 @pytest.mark.slow
-def test_a_search_on_two_machines_without_a_shared_disk(here: Path, tmp_path: Path, server: Server) -> None:
+def test_a_search_on_two_machines_without_a_shared_disk(machines: Machines, tmp_path: Path, server: Server) -> None:
     """The decisions and the bits of a search on one; jobs that are promoted may change the machine."""
-    home, there, alone = tmp_path / "home", tmp_path / "there", tmp_path / "alone"
-    home.mkdir()
-    alone.mkdir()
+    ray, home, there = machines.of("search")
     asked = ["-m", *SHORT, RATES, "epochs=3", *HALVING, "search.rungs=[1,2]"]
-    assert finished(alone, *asked, "tracking=none")[0] == 0
-    with two_machines(home, there) as ray:
-        code, output, errors = finished(home, *asked, *ray, f"tracking.uri={server.uri}")
-        assert code == 0, errors
-        assert decided(the_sweep(home)) == decided(the_sweep(alone))
-        expected, trained = by_job(alone), by_job(home)
-        assert {n: about.status for n, (_, about) in trained.items()} == {
-            n: about.status for n, (_, about) in expected.items()
-        }
-        for number, (run, about) in trained.items():
-            stored = assert_the_store_has_all_of(run, server.uri)
-            assert stored.info.status == about.status
-            if about.status == "FINISHED":
-                assert bits(run)["weights"] == bits(expected[number][0])["weights"]
-                assert (run / "checkpoints" / "best.pt").exists()
-        assert len(runs(server.uri)) == len(trained) == 4
-        assert {folder.name for folder, _ in runs_in(there / "runs")} < {folder.name for folder, _ in trained.values()}
-        assert not (there / "mlflow.db").exists()
+    with chdir(tmp_path):
+        assert command(*asked, "tracking=none").code == 0
+    code, _, errors = finished(machines.home, *asked, *ray, f"tracking.uri={server.uri}")
+    assert code == 0, errors
+    assert decided(the_sweep(home)) == decided(the_sweep(tmp_path))
+    expected, trained = by_job(tmp_path), by_job(home)
+    assert len(runs(server.uri)) == len(trained) == 4
+    for number, (run, about) in trained.items():
+        assert about.status == expected[number][1].status
+        assert assert_the_store_has_all_of(run, server.uri).info.status == about.status
+        if about.status == "FINISHED":
+            assert result(run) == result(expected[number][0])
+            assert (run / "checkpoints" / "best.pt").exists()
+    assert {folder.name for folder, _ in runs_in(there / "runs")} < {folder.name for folder, _ in trained.values()}
+    assert not (machines.there / "mlflow.db").exists()
 
-        code, output, errors = finished(home, *asked, *ray, f"tracking.uri={server.uri}", "sweep.skip_finished=true")
-        assert (code, output.count("skipped  job")) == (0, 1), errors
-
-        code, output, errors = finished(
-            home, "-m", *SHORT, "seed=0,1,2", "epochs=1", *ray, "runs_dir=others", "sweep.on_failure=stop"
-        )  # whose store is a file
-        assert code == 1
-        assert "each machine of the cluster has such a file of its own; accepted: an MLflow server" in errors
+    again = [*ray, f"tracking.uri={server.uri}", "sweep.skip_finished=true"]
+    code, output, errors = finished(machines.home, *asked, *again)
+    assert (code, output.count("skipped  job")) == (0, 1), errors
 
 
 @pytest.mark.slow
-def test_kill_of_a_job_on_another_machine(tmp_path: Path) -> None:
-    home, there = tmp_path / "home", tmp_path / "there"
-    home.mkdir()
-    with two_machines(home, there) as ray:
-        sweep = start(home, "-m", *SHORT, "optimizer.lr=0.0001,0.05,0.1", LONG, *ray, "tracking=none")
-        with held(sweep, there, 1) as found:
-            ((run, trainer),) = found.items()
-            number = int(RunInfo.load(run).tags["sweep.job"])
-            trainer.kill()
-        _, errors = sweep.communicate()
-        assert sweep.returncode == 0, errors
-        assert {about.status for _, about in by_job(home).values()} == {"FINISHED"}
-        assert folder.times_begun(the_sweep(home)) == {n: 1 + (n == number) for n in range(3)}
-        again = by_job(home)[number][0].name == run.name  # on the machine where its checkpoint is
-        assert len(jobs_in(there / "runs") if again else runs_in(there / "runs")) <= 3
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["optimizer.lr=0.0001,0.1", "seed=0,1", "search=race", "search.max_seeds=3"],
+        ["optimizer.lr=tag(log,interval(1e-4,0.1))", "search=tpe", "search.startup=2", "sweep.samples=4"],
+    ],
+    ids=["race", "tpe"],
+)
+def test_other_searches_decide_as_on_one_machine(
+    machines: Machines, tmp_path: Path, asked: list[str], request: pytest.FixtureRequest
+) -> None:
+    ray, home, _ = machines.of(request.node.callspec.id)
+    asked = ["-m", *SHORT, *asked, "epochs=1", "tracking=none"]
+    assert finished(tmp_path, *asked, *PARALLEL)[0] == 0
+    code, _, errors = finished(machines.home, *asked, *ray)
+    assert code == 0, errors
+    assert decided(the_sweep(home)) == decided(the_sweep(tmp_path)) != []
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_killed_or_interrupted_is_resumed(tmp_path: Path) -> None:
-    home, there = tmp_path / "home", tmp_path / "there"
-    home.mkdir()
-    with two_machines(home, there) as ray:
-        asked = ["-m", *SHORT, "optimizer.lr=0.0001,0.05,0.1", LONG, *ray, "tracking=none"]
-        sweep = start(home, *asked)
-        with held(sweep, there, 1) as found:
-            sweep.kill()
-            sweep.communicate()
-        (trainer,) = found.values()
-        psutil.wait_procs([trainer])  # Ray ends the jobs of a sweep that is gone
-        before = {folder.name for folder, about in runs_in(home / "runs") if about.status == "FINISHED"}
+def test_kill_of_a_job_elsewhere(machines: Machines) -> None:
+    ray, home, there = machines.of("kill")
+    sweep = start(machines.home, "-m", *SHORT, "optimizer.lr=0.0001,0.05,0.1", LONG, *ray, "tracking=none")
+    with held(sweep, there, 1) as found:
+        ((run, trainer),) = found.items()
+        number = int(RunInfo.load(run).tags["sweep.job"])
+        trainer.kill()
+    _, errors = sweep.communicate()
+    assert sweep.returncode == 0, errors
+    assert {about.status for _, about in by_job(home).values()} == {"FINISHED"}
+    assert folder.times_begun(the_sweep(home)) == {n: 1 + (n == number) for n in range(3)}
 
-        sweep = start(home, *asked, "sweep.resume=last")
-        until(lambda: any(path.parents[1].name not in before for path in home.glob("runs/*/checkpoints/last.pt")))
-        sweep.send_signal(signal.SIGINT)
-        output, errors = sweep.communicate()
-        assert sweep.returncode == 130, errors
-        assert "resume   blitz -m sweep.resume=" in output
 
-        code, _, errors = finished(home, *asked, "sweep.resume=last")
-        assert code == 0, errors
-        done = {n: about.status for n, (_, about) in by_job(home).items()}
-        assert done == dict.fromkeys(range(3), "FINISHED")
-        assert before <= {folder.name for folder, _ in by_job(home).values()}
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_or_interrupted_is_resumed(machines: Machines) -> None:
+    ray, home, there = machines.of("resume")
+    asked = ["-m", *SHORT, "optimizer.lr=0.0001,0.05,0.1", LONG, *ray, "tracking=none"]
+    sweep = start(machines.home, *asked)
+    with held(sweep, there, 1) as found:
+        sweep.kill()
+        sweep.communicate()
+    psutil.wait_procs(found.values())  # Ray ends the jobs of a sweep that is gone
+    done = {folder.name for folder, about in runs_in(home / "runs") if about.status == "FINISHED"}
+
+    sweep = start(machines.home, *asked, "sweep.resume=last")
+    wait_for(sweep, "epoch ")
+    sweep.send_signal(signal.SIGINT)
+    output, errors = sweep.communicate()
+    assert sweep.returncode == 130, errors
+    assert "resume   blitz -m sweep.resume=" in output
+
+    code, _, errors = finished(machines.home, *asked, "sweep.resume=last")
+    assert code == 0, errors
+    ended = {n: (folder.name, about.status) for n, (folder, about) in by_job(home).items()}
+    assert [status for _, status in ended.values()] == ["FINISHED"] * 3
+    assert done <= {name for name, _ in ended.values()}
