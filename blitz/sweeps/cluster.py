@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
@@ -35,6 +36,7 @@ from blitz.sweeps.folder import (
 from blitz.terminal.repeating import repeating
 
 LOOK_EVERY = 1.0  # seconds between two looks for a message to a job
+CONNECT_SECONDS = 10.0
 LAST = "last.pt"
 ENDED = (*UNFINISHED, FINISHED, FAILED)
 MESSAGES = (STOP, INTERRUPT, PAUSE_ALL)
@@ -59,15 +61,31 @@ def connect(launcher: DictConfig) -> None:
     """Connect to the cluster that the launcher's options name, or start one. Raises BadInput where that fails."""
     import ray
 
+    cores_of(launcher)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # jobs print similar lines, which all count
     if ray.is_initialized():
         return
     options: Any = OmegaConf.to_container(launcher.ray.init, resolve=True)
+    _refuse_silent(str(options.get("address") or os.environ.get("RAY_ADDRESS", "")))
     try:
         ray.init(**{"logging_level": logging.WARNING, **options})
-    except Exception as error:  # of every kind: no cluster at the address, an option that there is not
+    except Exception as error:  # of every kind: no cluster on this machine, an option that there is not
         raise BadInput(f"hydra.launcher.ray.init={options}: {in_one_line(error)[:300]}") from None
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises BadInput where nobody listens at an address: Ray would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host:  # auto, local
+        return
+    problem = f"hydra.launcher.ray.init.address={address}: accepted: auto, local, or HOST:PORT of a cluster"
+    if not port.isdigit() or "/" in host:
+        raise BadInput(f"{problem} that this machine is part of")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"{problem}; no answer there ({error})") from None
 
 
 def disconnect() -> None:
@@ -84,13 +102,16 @@ def places(launcher: DictConfig) -> int:
 
     connect(launcher)
     found = ray.cluster_resources()
-    wanted = {"CPU": cores_of(launcher), "GPU": launcher.ray.remote.get("num_gpus") or 0}
+    wanted = {"CPU": cores_of(launcher), "GPU": launcher.ray.remote.get("num_gpus", 0)}
     return max(1, min(int(found.get(what, 0) // number) for what, number in wanted.items() if number))
 
 
 def cores_of(launcher: DictConfig) -> int:
-    """How many processor cores each job has: as many as it asks the cluster for."""
-    return max(1, int(launcher.ray.remote.get("num_cpus") or 1))
+    """How many processor cores each job has: as many as it asks the cluster for. Raises BadInput."""
+    cores = launcher.ray.remote.get("num_cpus", 1)
+    if not isinstance(cores, int) or isinstance(cores, bool) or cores < 1:
+        raise BadInput(f"hydra.launcher.ray.remote.num_cpus={cores}: accepted: integer >= 1")
+    return cores
 
 
 class Home:
@@ -142,9 +163,8 @@ def open_home(folder: Path, launcher: DictConfig) -> None:
     make = ray.remote(Home).options(name=_name(folder), num_cpus=0, scheduling_strategy=here)
     _homes[folder] = make.remote(str(folder.absolute()))
     if not ray.get(_homes[folder].is_reached.remote()):
-        raise BadInput(
-            f"hydra.launcher.ray.init.address={launcher.ray.init.get('address')}: this machine is none of the cluster"
-        )
+        address = launcher.ray.init.get("address")
+        raise BadInput(f"hydra.launcher.ray.init.address={address}: accepted: a cluster that this machine is part of")
 
 
 @contextmanager
@@ -201,10 +221,8 @@ def _name(sweep: Path) -> str:
 def _files_of(runs_dir: Path, run: str | None) -> list[Path]:
     """All that a run's folder holds, but locks and what was not written to its end."""
     paths = (runs_dir / Path(run).name).rglob("*") if run is not None else []
-    # Last the checkpoint, which is worth nothing without the rest.
-    return sorted(
-        (path for path in paths if path.is_file() and path.name[0] != "."), key=lambda path: path.name == LAST
-    )
+    files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
+    return sorted(files, key=lambda path: path.name == LAST)  # which is worth nothing without the rest
 
 
 def _read(runs_dir: Path, paths: list[Path]) -> Files:

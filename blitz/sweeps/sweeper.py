@@ -17,6 +17,7 @@ from blitz.redaction import redact, remember
 from blitz.run_folder.files import sole_trainer
 from blitz.run_folder.run_info import FAILED, FINISHED, KILLED, PAUSED
 from blitz.runner.start import tracking_store
+from blitz.sweeps import cluster
 from blitz.sweeps.asked import asked_before, asked_now
 from blitz.sweeps.budget import Budget, seconds_of
 from blitz.sweeps.finished import finished, outcome_of, print_skipped
@@ -92,6 +93,8 @@ def sweep(request: SweepRequest) -> list[float | None]:
         Writer.prepare()
     if runs_here(request.config):
         preflight([*asked.ends, *left])
+    elif cluster.is_ray(request.config.hydra.launcher):
+        cluster.connect(request.config.hydra.launcher)
     folder = make_folder(settings.runs_dir, plan.id if plan is not None else None)
     screen, errors = Unbroken(sys.stdout), above(Unbroken(sys.stderr))
     with sole_trainer(folder), redirect_stdout(above(screen)), redirect_stderr(errors):

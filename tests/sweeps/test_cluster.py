@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.processes import Server, finished, held, start, wait_for
 from support.ray_nodes import two_machines
 from support.recorded import assert_the_store_has_all_of, runs
 from support.shell import blitz as command
+from support.shell import refused
 from sweeps.test_search import HALVING, PARALLEL, SHORT, by_job, decided, the_sweep
 
 import blitz
@@ -105,6 +107,32 @@ def test_a_failure_elsewhere_stops_the_others_where_that_is_asked_for(sweep: Pat
     folder.write_outcome(there / "sweeps" / "s", 1, Outcome("FAILED", "why"))
     home.end(1, "a token", cluster._read(there, [there / "sweeps" / "s" / "1.json"]))
     assert (sweep / STOP).exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            "hydra.launcher.ray.init.address='127.0.0.1:{port}'",
+            "hydra.launcher.ray.init.address=127.0.0.1:{port}: accepted: auto, local, or HOST:PORT of a cluster; no "
+            "answer there ([Errno 111] Connection refused)",
+        ),
+        (
+            "hydra.launcher.ray.init.address='ray://127.0.0.1:{port}'",
+            "hydra.launcher.ray.init.address=ray://127.0.0.1:{port}: accepted: auto, local, or HOST:PORT of a cluster "
+            "that this machine is part of",
+        ),
+        ("+hydra.launcher.ray.remote.num_cpus=0", "hydra.launcher.ray.remote.num_cpus=0: accepted: integer >= 1"),
+        ("+hydra.launcher.ray.remote.num_cpus=two", "hydra.launcher.ray.remote.num_cpus=two: accepted: integer >= 1"),
+    ],
+)
+def test_no_cluster_starts_nothing(here: Path, option: str, message: str) -> None:
+    with socket.socket() as bound:  # and nobody listens
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        asked = ["-m", *SHORT, "seed=0,1", "tracking=none", "hydra/launcher=ray", option.format(port=port)]
+        assert refused(*asked) == [message.format(port=port)]
+    assert not (here / "runs").exists()
 
 
 def test_a_store_that_is_a_file_is_refused_where_the_sweep_has_another(sweep: Path) -> None:
