@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -134,8 +133,8 @@ class Plan:
                 client = health.connect(uri)
                 run = queries.find_sweep(client, wanted)
                 if run is not None:
-                    with tempfile.TemporaryDirectory(prefix="blitz-") as folder:
-                        return cls.load(queries.fetch(client, run, PLAN, Path(folder)), trusted=False)
+                    with queries.scratch(str(run.info.run_id)) as folder:
+                        return cls.load(queries.fetch(client, run, PLAN, folder), trusted=False)
         hint = did_you_mean(wanted, [folder.name for folder in folders_in(runs_dir)])
         raise BadInput(f"sweep.resume={wanted}: no such sweep {where}{hint}")
 
