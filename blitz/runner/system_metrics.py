@@ -11,6 +11,7 @@ import importlib
 import logging
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from blitz.errors import RunFailed
 
 logger = logging.getLogger("blitz")
 
@@ -168,10 +171,12 @@ def sampling(
 ) -> Iterator[None]:
     """Pass a sample to `log` every so many seconds, and a last one at the end, counted from `first`.
 
-    From a thread. What fails in it is logged once and ends the sampling. Where other programs take cores from so many
+    From a thread. What fails in it is logged once and ends the sampling; of a full disk, which may be about to end the
+    run, the log says nothing where it does. Where other programs take cores from so many
     `threads` of training, a line says so after the first sample.
     """
     stop = threading.Event()
+    trouble: list[OSError] = []
 
     def sample() -> None:
         try:
@@ -184,6 +189,8 @@ def sampling(
                 step, wait, taken = step + 1, every, time.monotonic()
             if step == first or time.monotonic() - taken >= LEAST_APART:
                 log(metrics.sample(), step)
+        except OSError as error:
+            trouble.append(error)
         except Exception as error:
             _log_the_end(error)
 
@@ -200,6 +207,8 @@ def sampling(
             thread.join(PATIENCE)
         if thread.is_alive():
             logger.warning("system metrics: a sample takes longer than %g s; the run ends without it", PATIENCE)
+        if trouble and not isinstance(sys.exception(), OSError | RunFailed):
+            _log_the_end(trouble[0])
 
 
 def _log_the_end(error: Exception) -> None:

@@ -30,6 +30,7 @@ from support.processes import (
 from support.recorded import Note, assert_the_store_has_all_of, lines, runs
 from support.shell import blitz as command
 
+from blitz.tracking.health import PROBE
 from blitz.tracking.orphaned import WHY
 from blitz.tracking.sending import SENT
 from blitz.training import checkpoint
@@ -274,8 +275,10 @@ def test_ui_serves_pages_and_the_tracking_api_until_ctrl_c(tmp_path: Path, empty
     ui = start(tmp_path, "ui")
     try:
         (url,) = re.findall(r"http://127\.0\.0\.1:\d+", wait_for(ui, "all experiments: "))
-        with urllib.request.urlopen(url, timeout=30) as page:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as page:
             assert b"MLflow" in page.read()
+        # The first question to a store opens it, which may take longer on a busy machine than blitz waits.
+        urllib.request.urlopen(url + PROBE, timeout=PATIENCE).close()
         for server in psutil.Process(ui.pid).children(recursive=True):  # every user can read arguments
             assert "mlflow.db" not in " ".join(server.cmdline())
         run = start(tmp_path, *QUICK, "epochs=1", "data.limit=100", f"tracking.uri={url}")

@@ -403,6 +403,14 @@ def test_a_failure_is_logged_once_and_ends_the_sampling(logged: pytest.LogCaptur
     ]
 
 
+def test_a_full_disk_that_ends_the_run_is_not_logged_twice(logged: pytest.LogCaptureFixture) -> None:
+    samples = Samples(2, error=OSError("No space left on device"))
+    with pytest.raises(OSError, match="of the run"), sampling(samples, every=0.01):  # noqa: PT012
+        assert samples.enough.wait(SOON)
+        raise OSError("of the run")
+    assert logged.messages == []
+
+
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture) -> None:
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
