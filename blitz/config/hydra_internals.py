@@ -48,12 +48,8 @@ COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueErro
 GROUPS = tuple(f"hydra/{name}" for name in ("launcher", "sweeper", "job_logging", "hydra_logging", "help", "env"))
 # Hydra 1.3 warns where this is missing, Hydra 1.4 where it is given.
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if __version__.startswith("1.3.") else {}
-EXTRAS = {
-    "joblib": "joblib",
-    "submitit_local": "slurm",
-    "submitit_slurm": "slurm",
-    "ray": "ray",
-}  # which bring launchers
+# Launcher -> the extra of blitz that brings it.
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 PLUGINS = ("launcher", "sweeper")  # their options depend on which of them is chosen
 MIXED = re.compile("Cannot merge (DictConfig with ListConfig|incompatible container types)")  # OmegaConf 2.3, 2.4
 MAPPING = "accepted: mapping of options to values"

@@ -171,8 +171,8 @@ def sampling(
 ) -> Iterator[None]:
     """Pass a sample to `log` every so many seconds, and a last one at the end, counted from `first`.
 
-    From a thread. What fails in it is logged once and ends the sampling; of a full disk, which may be about to end the
-    run, the log says nothing where it does. Where other programs take cores from so many
+    From a thread. What fails in it is logged once and ends the sampling; what fails with an OSError, such as a full
+    disk, only when the block ends, and not if that ends the run as well. Where other programs take cores from so many
     `threads` of training, a line says so after the first sample.
     """
     stop = threading.Event()

@@ -21,6 +21,7 @@ from blitz.errors import BadInput, in_one_line
 from blitz.run_folder.files import replacing
 from blitz.run_folder.journal import JOURNAL
 from blitz.run_folder.run_info import ABOUT, FAILED, FINISHED
+from blitz.runner.find import LAST
 from blitz.sweeps.folder import (
     INTERRUPT,
     OPTIONS,
@@ -37,7 +38,6 @@ from blitz.terminal.repeating import repeating
 
 LOOK_EVERY = 1.0  # seconds between two looks for a message to a job
 CONNECT_SECONDS = 10.0
-LAST = "last.pt"
 ENDED = (*UNFINISHED, FINISHED, FAILED)
 MESSAGES = (STOP, INTERRUPT, PAUSE_ALL)
 
@@ -61,7 +61,7 @@ def connect(launcher: DictConfig) -> None:
     """Connect to the cluster that the launcher's options name, or start one. Raises BadInput where that fails."""
     import ray
 
-    cores_of(launcher)
+    cores_of(launcher)  # refuses what is no number of them
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # jobs print similar lines, which all count
     if ray.is_initialized():
@@ -222,7 +222,7 @@ def _files_of(runs_dir: Path, run: str | None) -> list[Path]:
     """All that a run's folder holds, but locks and what was not written to its end."""
     paths = (runs_dir / Path(run).name).rglob("*") if run is not None else []
     files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
-    return sorted(files, key=lambda path: path.name == LAST)  # which is worth nothing without the rest
+    return sorted(files, key=lambda path: path.match(LAST))  # which is worth nothing without the rest
 
 
 def _read(runs_dir: Path, paths: list[Path]) -> Files:
