@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
@@ -67,7 +68,7 @@ def connect(launcher: DictConfig) -> None:
     if ray.is_initialized():
         return
     options: Any = OmegaConf.to_container(launcher.ray.init, resolve=True)
-    _refuse_silent(str(options.get("address") or os.environ.get("RAY_ADDRESS", "")))
+    _refuse_silent(str(options.get("address") or os.environ.get("RAY_ADDRESS") or "auto"))
     try:
         ray.init(**{"logging_level": logging.WARNING, **options})
     except Exception as error:  # of every kind: no cluster on this machine, an option that there is not
@@ -76,16 +77,21 @@ def connect(launcher: DictConfig) -> None:
 
 def _refuse_silent(address: str) -> None:
     """Raises BadInput where nobody listens at an address: Ray would wait for minutes."""
+    given, remedy = address, ""
+    if address == "auto":  # what `ray start` noted on this machine; nothing takes the note away after a crash
+        noted = Path(os.environ.get("RAY_TMPDIR") or gettempdir(), "ray", "ray_current_cluster")
+        address = noted.read_text().strip() if noted.exists() else ""
+        remedy = f" of {address}; 'ray stop' clears what is left of a cluster"
     host, _, port = address.rpartition(":")
-    if not host:  # auto, local
+    if not host:  # local
         return
-    problem = f"hydra.launcher.ray.init.address={address}: accepted: auto, local, or HOST:PORT of a cluster"
+    problem = f"hydra.launcher.ray.init.address={given}: accepted: auto, local, or HOST:PORT of a cluster"
     if not port.isdigit() or "/" in host:
         raise BadInput(f"{problem} that this machine is part of")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise BadInput(f"{problem}; no answer there ({error})") from None
+        raise BadInput(f"{problem}; no answer{remedy or ' there'} ({error})") from None
 
 
 def disconnect() -> None:

@@ -135,6 +135,24 @@ def test_no_cluster_starts_nothing(here: Path, option: str, message: str) -> Non
     assert not (here / "runs").exists()
 
 
+@pytest.mark.parametrize("option", [[], ["hydra.launcher.ray.init.address=auto"]], ids=["by default", "auto"])
+def test_a_cluster_that_crashed_is_not_waited_for(
+    here: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(here))
+    (here / "ray").mkdir()
+    with socket.socket() as bound:  # and nobody listens
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        (here / "ray" / "ray_current_cluster").write_text(address)
+        (line,) = refused("-m", *SHORT, "seed=0,1", "tracking=none", "hydra/launcher=ray", *option)
+    assert line == (
+        "hydra.launcher.ray.init.address=auto: accepted: auto, local, or HOST:PORT of a cluster; no answer of "
+        f"{address}; 'ray stop' clears what is left of a cluster ([Errno 111] Connection refused)"
+    )
+    assert not (here / "runs").exists()
+
+
 def test_a_store_that_is_a_file_is_refused_where_the_sweep_has_another(sweep: Path) -> None:
     Plan("s", [], {1: Combination((), ())}, {1: ""}).save(sweep)
     JobOptions().save(sweep)
