@@ -44,6 +44,15 @@ def _no_terminal_and_no_proxy() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _ray_has_a_token() -> Iterator[None]:
+    """Ray asks for one as soon as the user has one, and makes one in the home folder for its first local cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _signals() -> None:
     """A shell starts background jobs with SIGINT ignored, nohup with SIGHUP; what tests start would inherit that."""
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

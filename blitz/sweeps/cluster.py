@@ -71,8 +71,10 @@ def connect(launcher: DictConfig) -> None:
     _refuse_silent(str(options.get("address") or os.environ.get("RAY_ADDRESS") or "auto"))
     try:
         ray.init(**{"logging_level": logging.WARNING, **options})
-    except Exception as error:  # of every kind: no cluster on this machine, an option that there is not
-        raise BadInput(f"hydra.launcher.ray.init={options}: {in_one_line(error)[:300]}") from None
+    except Exception as error:  # of every kind: no cluster on this machine, no token for it, an unknown option
+        cause = str(error.__cause__ or "").splitlines()[-1:]  # below Ray's own traceback
+        why = cause[0] if cause else in_one_line(error)
+        raise BadInput(f"hydra.launcher.ray.init={options}: {why[:300]}") from None
 
 
 def _refuse_silent(address: str) -> None:

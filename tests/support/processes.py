@@ -78,14 +78,16 @@ def wait_for(process: subprocess.Popen[str], text: str) -> str:
     assert process.stdout is not None
     patience = threading.Timer(PATIENCE, process.kill)
     patience.start()
+    said = []
     try:
         for line in process.stdout:
             if text in line:
                 return line
+            said.append(line)
     finally:
         patience.cancel()
-    assert process.stderr is not None
-    raise AssertionError(f"{text!r} never came: {process.stderr.read()}")
+    errors = process.stderr.read() if process.stderr is not None else ""
+    raise AssertionError(f"{text!r} never came: {''.join(said)}{errors}")
 
 
 @contextmanager

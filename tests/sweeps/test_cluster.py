@@ -217,6 +217,17 @@ def test_a_search_on_two_machines_without_a_shared_disk(machines: Machines, tmp_
 
 
 @pytest.mark.slow
+def test_a_cluster_that_asks_for_a_token(machines: Machines) -> None:
+    asked = ["-m", *SHORT, "seed=0,1", *machines.options, "runs_dir=refused"]
+    code, _, errors = finished(machines.home, *asked, RAY_AUTH_MODE="disabled")
+    assert code == 2
+    message = errors.splitlines()[-1]  # below Ray's warnings
+    assert message.startswith("blitz: hydra.launcher.ray.init={'address': '")
+    assert "RAY_AUTH_MODE is currently 'disabled' (not 'token')" in message
+    assert not (machines.home / "refused").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [
