@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import secrets
 import shutil
 import signal
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def _ray_has_a_token() -> Iterator[None]:
     """Ray asks for one as soon as the user has one, and makes one in the home folder for its first local cluster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         yield
 
 

@@ -97,6 +97,7 @@ FAULTS = {
         f"{SWEEPS}sweeper.py::test_retry_of_a_parallel_job_that_was_killed",
         f"{SWEEPS}sweeper.py::test_retry_takes_the_run_of_a_job_that_was_killed_after_its_end",
         f"{SWEEPS}sweeper.py::test_resume_takes_the_run_of_a_job_that_was_killed_after_its_end",
+        f"{SWEEPS}search_faults.py::test_kill_of_a_worker_in_a_search",
     ],
     "kill -9, Ctrl-C or a closed terminal for a whole sweep: its workers end, resume trains the rest": [
         f"{SWEEPS}sweeper.py::test_resume_of_a_sweep_that_was_killed_continues_its_run",
@@ -105,9 +106,9 @@ FAULTS = {
         f"{SWEEPS}sweeper.py::test_resume_of_a_sweep_that_a_signal_stopped",
         f"{SWEEPS}sweeper.py::test_ctrl_c_twice_ends_a_parallel_sweep_at_once",
     ],
-    "kill -9 before and after changes of a file in a search's folder, then resumed: the same decisions and bits": [
-        f"{SWEEPS}search.py::test_a_search_that_was_killed_at_any_change_of_a_file_makes_the_same_decisions",
-        f"{SWEEPS}search.py::test_a_parallel_search_that_was_killed_makes_the_same_decisions",
+    "kill -9 or Ctrl-C before and after changes of a file in a search's folder: resumed, the same decisions and bits": [
+        f"{SWEEPS}search_faults.py::test_a_search_that_was_stopped_at_any_change_of_a_file_makes_the_same_decisions",
+        f"{SWEEPS}search_faults.py::test_a_parallel_search_that_was_killed_makes_the_same_decisions",
     ],
     "a config, recipe or record that names code: refused, nothing is run": [
         "tests/config/test_targets.py",

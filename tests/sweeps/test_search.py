@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.processes import QUICK, finished, kill_with_its_children, start, until
-from support.recorded import Note, artifacts, journal, runs, sweeps
+from support.processes import QUICK, finished
+from support.recorded import artifacts, journal, runs, sweeps
 from support.shell import blitz as command
 from support.shell import refused
 
@@ -202,28 +200,6 @@ def test_a_resumed_sweep_keeps_its_search(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_on_failure_stop_ends_a_search_and_resuming_it_goes_on(here: Path) -> None:
-    diverging = "optimizer.lr=0.05,1e30,0.1"
-    ended = command("-m", *SHORT, diverging, "epochs=3", *HALVING, "search.rungs=[1]", "sweep.on_failure=stop")
-    assert ended.code == 1
-    assert [about.status for _, about in by_job(here).values()] == ["SCHEDULED", "FAILED"]
-    ended = command("-m", "sweep.resume=last")
-    assert ended.code == 1  # it fails again, and the search goes on without it
-    states = [about.status for _, about in runs_in(here / "runs")]
-    assert sorted(states) == ["FAILED", "FAILED", "FINISHED", "SCHEDULED"]
-
-
-@pytest.mark.slow
-def test_skip_finished_takes_what_another_sweep_has_trained(here: Path) -> None:
-    asked = [*SHORT, "epochs=3"]
-    assert command("-m", *asked, "optimizer.lr=0.0001").code == 0
-    assert command("-m", *asked, RATES, *HALVING, "search.rungs=[1]", "sweep.skip_finished=true").code == 0
-    newest = max(here.glob("runs/sweeps/*"), key=lambda folder: RunInfo.load(folder).started_at)
-    assert [line["decision"] for line in decided(newest)] == ["go on", "pause"]
-    assert len(runs()) == 3
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "seeds"), [(PARALLEL, "seed=0,1"), (["hydra/launcher=submitit_local"], "seed=0")])
 def test_parallel_jobs_lead_to_the_same_decisions(here: Path, tmp_path: Path, launcher: list[str], seeds: str) -> None:
     asked = [*SHORT, "optimizer.lr=0.0001,0.05,0.1,0.2", seeds, "epochs=3", *HALVING, "tracking=none"]
@@ -328,121 +304,3 @@ def test_tpe_that_makes_no_sense_starts_nothing(here: Path, asked: list[str], pr
     (line,) = refused("-m", *SHORT, "search=tpe", *asked, *([] if "epochs=" in asked[-1] else ["epochs=2"]))
     assert line.startswith(problem)
     assert not (here / "runs").exists()
-
-
-@pytest.mark.slow
-def test_tpe_that_was_killed_makes_the_same_proposals(here: Path, tmp_path: Path) -> None:
-    asked = [
-        "-m", *SHORT, "model=mlp", LR, "micro_batch_size=int(interval(8,32))", "epochs=2", *TPE, "sweep.samples=4",
-        "search.prune=true", "search.rungs=[1]", "tracking=none",
-    ]  # fmt: skip
-    assert command(*asked).code == 0
-    killed = tmp_path / "killed"
-    killed.mkdir()
-    process = start(killed, *asked)
-    until(lambda: list(killed.glob("runs/sweeps/*/2.json")) or process.poll() is not None)
-    kill_with_its_children(process)
-    code, _, errors = finished(killed, "-m", "sweep.resume=last", "tracking=none", *PARALLEL)  # still one a round
-    assert code == 0, errors
-    assert decided(the_sweep(killed)) == decided(the_sweep(here))
-    assert sum(line["decision"] == "propose" for line in decided(the_sweep(here))) == 4
-    assert {number: about.status for number, (_, about) in by_job(killed).items()} == {
-        number: about.status for number, (_, about) in by_job(here).items()
-    }
-
-
-# Sweeps in a child that kills itself right before or after its nth change of a file in the sweep's folder, then resumes
-# the sweep in another, for every ninth n there is.
-AT_EVERY_CHANGE = """
-import os, signal, sys
-from pathlib import Path
-from blitz import cli
-
-asked = sys.argv[1:]
-
-def blitz(*arguments):
-    sys.argv = ["blitz", *arguments]
-    try:
-        cli.main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-
-def in_a_child(*arguments, changes=0):
-    child = os.fork()
-    if not child:
-        if changes:
-            kill_at(changes)
-        os._exit(blitz(*arguments))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-def kill_at(left):
-    replace = os.replace
-    def replaced(source, target, **options):
-        nonlocal left
-        of_sweep = "/sweeps/" in str(target)
-        left -= of_sweep
-        if of_sweep and left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target, **options)
-        left -= of_sweep
-        if of_sweep and left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.replace = replaced
-
-assert blitz("-m", *asked, "runs_dir=whole") == 0  # all is imported and warm before the first child
-for changes in range(1, 1000, 9):  # odd ones are before a change, even ones after it
-    runs = f"runs_dir=killed/{changes}"
-    ended = in_a_child("-m", *asked, runs, changes=changes)
-    if ended == 0:
-        break
-    assert ended == -signal.SIGKILL, ended
-    if list(Path(f"killed/{changes}").glob("sweeps/*/mlflow.json")):
-        assert in_a_child("-m", "sweep.resume=last", "tracking=none", runs) == 0, changes
-        print("\\nresumed", changes, flush=True)
-    else:  # nothing had begun
-        print("\\nnothing", changes, flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_a_search_that_was_killed_at_any_change_of_a_file_makes_the_same_decisions(
-    tmp_path: Path, record_property: Note
-) -> None:
-    asked = [
-        "data=synthetic", "data.train_size=60", "data.test_size=20", "data.image_size=16", "data.validation=0.2",
-        "batch_size=12", "device.threads=1", "model=mlp", "tracking=none", "tracking.figures=false", "report_every=1",
-        "tracking.system_metrics=null", "optimizer.lr=0.0001,0.05,0.1,0.2", "epochs=3", "search=halving",
-        "search.factor=2", "search.rungs=[0.5,1.5]", "checkpoint.keep=all",
-    ]  # fmt: skip
-    script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_CHANGE, *asked]
-    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (done.stdout[-2000:], done.stderr)
-    whole = tmp_path / "whole"
-    resumed = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("resumed ")]
-    # Two rungs, 4 jobs at the first and 2 at the second, the last one to its end: 7 outcomes, 3 rounds, 2 decisions.
-    assert len(resumed) >= 2 * (7 + 3 + 2) // 9
-    expected = jobs_in(whole)
-    states = {job: about.status for job, (_, about) in expected.items()}
-    for changes in resumed:
-        killed = tmp_path / "killed" / str(changes)
-        assert decided(next(killed.glob("sweeps/*"))) == decided(next(whole.glob("sweeps/*"))), changes
-        found = jobs_in(killed)
-        assert {job: about.status for job, (_, about) in found.items()} == states
-        for job, (folder, about) in found.items():
-            if about.status == "FINISHED":
-                assert bits(folder) == bits(expected[job][0])
-    record_property("tries", len(resumed))
-
-
-@pytest.mark.slow
-def test_a_parallel_search_that_was_killed_makes_the_same_decisions(here: Path, tmp_path: Path) -> None:
-    asked = ["-m", *SHORT, RATES, "epochs=3", *HALVING, "search.rungs=[1]", "tracking=none"]
-    killed = tmp_path / "killed"
-    killed.mkdir()
-    process = start(killed, *asked, *PARALLEL)
-    until(lambda: list(killed.glob("runs/sweeps/*/1.json")) or process.poll() is not None)
-    kill_with_its_children(process)
-    code, _, errors = finished(killed, "-m", "sweep.resume=last", "tracking=none", *PARALLEL)
-    assert code == 0, errors
-    assert command(*asked).code == 0
-    assert decided(the_sweep(killed)) == decided(the_sweep(here))
