@@ -60,7 +60,9 @@ class Display:
     """
 
     def __init__(self, stderr: bool = False, job: int | None = None, has_others_beside: bool = False) -> None:
-        self.console = Console(file=Unbroken(sys.stderr if stderr else sys.stdout))  # type: ignore[arg-type]
+        stream = Unbroken(sys.stderr if stderr else sys.stdout)
+        # In a notebook lines are text of one output: rich would make an output of each, with a frame of its own.
+        self.console = Console(file=stream, force_jupyter=False)  # type: ignore[arg-type]
         self._has_bar = job is None
         self._handler = _Lines(self.console, f"[{job}] " if has_others_beside else "")
         self._bar: Live | _NotebookBar | None = None
@@ -91,7 +93,7 @@ class Display:
         self._start_epoch(first)
         if not self._has_bar:
             return
-        if self.console.is_jupyter:
+        if Console().is_jupyter:
             self._bar = _NotebookBar(self._line)
         elif self.console.is_terminal:
             self._bar = Live(get_renderable=self._line, console=self.console, transient=True)

@@ -1,18 +1,22 @@
-"""What a run shows: a bar on a terminal, plain lines elsewhere."""
+"""What a run shows: a bar on a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
-import builtins
 import logging
 import math
+import os
 import re
-import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+from support.processes import PATIENCE
 from support.terminal import shown as shown_on_a_terminal
 from support.terminal import terminal
 
@@ -125,31 +129,51 @@ def test_what_commands_print_fits_a_terminal(tmp_path: Path) -> None:
         assert len(found.lines) > 1
 
 
-def test_a_notebook_gets_a_bar_in_one_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    states: list[str] = []
+NOTEBOOK = """
+import blitz
+from blitz.terminal import progress
+progress.REDRAW_EVERY = -1.0
+asked = ["data=digits", "data.limit=100", "epochs=2", "batch_size=50", "report_every=1"]
+asked += ["tracking=none", "device.threads=1"]
+result = blitz.run(blitz.compose(asked), asked)
+result
+"""
 
-    class Output:
-        def update(self, data: dict[str, str], raw: bool) -> None:
-            states.append(data["text/html"])
 
-    def display(*found: Any, display_id: bool = False, **options: Any) -> Output:
-        if display_id:
-            states.append(found[0]["text/html"])
-        return Output()
-
-    class ZMQInteractiveShell:
-        """What a notebook's kernel calls its shell."""
-
-    notebook = ModuleType("IPython.display")
-    notebook.display = display  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
-    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
-    monkeypatch.setattr(progress, "REDRAW_EVERY", -1.0)
-    show()
-    assert states[0] == '<progress value="0" max="10"></progress> epoch 1/2  step 0/10'
-    assert states[1].startswith('<progress value="5" max="10"></progress> epoch 1/2  step 5/10  loss 2.0000  accuracy ')
+@pytest.mark.slow
+def test_a_notebook_gets_a_bar_and_all_lines_in_one_output(tmp_path: Path) -> None:
+    messages: list[dict[str, Any]] = []
+    with a_kernel(tmp_path) as kernel:
+        reply = kernel.execute_interactive(NOTEBOOK, timeout=PATIENCE, output_hook=messages.append)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    (shown,) = [m["content"] for m in messages if m["msg_type"] == "display_data"]
+    assert shown["data"]["text/html"] == '<progress value="0" max="2"></progress> epoch 1/2  step 0/2'
+    states = [m["content"]["data"]["text/html"] for m in messages if m["msg_type"] == "update_display_data"]
+    first = '<progress value="1" max="2"></progress> epoch 1/2  step 1/2  loss '
+    assert states[0].startswith(first)
     assert states[-1] == ""
+    lines = "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream").splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith((" ", "busy"))] == [
+        "data", "model", "device", "epoch", "epoch", "test", "record",
+    ]  # fmt: skip
+    (result,) = [m["content"]["data"]["text/html"] for m in messages if m["msg_type"] == "execute_result"]
+    assert result.startswith("<table><tr><th>test accuracy</th><td>")
+
+
+@contextmanager
+def a_kernel(folder: Path) -> Iterator[BlockingKernelClient]:
+    """A real one, of a notebook in this folder."""
+    with tempfile.TemporaryDirectory(prefix="kernel-") as own:  # a short path, since it holds sockets
+        kernel = KernelManager(transport="ipc", ip=f"{own}/socket", connection_file=f"{own}/kernel.json")
+        kernel.start_kernel(cwd=str(folder), env={**os.environ, "IPYTHONDIR": own, "JUPYTER_RUNTIME_DIR": own})
+        client = kernel.blocking_client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=PATIENCE)
+            yield client
+        finally:
+            client.stop_channels()
+            kernel.shutdown_kernel(now=True)
 
 
 def test_no_terminal_gets_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
