@@ -4,7 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
-# pip compiles no modules here, and Python keeps each as it is first imported: without that a start takes 1.5 times as long.
+# pip compiles no modules here, and Python keeps each as it is first imported: without that a start takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := .venv/installed
 # Passive: OpenMP's threads wait for each other in a busy loop, which takes the cores from the other test process.
@@ -25,7 +25,7 @@ train: $(INSTALLED)  ## install, train and evaluate on scikit-learn's digits; AR
 test: $(INSTALLED)  ## install and run the tests, under three minutes on two cores
 	@$(PYTEST) -n 2 --dist worksteal $(ARGS)
 
-test-slow: $(INSTALLED)  ## the tests that take longer: half an hour on two slow cores
+test-slow: $(INSTALLED)  ## the tests that take longer: a quarter of an hour on two cores
 	@$(PYTEST) -m slow -n 2 --dist worksteal $(ARGS)
 
 test-browser: $(INSTALLED)  ## look at the MLflow UI and at a comparison's page in headless Chromium; skipped where that is not installed

@@ -410,6 +410,7 @@ def test_no_verb_ends_in_a_traceback_on_a_bad_store(
 # As a user runs it
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own(tmp_path):
     process = subprocess.run(
         [sys.executable, "-m", "blitz", "optimizer.lrr=1", "epochs=0"],

@@ -83,6 +83,7 @@ def test_command_that_continues_more_of_a_search(tmp_path: Path, monkeypatch: py
     assert ended.output.count(" PAUSED ") < 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [line for line in COMMANDS if line.startswith(OF_A_SWEEP) and "search.keep" not in line]
 )
@@ -99,6 +100,7 @@ def test_commands_about_a_sweep(command: str, swept: Path, monkeypatch: pytest.M
         assert "best: lr=" in (swept / "sweep.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

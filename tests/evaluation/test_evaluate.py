@@ -254,6 +254,7 @@ def test_difference_from_the_record_is_printed(digits: Recorded) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_images_of_ones_own_are_found_where_they_were_or_are_said_to_be(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,6 +181,7 @@ def test_a_process_in_another_folder_prints_json_and_nothing_else(trained: Train
     assert {path.name for path in tmp_path.iterdir()} == {"wide.png", "torn.jpg"}
 
 
+@pytest.mark.slow
 def test_a_grey_model_sees_grey_images(here: Path) -> None:
     asked = [*ASKED, "data=digits", "data.limit=200", "epochs=8", "device.precision=fp32"]
     result = blitz.run(blitz.compose(asked), asked)

@@ -369,6 +369,7 @@ def test_cells_are_means_in_percent_and_missing_ones_are_blank() -> None:
     assert title(axes) == f"Validation accuracy by lr and momentum\n{counted}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "number"), [(12, 12 * 2), (13, 0)])
 def test_numbers_are_written_where_there_is_room(size: int, number: int) -> None:
     axes = axes_of(product({"a": range(size), "b": range(2)}), "heat_map")

@@ -249,6 +249,7 @@ def expect_png(figure: Figure, path: Path) -> None:
         assert len(image.convert("L").getcolors() or []) > 5
 
 
+@pytest.mark.slow
 def test_png_of_each_figure_from_a_thread(tmp_path: Path) -> None:
     problems: list[BaseException] = []
 

@@ -361,6 +361,7 @@ def test_torchvision_pretrained_keeps_what_depends_on_versions(hub):
     assert torch.equal(loaded["layers.3.weight"], source["layers.3.weight"])
 
 
+@pytest.mark.slow
 def test_timm_pretrained_reads_the_cache_alone(tmp_path, monkeypatch):
     timm = pytest.importorskip("timm")
     from huggingface_hub import constants, file_download

@@ -169,6 +169,7 @@ def test_difference_is_reported_with_its_possible_causes(here: Path) -> None:
     assert found["overrides"] == ["optimizer.lr=0.011"]
 
 
+@pytest.mark.slow
 def test_difference_is_noise_where_seeds_differ_by_more(here: Path) -> None:
     original = trained("epochs=1")
     for seed, accuracy in (("1", 0.0), ("2", 1.0)):

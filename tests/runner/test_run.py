@@ -120,6 +120,7 @@ def test_system_metrics_are_recorded_and_can_be_left_out(here: Path) -> None:
     assert not any(name.startswith("system/") for name in journal(run("tracking.system_metrics=null").folder))
 
 
+@pytest.mark.slow
 def test_the_model_in_mlflow_has_the_runs_test_accuracy(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
@@ -534,6 +535,7 @@ def test_debug_overfit_brings_one_batch_to_zero_loss(here: Path) -> None:
     assert result.history[-1]["train/loss"] < 0.01
 
 
+@pytest.mark.slow
 # Of the three steps that the run has, and of more than these.
 @pytest.mark.parametrize("steps", [3, pytest.param(300, marks=pytest.mark.slow)])
 def test_debug_profile_writes_a_table_and_a_trace(here: Path, capsys: pytest.CaptureFixture[str], steps: int) -> None:

@@ -298,6 +298,7 @@ def test_dry_run_neither_downloads_nor_decodes(here: Path, monkeypatch: pytest.M
     assert not cache.exists()
 
 
+@pytest.mark.slow
 def test_dry_run_of_many_proposals_plays_the_first_ones(here: Path) -> None:
     interval = "optimizer.lr=tag(log,interval(1e-3,1))"
     time, _ = forecast("model=mlp", interval, "seed=0,1", "search=tpe", "sweep.samples=2000", "sweep.seed=3")

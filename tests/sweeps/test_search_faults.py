@@ -19,9 +19,10 @@ from blitz.sweeps.folder import times_begun
 pytestmark = pytest.mark.slow
 
 # Sweeps in a child that gets a signal right before or after its nth change of a file in the sweep's folder, and is
-# resumed in another; a kill for every ninth n there is, Ctrl-C for some.
-AT_EVERY_CHANGE = """
+# resumed in another: a kill at each change of the decisions, and at every 13th of any file; Ctrl-C at some.
+AT_CHANGES = """
 import os, signal, sys
+from itertools import count
 from pathlib import Path
 from blitz import cli
 
@@ -34,45 +35,44 @@ def blitz(*arguments):
     except SystemExit as ended:
         return int(ended.code or 0)
 
-def in_a_child(*arguments, number=0, changes=0):
+def in_a_child(*arguments, prepare=lambda: None):
     child = os.fork()
     if not child:
-        if changes:
-            send(number, changes)
+        prepare()
         os._exit(blitz(*arguments))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-def send(number, left):
+def send(number, left, of):
     replace = os.replace
     def replaced(source, target, **options):
         nonlocal left
-        of_sweep = "/sweeps/" in str(target)
+        counts = "/sweeps/" in str(target) and Path(target).name.endswith(of)
         for change in (lambda: None, lambda: replace(source, target, **options)):
             change()
-            left -= of_sweep
-            if of_sweep and left == 0:
+            left -= counts
+            if counts and left == 0:
                 os.kill(os.getpid(), number)
     os.replace = replaced
 
-def resume(changes):
-    runs = f"runs_dir=killed/{changes}"
-    if list(Path(f"killed/{changes}").glob("sweeps/*/mlflow.json")):
-        assert in_a_child("-m", "sweep.resume=last", "tracking=none", runs) == 0, changes
-        print("\\nresumed", changes, flush=True)
-    else:  # nothing had begun
-        print("\\nnothing", changes, flush=True)
+def stopped(number, left, of=""):
+    name = f"{signal.Signals(number).name} {left}{of}"
+    runs = f"runs_dir='stopped/{name}'"
+    ended = in_a_child("-m", *asked, runs, prepare=lambda: send(number, left, of))
+    if ended == 0:
+        return False
+    assert ended == (130 if number == signal.SIGINT else -number), ended
+    if list(Path("stopped", name).glob("sweeps/*/mlflow.json")):  # else nothing had begun
+        assert in_a_child("-m", "sweep.resume=last", "tracking=none", runs) == 0, name
+        print(f"\\nresumed {name}", flush=True)
+    return True
 
 assert blitz("-m", *asked, "runs_dir=whole") == 0  # all is imported and warm before the first child
-for changes in range(1, 1000, 9):  # odd ones are before a change, even ones after it
-    ended = in_a_child("-m", *asked, f"runs_dir=killed/{changes}", number=signal.SIGKILL, changes=changes)
-    if ended == 0:
+for left in count(1):  # odd ones are before a change, even ones after it
+    if not stopped(signal.SIGKILL, left, "decisions.jsonl"):
         break
-    assert ended == -signal.SIGKILL, ended
-    resume(changes)
-for interrupted in range(8, changes - 9, 18):
-    ended = in_a_child("-m", *asked, f"runs_dir=killed/{interrupted}", number=signal.SIGINT, changes=interrupted)
-    assert ended == 130, ended
-    resume(interrupted)
+last = next(left for left in count(1, 13) if not stopped(signal.SIGKILL, left))
+for left in range(8, last - 13, 26):
+    assert stopped(signal.SIGINT, left)
 """
 SMALL = [
     "data=synthetic", "data.train_size=60", "data.test_size=20", "data.image_size=16", "data.validation=0.2",
@@ -83,37 +83,37 @@ RACE = ["search=race", "search.max_seeds=4"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "least"),
+    ("asked", "decisions", "changes"),
     [
-        # Two rungs, 4 jobs at the first and 2 at the second, 1 to its end: 7 outcomes, 3 rounds, 2 decisions.
+        # Two rungs, 4 jobs at the first and 2 at the second, 1 to its end: 7 outcomes, 3 rounds.
         (
             ["optimizer.lr=0.0001,0.05,0.1,0.2", "epochs=3", *HALVING, "search.factor=2", "search.rungs=[0.5,1.5]"],
-            7 + 3 + 2,
+            2, 2 + 7 + 3,
         ),
-        # Six jobs, and one more at least: 7 outcomes, 2 rounds, a decision, and the plan with what was added.
-        (["optimizer.lr=0.05,0.1", "seed=0,1,2", "epochs=1", *RACE], 7 + 2 + 1 + 1),
-        # Three rounds of one job, each proposed first, and decided on at a rung; the third is not drawn at random.
-        ([LR, "epochs=2", *TPE, "sweep.samples=3", "search.prune=true", "search.rungs=[1]"], 3 * (1 + 1 + 1 + 1 + 1)),
+        # Six jobs, and one more at least: 7 outcomes, 2 rounds, and the plan with what was added.
+        (["optimizer.lr=0.05,0.1", "seed=0,1,2", "epochs=1", *RACE], 1, 1 + 7 + 2 + 1),
+        # Three rounds of one job, each proposed, planned, trained to a rung and further; the third is not drawn.
+        ([LR, "epochs=2", *TPE, "sweep.samples=3", "search.prune=true", "search.rungs=[1]"], 3, 3 * 5),
     ],
     ids=["halving", "race", "tpe"],
 )  # fmt: skip
 def test_a_search_that_was_stopped_at_any_change_of_a_file_makes_the_same_decisions(
-    tmp_path: Path, asked: list[str], least: int, record_property: Note
+    tmp_path: Path, asked: list[str], decisions: int, changes: int, record_property: Note
 ) -> None:
-    script = [sys.executable, "-W", "ignore", "-c", AT_EVERY_CHANGE, *SMALL, *asked]
+    """`decisions` and `changes`: how often at least the file of that name and all files of the sweep are written."""
+    script = [sys.executable, "-W", "ignore", "-c", AT_CHANGES, *SMALL, *asked]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout[-2000:], done.stderr)
+    resumed = [line.removeprefix("resumed ") for line in done.stdout.splitlines() if line.startswith("resumed ")]
+    assert len([name for name in resumed if name.endswith("decisions.jsonl")]) >= 2 * decisions
+    assert len([name for name in resumed if not name.endswith("decisions.jsonl")]) >= 2 * changes // 13
     whole = tmp_path / "whole"
-    resumed = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("resumed ")]
-    assert len([changes for changes in resumed if changes % 9 == 1]) >= 2 * least // 9
-    assert len([changes for changes in resumed if changes % 9 == 8]) >= 1
-    expected, decisions = jobs_in(whole), decided(next(whole.glob("sweeps/*")))
-    assert decisions
+    expected, decided_on = jobs_in(whole), decided(next(whole.glob("sweeps/*")))
     states = {job: about.status for job, (_, about) in expected.items()}
-    for changes in resumed:
-        killed = tmp_path / "killed" / str(changes)
-        assert decided(next(killed.glob("sweeps/*"))) == decisions, changes
-        found = jobs_in(killed)
+    for name in resumed:
+        stopped = tmp_path / "stopped" / name
+        assert decided(next(stopped.glob("sweeps/*"))) == decided_on, name
+        found = jobs_in(stopped)
         assert {job: about.status for job, (_, about) in found.items()} == states
         for job, (folder, about) in found.items():
             if about.status == "FINISHED":

@@ -185,6 +185,7 @@ def odd(module: nn.Module) -> Classifier:
     return Classifier(module, [0.3], [0.2], list("0123456789"))
 
 
+@pytest.mark.slow
 def test_mlflow_gets_the_runs_test_accuracy_from_raw_images(saved: Saved) -> None:
     loaded = mlflow.pyfunc.load_model(str(saved.folder))
     images, labels = saved.test.images.numpy(), saved.test.labels.numpy()
@@ -264,6 +265,7 @@ def test_a_single_image_is_example_enough(tmp_path: Path) -> None:
     np.testing.assert_array_equal(predict(tmp_path / "model", images), classify(classifier, images))
 
 
+@pytest.mark.slow
 def test_saving_replaces_what_was_there_and_leaves_the_classifier_as_it_was(tmp_path: Path) -> None:
     average = AveragedModel(nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten()))
     classifier = Classifier(average.to(memory_format=torch.channels_last), [0.3], [0.2], list("0123456789")).train()

@@ -314,6 +314,7 @@ print(len(limits))
 """
 
 
+@pytest.mark.slow
 def test_wherever_a_write_fails_the_error_is_the_operating_systems(tmp_path: Path) -> None:
     """A file may only become so large, for many sizes: in the middle of a tensor, and in the archive's last lines."""
     pytest.importorskip("resource", reason="no limits of a file's size on this system")
