@@ -144,7 +144,7 @@ def test_a_parallel_search_that_was_killed_makes_the_same_decisions(here: Path, 
     ids=["halving", "race", "tpe"],
 )
 def test_kill_of_a_worker_in_a_search(here: Path, tmp_path: Path, asked: list[str]) -> None:
-    asked = ["-m", *SHORT, "model=mlp", *asked, "tracking=none"]
+    asked = ["-m", *SHORT, *asked, "tracking=none"]
     killed = tmp_path / "killed"
     killed.mkdir()
     sweep = start(killed, *asked, *PARALLEL)
