@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-browser screenshots check clean
+.PHONY: help train test test-slow test-browser screenshots check bench clean
 
 PYTHON ?= python3
 ARGS ?=
@@ -39,6 +39,11 @@ check: $(INSTALLED)  ## lint and check the types of code and tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+bench: $(INSTALLED)  ## blitz beside the tutorial's script and Lightning, and what a start takes; BLITZ_CIFAR10=DIR for real images
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/python experiments/speed/start.py $(if $(BLITZ_CIFAR10),--images $(BLITZ_CIFAR10))
+	@$(BIN)/python experiments/speed/peers.py $(if $(BLITZ_CIFAR10),--images $(BLITZ_CIFAR10)) $(ARGS)
 
 clean:  ## remove the environment and caches; runs and stores stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -118,7 +118,7 @@ def _cpu(unknown: dict[str, str]) -> dict[str, Any]:
     # A container or a batch system gives a process fewer cores than the machine has.
     affinity = getattr(os, "sched_getaffinity", None)
     return {
-        "model": _ask(unknown, "cpu.model", _cpu_model),
+        "model": _ask(unknown, "cpu.model", cpu_model),
         "machine": platform.machine(),
         "capability": _ask(unknown, "cpu.capability", torch.backends.cpu.get_cpu_capability),
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
@@ -126,7 +126,7 @@ def _cpu(unknown: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     if platform.system() == "Darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

@@ -36,6 +36,8 @@ from blitz.training.loop import Learner
 
 logger = logging.getLogger("blitz")
 
+IMAGES_SHOWN = 5000  # training images, at most, that a model may start from
+
 
 class JobInfo(NamedTuple):
     """What a job of a sweep has besides its config: which one it is, and its share of the machine."""
@@ -89,6 +91,8 @@ def build(settings: Settings, before: RecordedDevice | None = None, job: JobInfo
     parts = build_parts(settings, before, job, made=call if job is None else partial(_call_once_for_data, job.sweep))
     device, model, splits = parts.device, parts.model, parts.splits
     starting = weights_fingerprint(settings.model, model)
+    if starting is None:
+        initialise_from_images(model, splits)
     average = None
     if settings.ema is not None:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
@@ -194,6 +198,20 @@ def model_of(choice: Choice, num_classes: int, input_shape: tuple[int, ...], uri
 
         starting_weights(model, find, **MODELS.shared(choice))
     return model
+
+
+def initialise_from_images(model: nn.Module, splits: Splits) -> None:
+    """Show a fresh model normalised training images, where it has a method to start from them (a whitening, say).
+
+    Always the same ones, spread over all classes of a data set that is sorted by class.
+    """
+    start = getattr(model, "initialise_from", None)
+    if start is None:
+        return
+    device = next(model.parameters()).device
+    every = -(-len(splits.train) // IMAGES_SHOWN)
+    images = splits.train.images[::every].to(device)
+    start(Classifier(model, splits.mean, splits.std, ()).to(device).normalise(images))
 
 
 def weights_fingerprint(choice: Choice, model: nn.Module) -> str | None:

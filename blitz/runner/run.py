@@ -165,17 +165,10 @@ def train(
         return interrupt.requested or is_to_end() or (every is not None and learner.step % every == 0)
 
     reports = fit(
-        learner,
-        setup.train,
-        setup.validation,
-        setup.augment,
-        setup.mix,
-        epochs=settings.epochs,
-        eval_every=settings.eval_every,
-        eval_flip=settings.eval_flip,
-        report_every=profiled_steps or settings.report_every,
-        stop=checkpoint_is_due,
-    )
+        learner, setup.train, setup.validation, setup.augment, setup.mix,
+        epochs=settings.epochs, eval_every=settings.eval_every, eval_flip=settings.eval_flip,
+        report_every=profiled_steps or settings.report_every, stop=checkpoint_is_due,
+    )  # fmt: skip
     if profiled_steps is not None:
         reports = profiled(reports, setup.device.torch, profiled_steps, record.folder)
     with closing(reports):

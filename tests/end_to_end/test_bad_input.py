@@ -277,7 +277,7 @@ def test_mistakes_inside_files_of_the_users_own(refused, own):
          "own.yaml: cannot be read: line 2: found duplicate key name"),
         ("optimizer/own.yaml", "name: [sgd\n", "optimizer=own", "own.yaml: cannot be read: line 2: "),
         ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - override /model: nett\n", "experiment=own",
-         "model=nett: no such model; did you mean net? (accepted: cifar_resnet, mlp, net, "),
+         "model=nett: no such model; did you mean net? (accepted: airbench, cifar_resnet, mlp, net, "),
         ("experiment/own.yaml", "# @package _global_\ndefaults:\n  - quikstart\n", "experiment=own",
          "In 'experiment/own': Could not load 'experiment/quikstart'."),
         ("optimizer/own.yaml", "name: sgd\n", "optimizer=onw", "optimizer=onw: no such optimizer; did you mean own?"),

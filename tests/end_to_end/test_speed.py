@@ -17,6 +17,10 @@ TINY = {
     "sweep": "--rounds 1 --jobs 2 --processes 1 --epochs 1",
     "waiting": f"--rounds 1 --seconds 0.1 --busy 0 --turns 10000 {IMAGES}900",
     "compare": "--sweeps 2 --jobs 2 --rounds 1",
+    "peers": "--rounds 1 --cases net-128 --train 256 --ways tutorial-2,tensors-float32,blitz",
+    "start": "--rounds 1",
+    "growth": "--images 1000,2000 --steps 500",
+    "side_by_side": "--rounds 1 --jobs 2 --epochs 1",
 }
 PRINTED = {
     "loop": "losses: the same bits in all 100 steps",
@@ -24,6 +28,10 @@ PRINTED = {
     "sweep": "round 1: 2 of 2 jobs whole in the store",
     "waiting": "beside 0 busy processes, 1 rounds; the same losses on two threads",
     "compare": "the same, each job by itself: ",
+    "peers": "times tensors-float32 (promised: 0.97; ",
+    "start": "| `blitz --cfg job` | ",
+    "growth": "500 steps, every loss recorded",
+    "side_by_side": "| as it comes | ",
 }
 QUICK = {"loop"}
 

@@ -105,6 +105,39 @@ def test_every_option_is_documented_and_has_a_default(name):
 # Architectures
 
 
+def test_airbench_whitens_the_patches_of_training_images():
+    model = build("airbench", patch=3)
+    noise = torch.randn(200, 3, 32, 32)
+    images = noise + 0.5 * noise.roll(1, 3) + 0.3 * noise.roll(1, 1)  # neighbours and channels correlate
+    model.initialise_from(images)
+    answers = F.conv2d(images, model.filters).transpose(0, 1).flatten(1).double()
+    half = len(answers) // 2
+    assert_close(answers[half:], -answers[:half])
+    assert_close(torch.cov(answers[:half]), torch.eye(half, dtype=torch.float64), atol=0.05, rtol=0)
+    lengths = model.filters[:half].flatten(1).norm(dim=1).tolist()
+    assert lengths == sorted(lengths)  # the largest components come first
+
+
+def test_airbench_trains_no_whitening_and_no_scale_of_a_norm():
+    trained = {name for name, _ in built("airbench").named_parameters()}
+    assert "filters" not in trained
+    assert not any(name.endswith("norm1.weight") for name in trained)
+    assert built("airbench").state_dict()["filters"].shape == (24, 3, 2, 2)
+
+
+def test_airbench_hands_channels_on_at_the_start():
+    conv = built("airbench").blocks[0].conv1
+    images = torch.randn(1, 24, 5, 5)
+    assert torch.equal(conv(images)[:, :24], images)
+
+
+@pytest.mark.parametrize(("options", "smallest"), [({}, 9), ({"stride": 2}, 16), ({"patch": 4, "stride": 4}, 32)])
+def test_airbench_names_the_smallest_image_it_takes(options, smallest):
+    shape = (3, smallest, smallest)
+    assert build("airbench", shape, **options).eval()(torch.randn(1, *shape)).shape == (1, 10)
+    assert f"at least {smallest}x{smallest} pixels" in refusal("airbench", (3, smallest - 1, smallest - 1), **options)
+
+
 @pytest.mark.parametrize(
     ("model", "options", "millions"),
     [
@@ -115,6 +148,7 @@ def test_every_option_is_documented_and_has_a_default(name):
         ("resnet110", {}, "1.7"),
         ("cifar_resnet", {"depth": 56}, "0.85"),
         ("resnet18", {}, "11.17"),
+        ("airbench", {}, "1.97"),
         ("wide_resnet", {}, "2.7"),
         ("wide_resnet", {"depth": 40}, "8.9"),
         ("wide_resnet", {"widen_factor": 8}, "11.0"),

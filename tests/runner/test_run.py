@@ -27,6 +27,7 @@ from support.recorded import artifacts, assert_the_store_has_all_of, client, jou
 import blitz
 from blitz.config.settings import Settings, check
 from blitz.errors import RunFailed
+from blitz.parts.models.airbench import whitening
 from blitz.run_folder.run_info import RunInfo
 from blitz.runner import description
 from blitz.runner.build import build
@@ -564,13 +565,25 @@ def test_options_of_training_run_to_the_end(here: Path, overrides: list[str]) ->
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    os.environ.get("ATEN_CPU_CAPABILITY") == "default", reason="PyTorch's compiler writes code for AVX2 all the same"
-)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own parts
-def test_a_compiled_model_learns_and_its_weights_fit_the_plain_one(here: Path) -> None:
+def test_a_compiled_model_learns_and_its_weights_fit_the_plain_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # PyTorch takes code from its cache that was compiled for other vectors than ATEN_CPU_CAPABILITY allows.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(here / "compiled"))
     result = run("tracking=none", "device.compile=true", "epochs=3", "model=mlp")
     assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]
     plain = blitz.load_model(result.folder)
     images = blitz.DATASETS.build(blitz.compose(["data=digits"]).data).test.images
     assert plain(images).isfinite().all()
+
+
+def test_a_model_may_start_from_training_images(here: Path) -> None:
+    asked = ["data=synthetic", "data.image_size=16", "model=airbench", "model.widths=[8]", "tracking=none"]
+    setup = build(blitz.compose(asked))
+    model: Any = setup.learner.model
+    shown = setup.classifier.normalise(setup.splits.train.images)
+    assert torch.equal(model.filters, whitening(shown, 2))
+    other = build(blitz.compose([*asked, "seed=1"])).learner.model
+    assert torch.equal(model.filters, other.get_buffer("filters"))
+    torch.save({name: torch.zeros_like(value) for name, value in model.state_dict().items()}, "zeros.pt")
+    started = build(blitz.compose([*asked, "model.weights=zeros.pt"])).learner.model
+    assert not any(value.any() for value in started.state_dict().values())

@@ -1,5 +1,6 @@
 """The menu of models, and how any of them starts from weights that exist already."""
 
+from blitz.parts.models.airbench import Airbench
 from blitz.parts.models.cifar_resnet import CifarResNet, ResNet18, of_depth
 from blitz.parts.models.mlp import MLP
 from blitz.parts.models.net import Net
@@ -27,6 +28,7 @@ MODELS = Registry(
     resnet18=ResNet18,
     wide_resnet=WideResNet,
     vit=ViT,
+    airbench=Airbench,
     torchvision=from_torchvision,
     timm=from_timm,
 )
