@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -277,6 +278,7 @@ def _run_job(config: DictConfig) -> tuple[float | None, int]:
         settings = check(values)
         from blitz.runner.run import run
 
+        gc.freeze()  # what was imported stays: collections need not look through all of it
         return run(settings, overrides).objective, 0
     except Exception as error:
         return None, report(error, "the run")

@@ -57,11 +57,11 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "net-4": Case("net", 4, 2500),
-    "net-32": Case("net", 32, 800),
+    "net-4": Case("net", 4, 2000),
+    "net-32": Case("net", 32, 500),
     "net-128": Case("net", 128, 300),
-    "resnet20-128": Case("resnet20", 128, 40),
-    "resnet18-128": Case("resnet18", 128, 10, augment=True),
+    "resnet20-128": Case("resnet20", 128, 30),
+    "resnet18-128": Case("resnet18", 128, 8, augment=True),
 }
 # case -> the peers, of which the fastest counts, and how many times as fast blitz is to be
 TUTORIAL = ("tutorial-0", "tutorial-2")

@@ -50,7 +50,7 @@ def folder(*, root: str | None = None, image_size: Count | None = None) -> Datas
     key = {
         "root": str(top),
         "image_size": image_size,
-        "files": [[picture.file, picture.size, picture.changed] for picture in found],
+        "files": [picture[2:] for picture in found],  # file, size, changed
     }
     return cached("folder", key, lambda: _decoded(named, top, found, classes, image_size))
 
@@ -97,7 +97,7 @@ def _classes(top: Path, skipped: list[str]) -> dict[str, list[_Picture]]:
 def _class(split: str, name: str, path: str, skipped: list[str]) -> Iterator[_Picture]:
     known_extensions = pictures.extensions()
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
-        known = os.path.splitext(entry.name)[1].lower() in known_extensions
+        known = entry.name[entry.name.rfind(".") :].lower() in known_extensions
         file = f"{split}/{name}/{entry.name}"
         if entry.name.startswith(".") or not known or not entry.is_file():
             skipped.append(file)
