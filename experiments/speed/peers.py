@@ -57,9 +57,9 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "net-4": Case("net", 4, 2000),
-    "net-32": Case("net", 32, 500),
-    "net-128": Case("net", 128, 300),
+    "net-4": Case("net", 4, 6000),
+    "net-32": Case("net", 32, 1200),
+    "net-128": Case("net", 128, 390),
     "resnet20-128": Case("resnet20", 128, 30),
     "resnet18-128": Case("resnet18", 128, 8, augment=True),
 }

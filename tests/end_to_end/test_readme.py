@@ -118,7 +118,7 @@ def test_blitz_commands(
         check_a_command_about_a_run(arguments, here, monkeypatch, capfd)
         return
     trains = any("=" in word for word in arguments)
-    if "experiment=tutorial" in arguments or "experiment=resnet20" in arguments:
+    if {"experiment=tutorial", "experiment=resnet20", "experiment=speedrun_55"} & set(arguments):
         arguments += ["data=synthetic"]
     if any(word.startswith("data=synthetic") for word in arguments):
         arguments += ["data.train_size=300", "data.test_size=50"]

@@ -35,6 +35,11 @@ def test_the_tutorial_learns_from_a_part_of_the_images(cifar10: list[str]) -> No
     assert re.search(r"15,000 training, no validation, 3,000 test images of 3 x 32 x 32, 10 classes", log)
 
 
+def test_speedrun_passes_half_in_an_epoch(cifar10: list[str]) -> None:
+    result = run([*cifar10, "experiment=speedrun_55"])
+    assert result.test.accuracy > 0.50
+
+
 def test_a_resnet_learns_in_a_few_hundred_steps(cifar10: list[str]) -> None:
     overrides = [*cifar10, "experiment=resnet20", "epochs=2", "data.limit=0.1", "batch_size=32", "optimizer.lr=0.1"]
     result = run([*overrides, "device.threads=2"])

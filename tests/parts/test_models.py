@@ -118,6 +118,15 @@ def test_airbench_whitens_the_patches_of_training_images():
     assert lengths == sorted(lengths)  # the largest components come first
 
 
+def test_airbench_keeps_the_largest_components():
+    images = torch.randn(50, 3, 16, 16)
+    all_of_them, some = build("airbench"), build("airbench", components=5)
+    for model in (all_of_them, some):
+        model.initialise_from(images)
+    assert torch.equal(some.filters, torch.cat([all_of_them.filters[:5], all_of_them.filters[12:17]]))
+    assert "model.components=13: accepted: 1 to 12" in refusal("airbench", components=13)
+
+
 def test_airbench_trains_no_whitening_and_no_scale_of_a_norm():
     trained = {name for name, _ in built("airbench").named_parameters()}
     assert "filters" not in trained

@@ -581,7 +581,7 @@ def test_a_model_may_start_from_training_images(here: Path) -> None:
     setup = build(blitz.compose(asked))
     model: Any = setup.learner.model
     shown = setup.classifier.normalise(setup.splits.train.images)
-    assert torch.equal(model.filters, whitening(shown, 2))
+    assert torch.equal(model.filters, whitening(shown, 2, 12))
     other = build(blitz.compose([*asked, "seed=1"])).learner.model
     assert torch.equal(model.filters, other.get_buffer("filters"))
     torch.save({name: torch.zeros_like(value) for name, value in model.state_dict().items()}, "zeros.pt")

@@ -26,6 +26,7 @@ class Airbench(nn.Module):
         widths: channels of each block, first to last; empty: a linear classifier of the patches' maxima
         patch: side of a whitened patch, pixels
         stride: pixels between two patches; 2 quarters the work of every layer
+        components: principal components of the patches that are kept, the largest first; null: all
     """
 
     def __init__(
@@ -36,9 +37,14 @@ class Airbench(nn.Module):
         widths: tuple[Count, ...] = (64, 256, 256),
         patch: Count = 2,
         stride: Count = 1,
+        components: Count | None = None,
     ) -> None:
         super().__init__()
         channels, height, width = input_shape
+        if components is not None and components > channels * patch**2:
+            raise BadInput(
+                f"model.components={components}: accepted: 1 to {channels * patch**2}, the values of a patch; null: all"
+            )
         sides = [((side - patch) // stride + 1) // 2 ** len(widths) for side in (height, width)]
         if min(sides) < 1:
             smallest = patch + (2 ** len(widths) - 1) * stride
@@ -47,7 +53,7 @@ class Airbench(nn.Module):
                 f"model.patch={patch} and model.stride={stride}, not {height}x{width}"
             )
         self.stride = stride
-        num_filters = 2 * channels * patch**2
+        num_filters = 2 * (components or channels * patch**2)
         filters = torch.empty(num_filters, channels, patch, patch)
         self.filters: Tensor
         self.register_buffer("filters", nn.init.kaiming_normal_(filters, nonlinearity="linear"))
@@ -58,7 +64,7 @@ class Airbench(nn.Module):
     @torch.no_grad()
     def initialise_from(self, images: Tensor) -> None:
         """Whiten the patches of these normalised images (N, C, H, W): the first filters become their components."""
-        self.filters.copy_(whitening(images, self.filters.shape[2]))
+        self.filters.copy_(whitening(images, self.filters.shape[2], len(self.filters) // 2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(F.conv2d(x, self.filters, self.bias, self.stride))
@@ -94,14 +100,14 @@ def identity_conv(num_in: int, num_out: int) -> nn.Conv2d:
     return conv
 
 
-def whitening(images: Tensor, patch: int) -> Tensor:
-    """Filters (2 * C * patch², C, patch, patch): the components of all patches, the largest first, and their negatives.
+def whitening(images: Tensor, patch: int, kept: int) -> Tensor:
+    """Filters (2 * kept, C, patch, patch): the largest components of all patches in their order, and their negatives.
 
     Their answers to these images have a variance of nearly 1 and do not correlate.
     """
     channels = images.shape[1]
     patches = images.unfold(2, patch, 1).unfold(3, patch, 1).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2).double()
     variances, components = torch.linalg.eigh(torch.cov(patches.T))
-    filters = (components / (variances + SMALLEST_VARIANCE).sqrt()).T.flip(0)
+    filters = (components / (variances + SMALLEST_VARIANCE).sqrt()).T.flip(0)[:kept]
     filters = filters.reshape(-1, channels, patch, patch).to(images.dtype)
     return torch.cat([filters, -filters])
