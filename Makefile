@@ -25,9 +25,8 @@ train: $(INSTALLED)  ## install, train and evaluate on scikit-learn's digits; AR
 test: $(INSTALLED)  ## install and run the tests, under three minutes on two cores
 	@$(PYTEST) -n 2 --dist worksteal $(ARGS)
 
-# Three processes: many of these tests wait for what they have started.
-test-slow: $(INSTALLED)  ## the tests that take longer: a quarter of an hour on two cores
-	@$(PYTEST) -m slow -n 3 --dist worksteal $(ARGS)
+test-slow: $(INSTALLED)  ## the tests that take longer: some twenty minutes on two cores
+	@$(PYTEST) -m slow -n 2 --dist worksteal $(ARGS)
 
 test-browser: $(INSTALLED)  ## look at the MLflow UI and at a comparison's page in headless Chromium; skipped where that is not installed
 	@$(PYTEST) -m browser $(ARGS)
