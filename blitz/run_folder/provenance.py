@@ -127,6 +127,7 @@ def _cpu(unknown: dict[str, str]) -> dict[str, Any]:
 
 
 def cpu_model() -> str:
+    """The processor as the system names it. Raises LookupError where it does not."""
     if platform.system() == "Darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

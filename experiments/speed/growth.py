@@ -82,22 +82,27 @@ class Moment(NamedTuple):
 
 
 def long_run(steps: int, folder: Path) -> list[Moment]:
-    """What is there after each tenth of the journal's rows, as nearly as looking four times a second finds it."""
+    """What is there after each tenth of the time with a journal, as nearly as looking now and then finds it."""
     command = [sys.executable, "-m", "blitz", "data=synthetic", f"data.train_size={steps}", "data.test_size=100"]
     command += ["data.validation=0", "epochs=1", "batch_size=1", "tracking.step_loss=1", "tracking.figures=false"]
     moments: list[Moment] = []
     started = time.perf_counter()
+
+    def look(training: int, writer: int) -> None:
+        journal = sum(path.stat().st_size for path in folder.glob(f"runs/*/{JOURNAL}"))
+        if journal:
+            store = sum(path.stat().st_size for path in folder.glob("mlflow.db*"))
+            moments.append(Moment(time.perf_counter() - started, journal, store, training, writer))
+
     with psutil.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
+            training, *others = (anonymous(one) for one in [process, *process.children(recursive=True)])
+            if training:
+                look(training, sum(others))
             time.sleep(0.25)
-            journal = sum(path.stat().st_size for path in folder.glob(f"runs/*/{JOURNAL}"))
-            if journal:
-                store = sum(path.stat().st_size for path in folder.glob("mlflow.db*"))
-                memory = [anonymous(one) for one in [process, *process.children(recursive=True)]]
-                moments.append(Moment(time.perf_counter() - started, journal, store, memory[0], sum(memory[1:])))
         assert process.returncode == 0
-    tenths = [moments[len(moments) * tenth // 10] for tenth in range(1, 10)]
-    return [*tenths, moments[-2]]
+    look(0, 0)  # both have ended
+    return [moments[(len(moments) - 1) * tenth // 10] for tenth in range(1, 11)]
 
 
 def anonymous(process: psutil.Process) -> int:

@@ -144,19 +144,17 @@ def by_blitz(case: Case, images: Images, folder: Path) -> Found:
     warm = max(1, images.steps // 5)
     command = [sys.executable, "-m", "blitz", *images.overrides]
     _, memory, _ = watched([*command, f"report_every={warm}", f"tracking.step_loss={warm}"], folder)
-    points = list(every_point(newest(folder) / JOURNAL))
+    (long,) = folder.glob(f"runs/*/{JOURNAL}")
+    points = list(every_point(long))
     ends = {point.step: point.milliseconds / 1000 for point in points if point.name == STEP_LOSS}
     steps = max(ends) - min(ends)
     speed = steps * case.batch / (ends[max(ends)] - ends[min(ends)])
     accuracy = next(point.value for point in points if point.name == TEST_ACCURACY)
     short = ["report_every=1", "tracking.step_loss=1", f"data.limit={2 * case.batch}"]
     _, _, started = watched([*command, *short], folder)
-    first = next(point for point in every_point(newest(folder) / JOURNAL) if point.name == STEP_LOSS)
+    (short_run,) = set(folder.glob(f"runs/*/{JOURNAL}")) - {long}
+    first = next(point for point in every_point(short_run) if point.name == STEP_LOSS)
     return Found(speed, memory, first.milliseconds / 1000 - started, accuracy)
-
-
-def newest(folder: Path) -> Path:
-    return max((path.parent for path in folder.glob(f"runs/*/{JOURNAL}")), key=lambda run: run.name)
 
 
 def measure(case: Case, images: Images, ways: Sequence[str], rounds: int, folder: Path) -> dict[str, list[Found]]:

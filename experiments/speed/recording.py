@@ -3,9 +3,9 @@
     python experiments/speed/recording.py [--rounds 7] [--steps 5000] [OVERRIDE…]
 
 Three ways take turns in one process: no recording; blitz's recorder (journal, and the process beside it that sends to
-an MLflow store of its own, made in a temporary folder); and the same sending from a thread of this process, which is
-what most trackers do. The script prints the share of the loop's time that is spent inside the recorder, and the speed
-of each way relative to no recording, as the median over neighbouring rounds.
+MLflow); and the same sending from a thread of this process, which is what most trackers do. Each has an MLflow store of
+its own, made in a temporary folder. The script prints the share of the loop's time that is spent inside the recorder,
+and the speed of each way relative to no recording, as the median over neighbouring rounds.
 """
 
 from __future__ import annotations
@@ -99,12 +99,13 @@ def main() -> None:
     steps = min(options.steps, len(job.train) // FLUSH_EVERY * FLUSH_EVERY)
 
     with tempfile.TemporaryDirectory() as scratch:
+        # A store each: SQLite refuses one of two transactions that both read and then want to write.
         folders = [Path(scratch, name) for name in ("process", "thread")]
         for folder in folders:
             folder.mkdir()
-        store = f"sqlite:///{scratch}/mlflow.db"
-        recorder = Recorder(folders[0], store, about(store))
-        by_thread = ByThread(folders[1], store)
+        stores = [f"sqlite:///{folder}/mlflow.db" for folder in folders]
+        recorder = Recorder(folders[0], stores[0], about(stores[0]))
+        by_thread = ByThread(folders[1], stores[1])
         by_thread.delivery.send()  # imports mlflow and makes the store, which a run pays once
         ways: dict[str, tuple[Callable[[Rows], None] | None, Callable[[], None]]] = {
             "no recording": (None, lambda: None),

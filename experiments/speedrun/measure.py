@@ -39,7 +39,7 @@ PROMISED = {"speedrun_55": (tuple(SCRIPT), 1 / 15)}
 
 class Run(NamedTuple):
     seconds: float
-    accuracy: float  # on test images
+    accuracy: float | None  # on test images; None: for its curve alone
     curve: list[tuple[float, float]]  # seconds, accuracy on validation images
 
 
@@ -67,7 +67,7 @@ def script(workers: int, images: Path, epochs: int) -> Run:
 
 
 def row(name: str, runs: Sequence[Run]) -> str:
-    seconds, accuracy = [run.seconds for run in runs], [run.accuracy for run in runs]
+    seconds, accuracy = [run.seconds for run in runs], [run.accuracy for run in runs if run.accuracy is not None]
     spread = f" ± {100 * statistics.stdev(accuracy):.2f}" if len(runs) > 1 else ""
     span = f" ({min(seconds):.1f} to {max(seconds):.1f})" if len(runs) > 1 else ""
     accuracies = f"{100 * statistics.mean(accuracy):.2f}{spread} %"
@@ -97,8 +97,8 @@ def draw(path: Path, runs: Mapping[str, Sequence[Run]]) -> None:
         for run in found:
             if run.curve:
                 axes.plot(*zip(*run.curve, strict=True), "-", color=colour, alpha=0.6, linewidth=1)
-        tested = [run for run in found if run.accuracy > 0]
-        axes.plot([r.seconds for r in tested], [r.accuracy for r in tested], "o", color=colour, label=name)
+        tested = [(run.seconds, run.accuracy) for run in found if run.accuracy is not None]
+        axes.plot(*zip(*tested, strict=True), "o", color=colour, label=name)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="accuracy (lines: validation, dots: test)")
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.spines[["top", "right"]].set_visible(False)
@@ -141,7 +141,7 @@ def main() -> None:
         for name in recipes:
             if options.curves and not any(run.curve for run in runs[name]):
                 shown = recipe(name, 0, data, folder, ["data.validation=0.1"])
-                curves[name].append(shown._replace(accuracy=0.0))
+                curves[name].append(shown._replace(accuracy=None))
     print(f"{date.today()}, {cpu_model()}, torch {torch.__version__}; {options.images or 'random images'}\n")
     print("| what | n | test accuracy, mean ± std | training seconds, median (range) |\n|---|---|---|---|")
     for name, found in runs.items():

@@ -79,8 +79,11 @@ def this_machine() -> dict[str, str]:
     cpuinfo = Path("/proc/cpuinfo")
     rows = [line.partition(":") for line in cpuinfo.read_text().splitlines()] if cpuinfo.exists() else []
     facts = {key.strip(): value.strip() for key, _, value in rows}
+    # Virtual machines give several processors one name: what oneDNN chooses by tells them apart.
+    vectors = [flag for flag in facts.get("flags", "").split() if flag.startswith(("avx", "amx", "fma"))]
     return {
-        **{key: facts.get(key, "") for key in ("vendor_id", "cpu family", "model", "model name")},
+        **{key: facts.get(key, "") for key in ("vendor_id", "cpu family", "model", "model name", "cache size")},
+        "vectors": " ".join(sorted(vectors)),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
         "openblas": os.environ.get("OPENBLAS_CORETYPE", ""),

@@ -18,10 +18,10 @@ TINY = {
     "sweep": "--rounds 1 --jobs 2 --processes 1 --epochs 1",
     "waiting": f"--rounds 1 --seconds 0.1 --busy 0 --turns 10000 {IMAGES}900",
     "compare": "--sweeps 2 --jobs 2 --rounds 1",
-    "measure": f"--recipes speedrun_55 --seeds 1 --script-epochs 1 {IMAGES}600",
-    "peers": "--rounds 1 --cases net-128 --train 512 --ways tutorial-2,tensors-float32,blitz",
+    "measure": f"--recipes speedrun_55 --seeds 1 --script-epochs 1 --curves --figure FIGURE {IMAGES}600",
+    "peers": "--rounds 1 --cases net-128 --train 512 --ways tutorial-2,tensors-float32,blitz --figure FIGURE",
     "start": "--rounds 1",
-    "growth": "--images 1000,2000 --steps 500",
+    "growth": "--images 1000,2000 --steps 500 --figure FIGURE",
     "side_by_side": "--rounds 1 --jobs 2 --epochs 1",
     "stacked": "--rounds 1 --steps 2 --models 2 --batches 4",
 }
@@ -52,9 +52,12 @@ def test_speed_scripts_are_all_run() -> None:
 def test_speed_script_runs(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", [script, *TINY[script].split()])
+    figure = tmp_path / "figure.png"
+    arguments = TINY[script].replace("FIGURE", str(figure)).split()
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
     # PyTorch takes code from its cache that was compiled for other vectors than ATEN_CPU_CAPABILITY allows.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     with contextlib.suppress(SystemExit):  # a promise of speed that was broken: no test asserts one
         runpy.run_path(str(SCRIPTS[script]), run_name="__main__")
     assert PRINTED[script] in capsys.readouterr().out
+    assert figure.exists() == ("FIGURE" in TINY[script])

@@ -537,8 +537,7 @@ def test_debug_overfit_brings_one_batch_to_zero_loss(here: Path) -> None:
 
 
 @pytest.mark.slow
-# Of the three steps that the run has, and of more than these.
-@pytest.mark.parametrize("steps", [3, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [3, 300])  # of the three steps that the run has, and of more than these
 def test_debug_profile_writes_a_table_and_a_trace(here: Path, capsys: pytest.CaptureFixture[str], steps: int) -> None:
     settings = blitz.compose(
         ["data=digits", "debug=profile", "data.limit=100", "device.threads=1", "tracking=none", f"profile={steps}"]

@@ -69,7 +69,7 @@ class Airbench(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(F.conv2d(x, self.filters, self.bias, self.stride))
         x = self.blocks(x).amax((2, 3))
-        return self.fc(x) / 9
+        return self.fc(x) / 9  # the paper's scale: logits start small
 
 
 class Block(nn.Module):

@@ -5,8 +5,6 @@ On one thread for batches under 16 images, which is faster for them, else on all
 
 from __future__ import annotations
 
-import sys
-
 import torch
 import torch.nn.functional as F
 from net import Net
@@ -33,9 +31,8 @@ def crop_and_flip(images: Tensor) -> Tensor:
 
 
 def main() -> None:
-    float32 = "--float32" in sys.argv
-    sys.argv = [argument for argument in sys.argv if argument != "--float32"]
     work = Work(__doc__.splitlines()[0])
+    float32 = work.asked.float32
     torch.set_num_threads(1 if work.asked.batch < 16 else torch.get_num_threads())
     mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     images, labels = work.train

@@ -25,6 +25,7 @@ class Work:
         parser.add_argument("--epochs", type=int, default=1)
         parser.add_argument("--workers", type=int, default=0)
         parser.add_argument("--augment", action="store_true")
+        parser.add_argument("--float32", action="store_true", help="by_hand.py: normalise all images beforehand")
         self.asked = parser.parse_args()
         images = torch.load(self.asked.images, mmap=True)
         self.train: tuple[Tensor, Tensor] = images["train"]
