@@ -15,7 +15,7 @@ import blitz
 PACKAGE = Path(blitz.__file__).parent
 # A part imports from its own row and from those above it.
 LAYERS = [
-    {"errors", "redaction", "intervals", "openmp", "version", "terminal"},
+    {"errors", "redaction", "intervals", "allocator", "openmp", "version", "terminal"},
     {"training", "run_folder", "figures"},
     {"parts", "tracking"},
     {"config", "comparison"},
