@@ -87,5 +87,5 @@ def test_freed_memory_is_not_asked_for_again() -> None:
         command = [sys.executable, "-c", FREED]
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
-    # Kept, they are at most those of a few tensors, 32 huge ones each; not kept, of fifty.
-    assert pages(SETTINGS) < 800 < pages("")
+    # Kept, the pages are those of a few tensors, and mostly huge; not kept, those of fifty.
+    assert 5 * pages(SETTINGS) < pages("")
