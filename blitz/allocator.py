@@ -15,13 +15,16 @@ VARIABLE = "GLIBC_TUNABLES"
 # asks; no tensor in a mapping of its own; nothing handed back below 1 TiB.
 SETTINGS = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
 
+DEBUGGER = "_pydevd_bundle"
+
 
 def keep_freed_memory() -> None:
     """Start this process's program anew, once, with these settings, which are read before Python runs.
 
     A user's own variable stays as it is, also an empty one, and other systems than Linux with GNU's library as well.
+    Under the debuggers of VS Code and PyCharm nothing starts anew: they would wait for the first interpreter.
     """
-    if VARIABLE not in os.environ and sys.executable and has_glibc():
+    if VARIABLE not in os.environ and sys.executable and has_glibc() and DEBUGGER not in sys.modules:
         os.environ[VARIABLE] = SETTINGS
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

@@ -58,6 +58,13 @@ def test_a_variable_of_the_users_own_stays(own: str, tmp_path: Path) -> None:
     assert rest.endswith(f" {own!r}")
 
 
+def test_a_debugger_keeps_its_process(tmp_path: Path) -> None:
+    (tmp_path / "_pydevd_bundle.py").touch()
+    (tmp_path / "sitecustomize.py").write_text("import _pydevd_bundle")
+    rest = started(tmp_path, PYTHONPATH=str(tmp_path))
+    assert rest.endswith(" None")
+
+
 @pytest.mark.parametrize("library", ["musl 1.2", None, ValueError(), AttributeError()])
 def test_other_systems_are_left_alone(library: str | Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
     def confstr(_: str) -> str | None:

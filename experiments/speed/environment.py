@@ -42,6 +42,7 @@ def waiting(turns: str) -> dict[str, dict[str, str]]:
 
 
 def memory() -> dict[str, dict[str, str]]:
+    """The same for memory."""
     huge, kept = SETTINGS.split(":", 1)
     ways = {"glibc's own": "", "huge pages": huge, "kept": kept, "huge pages, kept": SETTINGS}
     return {way: {VARIABLE: value} for way, value in ways.items()}
@@ -75,9 +76,7 @@ def train(seconds: float, first: int, overrides: list[str]) -> None:
 
 
 def measured(way: str, environment: dict[str, str], options: argparse.Namespace) -> Found:
-    # An empty text turns blitz's own choice of memory off, and is no way for OpenMP to wait.
-    known = {**os.environ, **environment}
-    environment = {name: value for name, value in known.items() if value or name == VARIABLE}
+    environment = {name: value for name, value in {**os.environ, **environment}.items() if value}
     command = [sys.executable, __file__, options.what, "--train", *options.overrides]
     command += [f"--seconds={options.seconds}", f"--first={options.first}"]
     command.append(f"device.threads={1 if way == ONE_THREAD else 2}")
