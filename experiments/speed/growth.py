@@ -1,17 +1,19 @@
 """What speed, time and memory are proportional to: more images, larger models, longer runs.
 
-    python experiments/speed/growth.py [--images 1000,10000,100000,1000000] [--steps 100000] [--figure FILE]
+    python experiments/speed/growth.py [--rounds 3] [--images 1000,10000,…] [--steps 100000] [--figure FILE]
 
 Images: random ones, each number in a process of its own: seconds until everything is built, images per second of Net at
 batch 128, and the memory that the process has for itself. Models: perceptrons of one hidden layer on 10,000 images.
-Length: a run of single images with every step's loss recorded, looked at in ten moments: what the journal and the store
-hold, and the memory of training and of the process that writes to the store.
+Medians of rounds, all numbers and models in turns. Length: a run of single images with every step's loss recorded,
+looked at in ten moments: what the journal and the store hold, and the memory of training and of the process that writes
+to the store.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -71,6 +73,10 @@ def trained(*overrides: str) -> Found:
     return Found(**json.loads(done.stdout))
 
 
+def median(rounds: Sequence[Found]) -> Found:
+    return Found(*map(statistics.median, zip(*rounds, strict=True)))  # type: ignore[arg-type]
+
+
 class Moment(NamedTuple):
     """Of a long run."""
 
@@ -126,10 +132,10 @@ def draw(path: Path, images: Sequence[tuple[int, Found]], models: Sequence[Found
     ready.set(xscale="log", yscale="log", xlabel="training images", ylabel="seconds until ready")
     model.plot([found.parameters for found in models], [found.images_per_second for found in models], "o-")
     model.set(xscale="log", yscale="log", xlabel="parameters", ylabel="images per second (perceptron)")
-    length.plot(
-        [moment.seconds for moment in moments], [moment.training / 2**20 for moment in moments], label="training"
-    )
-    length.plot([moment.seconds for moment in moments], [moment.writer / 2**20 for moment in moments], label="writer")
+    under_way = [moment for moment in moments if moment.training]
+    seconds = [moment.seconds for moment in under_way]
+    length.plot(seconds, [moment.training / 2**20 for moment in under_way], label="training")
+    length.plot(seconds, [moment.writer / 2**20 for moment in under_way], label="writer")
     length.set(ylim=(0, None), xlabel="seconds of a long run", ylabel="memory, MiB")
     length.legend(frameon=False)
     for axes in (data, ready, model, length):
@@ -139,30 +145,31 @@ def draw(path: Path, images: Sequence[tuple[int, Found]], models: Sequence[Found
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", default="1000,10000,100000,1000000")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    print(f"{date.today()}, {cpu_model()}\n")
+    numbers = [int(number) for number in options.images.split(",")]
+    cases = [["data=synthetic", f"data.train_size={number}", "batch_size=128"] for number in numbers]
+    cases += [["data=synthetic", "batch_size=128", "model=mlp", f"model.hidden=[{units}]"] for units in UNITS]
+    rounds = [[trained(*overrides) for overrides in cases] for _ in range(options.rounds)]
+    found = [median(one) for one in zip(*rounds, strict=True)]
+    images, models = list(zip(numbers, found, strict=False)), found[len(numbers) :]
+    print(f"{date.today()}, {cpu_model()}, medians of {options.rounds} rounds in turns\n")
     print("| training images | ready after | images/s | memory, MiB |\n|---|---|---|---|")
-    images = []
-    for number in map(int, options.images.split(",")):
-        found = trained("data=synthetic", f"data.train_size={number}", "batch_size=128")
-        images.append((number, found))
-        print(f"| {number:,} | {found.ready:.2f} s | {found.images_per_second:,.0f} | {found.memory / 2**20:,.0f} |")
+    for number, one in images:
+        print(f"| {number:,} | {one.ready:.2f} s | {one.images_per_second:,.0f} | {one.memory / 2**20:,.0f} |")
     print("\n| parameters | images/s |\n|---|---|")
-    models = []
-    for units in UNITS:
-        found = trained("data=synthetic", "batch_size=128", "model=mlp", f"model.hidden=[{units}]")
-        models.append(found)
-        print(f"| {found.parameters:,} | {found.images_per_second:,.0f} |")
+    for one in models:
+        print(f"| {one.parameters:,} | {one.images_per_second:,.0f} |")
     with tempfile.TemporaryDirectory() as scratch:
         moments = long_run(options.steps, Path(scratch))
     print(f"\n{options.steps:,} steps, every loss recorded\n")
     print("| after | journal, MiB | store, MiB | training, MiB | writer, MiB |\n|---|---|---|---|---|")
     for moment in moments:
         sizes = " | ".join(f"{size / 2**20:,.1f}" for size in moment[1:])
-        print(f"| {moment.seconds:.0f} s | {sizes} |")
+        print(f"| {moment.seconds:.0f} s | {sizes if moment.training else sizes + ' (ended)'} |")
     if options.figure:
         draw(options.figure, images, models, moments)
 

@@ -22,7 +22,7 @@ TINY = {
     "measure": f"--recipes speedrun_55 --seeds 1 --script-epochs 1 --curves --figure FIGURE {IMAGES}600",
     "peers": "--rounds 1 --cases net-128 --train 512 --ways tutorial-2,tensors-float32,blitz --figure FIGURE",
     "start": "--rounds 1",
-    "growth": "--images 1000,2000 --steps 500 --figure FIGURE",
+    "growth": "--rounds 1 --images 1000,2000 --steps 500 --figure FIGURE",
     "side_by_side": "--rounds 1 --jobs 2 --epochs 1",
     "stacked": "--rounds 1 --steps 2 --models 2 --batches 4",
 }
