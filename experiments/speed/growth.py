@@ -74,7 +74,7 @@ def trained(*overrides: str) -> Found:
 
 
 def median(rounds: Sequence[Found]) -> Found:
-    return Found(*map(statistics.median, zip(*rounds, strict=True)))  # type: ignore[arg-type]
+    return Found(*map(statistics.median, zip(*rounds, strict=True)))
 
 
 class Moment(NamedTuple):

@@ -18,6 +18,7 @@ from torchvision import models
 
 from blitz.errors import BadInput
 from blitz.parts.models import MODELS, bytes_of_weights, load_weights, recorded_weights_follow, starting_weights
+from blitz.parts.models.side_by_side import SideBySideConv2d
 
 RGB, GREY = (3, 32, 32), (1, 32, 32)
 NUM_CLASSES = 10
@@ -535,3 +536,36 @@ def test_memory_that_weights_take_is_known_before_they_are_drawn(name):
 
 def test_memory_of_a_model_that_cannot_be_built_without_any_is_unknown():
     assert bytes_of_weights(lambda: nn.Linear(int(torch.ones(1).item()), 2)) == 0
+
+
+@pytest.mark.parametrize(("side", "number"), [(7, 12), (7, 13), (3, 5), (8, 3), (10, 4)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_images_that_lie_side_by_side_have_the_convolution_of_each(
+    side: int, number: int, layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    plain, beside = nn.Conv2d(24, 16, 3, padding=1), SideBySideConv2d(24, 16)
+    beside.load_state_dict(plain.state_dict())
+    images, upstream = torch.randn(number, 24, side, side), torch.randn(number, 16, side, side)
+    found = []
+    for conv in (plain, beside):
+        x = images.to(memory_format=layout, copy=True).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = conv(x)
+        y.backward(upstream.to(y.dtype))
+        assert x.grad is not None
+        assert conv.weight.grad is not None
+        assert conv.bias is not None
+        found.append([y, x.grad, conv.weight.grad, conv.bias.grad])
+    for expected, value in zip(*found, strict=True):
+        assert value.shape == expected.shape
+        assert (value - expected).abs().max() <= 0.01 * expected.abs().max()  # bfloat16 has 8 bits
+
+
+def test_outside_of_training_in_bfloat16_they_are_convolved_as_ever() -> None:
+    plain, beside = nn.Conv2d(3, 4, 3, padding=1), SideBySideConv2d(3, 4)
+    beside.load_state_dict(plain.state_dict())
+    images = torch.randn(6, 3, 7, 7)
+    assert torch.equal(beside(images), plain(images))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(beside(images), plain(images))

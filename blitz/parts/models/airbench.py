@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blitz.errors import BadInput
+from blitz.parts.models.side_by_side import SideBySideConv2d
 from blitz.parts.registry import Count
 
 SMALLEST_VARIANCE = 5e-4  # added to each, so that the noise of flat patches is not blown up
@@ -95,7 +96,7 @@ class Shift(nn.BatchNorm2d):
 
 def identity_conv(num_in: int, num_out: int) -> nn.Conv2d:
     """A 3x3 convolution whose first filters hand their channel on."""
-    conv = nn.Conv2d(num_in, num_out, 3, padding=1, bias=False)
+    conv = SideBySideConv2d(num_in, num_out, bias=False)
     nn.init.dirac_(conv.weight[:num_in])
     return conv
 
