@@ -114,6 +114,7 @@ class Settings(_Strict):
     eval_every: Count = 1
     eval_batch_size: Count = 500
     eval_flip: bool = False
+    eval_shift: Index = 0
     seed: Index = 0
 
     checkpoint_every: Count | None = None

@@ -76,6 +76,7 @@ def evaluate(
             model.batches(chosen.images, chosen.labels),
             autocast=model.device.autocast,
             flip=settings.eval_flip,
+            shift=settings.eval_shift,
         )
     except Exception as error:
         if not is_out_of_memory(error):

@@ -68,7 +68,11 @@ def _guesses(model: BestModel, paths: list[Path], top: int) -> list[list[Guess]]
         images = torch.from_numpy(block)
         for batch, _ in model.batches(images, torch.zeros(len(images), dtype=torch.int64)).in_order():
             logits = loop.predict(
-                model.classifier.model, batch, autocast=model.device.autocast, flip=model.settings.eval_flip
+                model.classifier.model,
+                batch,
+                autocast=model.device.autocast,
+                flip=model.settings.eval_flip,
+                shift=model.settings.eval_shift,
             )
             shares, labels = logits.softmax(1).topk(top)
             for row in zip(shares.tolist(), labels.tolist(), strict=True):

@@ -109,6 +109,8 @@ def build(settings: Settings, before: RecordedDevice | None = None, job: JobInfo
         micro_batch_size=settings.micro_batch_size,
         clip_norm=settings.clip_norm,
         average=average,
+        flip=settings.eval_flip,
+        shift=settings.eval_shift,
     )
     classifier = Classifier(learner.evaluated, splits.mean, splits.std, parts.dataset.classes).to(device.torch)
 
@@ -153,6 +155,8 @@ def build_parts(
     device: Device = made(device_of, settings.device, settings.images_at_once, before, cores, gpu)
     dataset, splits = made(data_of, settings.data)
     num_classes, input_shape = len(dataset.classes), tuple(splits.train.images.shape[1:])
+    if settings.eval_shift >= (side := min(input_shape[1:])):
+        raise BadInput(f"eval_shift={settings.eval_shift}: accepted: 0 to {side - 1} pixels, less than the images")
     schedule = made(schedule_of, settings.schedule, settings.batch_size, settings.epochs, len(splits.train))
     torch.manual_seed(stream(settings.seed, "initialisation"))
     model = made(model_of, settings.model, num_classes, input_shape, settings.tracking.uri)

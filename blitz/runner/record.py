@@ -204,7 +204,7 @@ class Record:
         before = best.accuracy if best is not None else 0.0
         if best is not None and not learner.epoch_step and VAL_ACCURACY in self.history[-1]:
             return before
-        return max(before, learner.evaluate(setup.validation, setup.settings.eval_flip).accuracy)
+        return max(before, learner.evaluate(setup.validation).accuracy)
 
     def outcome(self, status: str) -> str:
         """In words, for the note of a run that has ended."""

@@ -126,7 +126,7 @@ def _train_and_test(
                     f"is nothing to test; remove {LAST} and resume the run {AGAIN}"
                 )
             setup.learner.evaluated.load_state_dict(checkpoint.load(record.best)["model"])
-            record.log_test(setup.learner.evaluate(setup.test, setup.settings.eval_flip), best)
+            record.log_test(setup.learner.evaluate(setup.test), best)
     where = redact(start.uri) if start.uri else None
     for line in where_lines(record.folder, where, record.run_id, record.missing):
         logger.info("%s", line)
@@ -166,7 +166,7 @@ def train(
 
     reports = fit(
         learner, setup.train, setup.validation, setup.augment, setup.mix,
-        epochs=settings.epochs, eval_every=settings.eval_every, eval_flip=settings.eval_flip,
+        epochs=settings.epochs, eval_every=settings.eval_every,
         report_every=profiled_steps or settings.report_every, stop=checkpoint_is_due,
     )  # fmt: skip
     if profiled_steps is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.functional import pad
 from torch.optim.swa_utils import AveragedModel
 
 from blitz.run_folder.journal import TRAIN_ACCURACY, TRAIN_LOSS, TRAIN_LR, VAL_ACCURACY, VAL_LOSS, VAL_TOP5
@@ -38,6 +39,8 @@ class Learner:
     micro_batch_size: int | None = None
     clip_norm: float | None = None
     average: AveragedModel | None = None  # its `module` is evaluated and kept in the model's place
+    flip: bool = False  # of evaluations, see `predict`
+    shift: int = 0
     epoch: int = 0  # finished ones
     step: int = 0
     epoch_step: int = 0  # steps taken in the epoch under way; 0 between epochs
@@ -61,9 +64,9 @@ class Learner:
         """The learning rate of a step, counted from 1, for the optimizer's first group."""
         return self.rates[0] * self.schedule(step - 1)
 
-    def evaluate(self, batches: Batches, flip: bool = False) -> Evaluation:
+    def evaluate(self, batches: Batches) -> Evaluation:
         """The same as `evaluate`; afterwards the model is in training mode again."""
-        found = evaluate(self.evaluated, self.loss, batches, autocast=self.autocast, flip=flip)
+        found = evaluate(self.evaluated, self.loss, batches, autocast=self.autocast, flip=self.flip, shift=self.shift)
         self.model.train()
         return found
 
@@ -188,8 +191,9 @@ def evaluate(
     *,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     flip: bool = False,
+    shift: int = 0,
 ) -> Evaluation:
-    """Every image of a split once, none dropped. With `flip`, logits are the mean over the image and its mirror image.
+    """Every image of a split once, none dropped, with the logits of `predict`.
 
     Leaves the model in evaluation mode. Draws no random numbers that training would miss: each step seeds its own.
     """
@@ -198,7 +202,7 @@ def evaluate(
     logits_of: list[Tensor] = []
     labels_of: list[Tensor] = []
     for images, labels in batches.in_order():
-        logits = predict(model, images, autocast=autocast, flip=flip)
+        logits = predict(model, images, autocast=autocast, flip=flip, shift=shift)
         sums.add(*loss(logits, labels), logits, labels)
         logits_of.append(logits)
         labels_of.append(labels)
@@ -222,12 +226,25 @@ def predict(
     *,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     flip: bool = False,
+    shift: int = 0,
 ) -> Tensor:
-    """Logits (B, K) in float32 of normalised images (B, C, H, W), as `evaluate` has them."""
-    with autocast():
+    """Logits (B, K) in float32 of normalised images (B, C, H, W).
+
+    With `flip`, they are the mean over each image and its mirror image. With `shift`, half of them comes from the image
+    moved by so many pixels, fewer than its side, to the upper left and to the lower right, reflected at its border.
+    """
+
+    def seen(images: Tensor) -> Tensor:
         logits: Tensor = model(images)
-        if flip:
-            logits = (logits + model(images.flip(-1))) / 2
+        return (logits + model(images.flip(-1))) / 2 if flip else logits
+
+    with autocast():
+        logits = seen(images)
+        if shift:
+            height, width = images.shape[2:]
+            padded = pad(images, (shift,) * 4, mode="reflect")
+            moved = seen(padded[..., 2 * shift :, 2 * shift :]), seen(padded[..., :height, :width])
+            logits = (logits + sum(moved) / 2) / 2
     return logits.float()
 
 
@@ -240,7 +257,6 @@ def fit(
     *,
     epochs: int,
     eval_every: int = 1,
-    eval_flip: bool = False,
     report_every: int = 50,
     stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Progress | EpochResult]:
@@ -265,7 +281,7 @@ def fit(
         metrics["time/images_per_second"] = (sums.count - count) / metrics["time/train"]
         evaluation = None
         if validation is not None and (learner.epoch % eval_every == 0 or learner.epoch == epochs):
-            evaluation = learner.evaluate(validation, eval_flip)
+            evaluation = learner.evaluate(validation)
             metrics |= {VAL_LOSS: evaluation.loss, VAL_ACCURACY: evaluation.accuracy, VAL_TOP5: evaluation.top5}
             metrics["time/validation"] = time.perf_counter() - trained
         metrics["time/epoch"] = time.perf_counter() - started

@@ -1,6 +1,6 @@
 """Accuracy against training seconds: the recipes that are made for it, the tutorial's own script and `resnet20`.
 
-    python experiments/speedrun/measure.py --images PATH [--seeds 5,1] [--curves] [--figure FILE] [--csv FILE]
+    python experiments/speedrun/measure.py --images PATH [--seeds 5,3,1] [--curves] [--figure FILE] [--csv FILE]
 
 Whole runs of the command `blitz`, each recipe with seeds 0, 1, …, in turns with the script of PyTorch's tutorial
 (`experiments/speed/ways/tutorial.py`, without and with worker processes). Seconds are those of training, without the
@@ -31,10 +31,10 @@ from blitz.run_folder.provenance import cpu_model
 from blitz.runner.build import data_of
 
 TUTORIAL = Path(__file__).parents[1] / "speed" / "ways" / "tutorial.py"
-RECIPES = ["speedrun_55", "resnet20"]
+RECIPES = ["speedrun_55", "speedrun_90", "resnet20"]
 SCRIPT = {f"tutorial's script, {workers} workers": workers for workers in (0, 2)}
 # recipe -> with what it is compared, and how much of its training seconds it may take
-PROMISED = {"speedrun_55": (tuple(SCRIPT), 1 / 15)}
+PROMISED = {"speedrun_55": (tuple(SCRIPT), 1 / 15), "speedrun_90": (("resnet20",), 1 / 3)}
 
 
 class Run(NamedTuple):
@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="a folder for data=folder; without it, random images")
     parser.add_argument("--recipes", default=",".join(RECIPES))
-    parser.add_argument("--seeds", default="5,1", help="of each recipe, how many")
+    parser.add_argument("--seeds", default="5,3,1", help="of each recipe, how many")
     parser.add_argument("--script", type=int, default=1, help="how often the tutorial's script runs in each way")
     parser.add_argument("--script-epochs", type=int, default=2)
     parser.add_argument("--curves", action="store_true", help="a further run of recipes without validation images")

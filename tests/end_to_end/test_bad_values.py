@@ -113,6 +113,7 @@ EXTREMES = [
         f"{TINY} tracking.step_loss=often",
         "tracking.step_loss=often: accepted: integer >= 1 or auto or null",
     ),
+    bad("shift-beyond-the-image", f"{TINY} eval_shift=32", "eval_shift=32: accepted: 0 to 31 pixels"),
     bad("mean-of-two", f"{TINY} data.mean=[0.5,0.5]", "data.mean=[0.5, 0.5]"),
     bad("std-zero", f"{TINY} data.std=[0,0,0]", "data.std=[0, 0, 0]"),
     bad("noise-beyond-fp32", f"{TINY} data.noise=1e300", "data.noise=1e+300"),

@@ -38,7 +38,8 @@ def blocks(language: str) -> list[str]:
     return found
 
 
-SLOW = ("joblib", "resnet18", "vit", "lr_sweep", "search=")  # seconds even on a few images
+SLOW = ("joblib", "resnet18", "vit", "lr_sweep", "search=", "speedrun_90")  # seconds even on a few images
+OF_CIFAR10 = {f"experiment={recipe}" for recipe in ("tutorial", "resnet20", "speedrun_55", "speedrun_90")}
 OF_A_SWEEP = ("blitz compare", "blitz ls", "blitz show", "blitz -m sweep.resume", "blitz reproduce --sweep")
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 
@@ -118,7 +119,7 @@ def test_blitz_commands(
         check_a_command_about_a_run(arguments, here, monkeypatch, capfd)
         return
     trains = any("=" in word for word in arguments)
-    if {"experiment=tutorial", "experiment=resnet20", "experiment=speedrun_55"} & set(arguments):
+    if OF_CIFAR10 & set(arguments):
         arguments += ["data=synthetic"]
     if any(word.startswith("data=synthetic") for word in arguments):
         arguments += ["data.train_size=300", "data.test_size=50"]

@@ -40,6 +40,18 @@ def test_speedrun_passes_half_in_an_epoch(cifar10: list[str]) -> None:
     assert result.test.accuracy > 0.50
 
 
+def test_speedrun_90_learns_from_a_part_of_the_images(cifar10: list[str]) -> None:
+    result = run([*cifar10, "experiment=speedrun_90", "data.limit=0.05", "batch_size=100", "epochs=3"])
+    assert result.test.accuracy > 0.35
+
+
+def test_the_recipe_for_a_gpu_takes_some_steps_on_a_cpu(cifar10: list[str]) -> None:
+    result = run([*cifar10, "experiment=speedrun_94", "device=cpu", "data.limit=400", "batch_size=100", "epochs=2"])
+    assert result.history[1]["train/loss"] < result.history[0]["train/loss"]
+    assert "cpu (cpu), bf16, " in (log := (result.folder / "run.log").read_text())
+    assert "channels_last, compiled, not deterministic" in log
+
+
 def test_a_resnet_learns_in_a_few_hundred_steps(cifar10: list[str]) -> None:
     overrides = [*cifar10, "experiment=resnet20", "epochs=2", "data.limit=0.1", "batch_size=32", "optimizer.lr=0.1"]
     result = run([*overrides, "device.threads=2"])

@@ -95,7 +95,7 @@ def write_images(root: Path, mode: str = "L") -> None:
     "recipe",
     [
         [],
-        ["ema=0.9", "eval_flip=true", "eval_batch_size=7"],
+        ["ema=0.9", "eval_flip=true", "eval_shift=1", "eval_batch_size=7"],
         ["device.precision=bf16", "loss.label_smoothing=0.1"],
         ["model=resnet20", "data.limit=64", "epochs=1", "device.channels_last=true"],
         ["loss.class_weights=[1,2,3,4,5,6,7,8,9,10]", "data.mean=[0.2]", "data.split_seed=3", "data.validation=0.3"],

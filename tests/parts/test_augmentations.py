@@ -84,7 +84,7 @@ def test_the_generator_alone_decides(name: str) -> None:
 def test_nothing_is_read_from_the_device(name: str) -> None:
     # The meta device has shapes and no data: a read to the host, or a tensor left on the CPU, fails there.
     images = torch.empty(16, 3, 32, 32, dtype=torch.uint8, device="meta")
-    options: dict[str, Any] = {} if name == "none" else {"cutout": 8, "pad_mode": "reflect"}
+    options: dict[str, Any] = {"cutout": 8, "pad_mode": "reflect"} if name in ("flip_crop", "trivial") else {}
     assert build(name, **options)(images, seeded()).device.type == "meta"
 
 
@@ -189,6 +189,13 @@ def test_images_too_small_are_refused_with_their_keys(name: str) -> None:
     assert "0 to 7" in pad
     assert "augment.cutout=9" in cutout
     assert "0 to 8" in cutout
+
+
+def test_flip_shift_is_flip_crop_with_a_reflected_border() -> None:
+    images = noise(20, 3, 8, 10)
+    moved = build("flip_shift")(images, seeded())
+    assert torch.equal(moved, build("flip_crop", pad=2, pad_mode="reflect")(images, seeded()))
+    assert not torch.equal(moved, build("flip_shift", pad=1)(images, seeded()))
 
 
 def test_the_largest_values_accepted_work() -> None:

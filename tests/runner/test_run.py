@@ -553,6 +553,7 @@ def test_debug_profile_writes_a_table_and_a_trace(here: Path, capsys: pytest.Cap
         ["early_stopping=3"],
         ["micro_batch_size=7", "loss.class_weights=[1,2,3,4,5,6,7,8,9,10]"],
         ["eval_flip=true"],
+        ["eval_shift=2"],
         ["ema=0.9"],
         ["device.precision=bf16"],
         ["device.channels_last=true"],

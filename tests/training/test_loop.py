@@ -19,7 +19,7 @@ from blitz.parts.losses import LOSSES
 from blitz.parts.models.net import Net
 from blitz.parts.optimizers import OPTIMIZERS
 from blitz.training.batches import Batches
-from blitz.training.loop import EpochResult, Learner, NonFiniteLoss, Progress, fit, train_epoch, train_step
+from blitz.training.loop import EpochResult, Learner, NonFiniteLoss, Progress, fit, predict, train_epoch, train_step
 from blitz.training.metrics import Evaluation
 
 CPU = torch.device("cpu")
@@ -331,20 +331,38 @@ def test_with_flip_the_logits_are_the_mean_over_the_image_and_its_mirror_image()
     inputs = normalise(data.images)
     with torch.no_grad():
         logits = (learner.model(inputs) + learner.model(torch.flip(inputs, dims=[3]))) / 2
-    found = learner.evaluate(data, flip=True)
+    plain = learner.evaluate(data)
+    learner.flip = True
+    found = learner.evaluate(data)
     assert torch.equal(found.predicted, logits.argmax(1))
     assert torch.allclose(found.confidence, logits.softmax(1).amax(1))
     assert found.loss == pytest.approx(float(F.cross_entropy(logits, data.labels)), rel=1e-6)
-    assert found.loss != pytest.approx(learner.evaluate(data).loss, rel=1e-4)
+    assert found.loss != pytest.approx(plain.loss, rel=1e-4)
 
 
 def test_flip_changes_nothing_for_symmetric_images() -> None:
     images, labels = pictures(10)
     symmetric = Batches(torch.maximum(images, images.flip(-1)), labels, 4, CPU, normalise)
     learner = make_learner()
-    plain, flipped = (learner.evaluate(symmetric, flip) for flip in (False, True))
+    plain = learner.evaluate(symmetric)
+    learner.flip = True
+    flipped = learner.evaluate(symmetric)
     assert plain.loss == flipped.loss
     assert torch.equal(plain.confidence, flipped.confidence)
+
+
+def test_with_shift_half_of_the_logits_is_that_of_the_image_moved_two_ways() -> None:
+    """Written as rows and columns of the image, whose border is reflected: the first row is the second one, too."""
+    model, images = small_model(), normalise(pictures(10)[0])
+    size = images.shape[-1]
+    down = [*range(1, size), size - 2]  # the lower right part, seen at the upper left
+    up = [1, *range(size - 1)]
+    views = [images, *(images[..., rows, :][..., rows] for rows in (down, up))]
+    with torch.no_grad():
+        plain, *moved = (model(view) for view in views)
+        torch.testing.assert_close(predict(model, images, shift=1), plain / 2 + sum(moved) / 4)
+        plain, *moved = ((model(view) + model(view.flip(-1))) / 2 for view in views)
+        torch.testing.assert_close(predict(model, images, shift=1, flip=True), plain / 2 + sum(moved) / 4)
 
 
 # Random numbers
