@@ -29,6 +29,8 @@ NOT_IN_HASH = (
     "tracking", "checkpoint", "checkpoint_every", "runs_dir", "name", "tags", "notes", "report_every",
     "profile",
 )  # fmt: skip
+# Keys that came later, and the value with which they change nothing and stay out of the hash: older runs keep theirs.
+CAME_LATER = {"eval_shift": 0}
 # What people compare runs by, also where it is at its default.
 COMPARED = ("model.name", "optimizer.name", "optimizer.lr", "data.name", "epochs", "batch_size", "seed")
 # The choices of `conf/config.yaml` in the groups that are not among these: they go without saying.
@@ -179,7 +181,8 @@ class Settings(_Strict):
         return _digest({**self._identity(weights_fingerprint), "seed": None}, data_fingerprint)
 
     def _identity(self, weights_fingerprint: str | None = None) -> dict[str, Any]:
-        identity = {key: value for key, value in self.as_dict().items() if key not in NOT_IN_HASH}
+        values = {key: value for key, value in self.as_dict().items() if key not in NOT_IN_HASH}
+        identity = {key: value for key, value in values.items() if CAME_LATER.get(key, ...) != value}
         identity["data"] = {key: value for key, value in self.data.items() if key not in NOT_IN_DATA_HASH}
         if weights_fingerprint is not None:
             identity["model"] = {**self.model, "weights": weights_fingerprint}

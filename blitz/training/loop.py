@@ -115,7 +115,8 @@ def train_step(learner: Learner, images: Tensor, targets: Tensor) -> tuple[Tenso
     if learner.clip_norm is not None:
         learner.scaler.unscale_(learner.optimizer)
         norm = nn.utils.clip_grad_norm_(learner.model.parameters(), learner.clip_norm)
-    learner.scaler.step(learner.optimizer)
+    with learner.autocast():  # Muon multiplies matrices
+        learner.scaler.step(learner.optimizer)
     learner.scaler.update()
     learner.optimizer.zero_grad()
     if learner.average is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from blitz.config.settings import NOT_IN_DATA_HASH, NOT_IN_HASH, Settings, Tracking, check, menus
+from blitz.config.settings import CAME_LATER, NOT_IN_DATA_HASH, NOT_IN_HASH, Settings, Tracking, check, menus
 from blitz.errors import BadInput
 
 FINGERPRINT = "0123456789abcdef"
@@ -177,6 +177,7 @@ def test_hashes_are_sixteen_hexadecimal_digits_and_differ_from_each_other():
         config(batch_size=5),
         config(ema=0.9),
         config(eval_flip=True),
+        config(eval_shift=1),
     ],
     ids=repr,
 )
@@ -207,6 +208,12 @@ ELSEWHERE: dict[str, Any] = {
 }
 
 
+def test_a_key_that_came_later_leaves_the_hash_of_older_runs():
+    assert "eval_shift" in check(config(eval_shift=0)).as_dict()
+    assert "eval_shift" not in check(config(eval_shift=0)).parameters()
+    assert check(config(eval_shift=2)).parameters()["eval_shift"] == 2
+
+
 def test_what_cannot_change_a_result_changes_no_hash():
     assert set(ELSEWHERE) == set(NOT_IN_HASH)
     for key, value in ELSEWHERE.items():
@@ -220,7 +227,8 @@ def test_where_the_data_lies_changes_no_hash(key):
 
 
 def test_every_other_key_is_part_of_the_config_hash():
-    identity = check(config())._identity()
+    changed = {key: value + 1 for key, value in CAME_LATER.items()}
+    identity = check(config(**changed))._identity()
     assert set(identity) == set(Settings.model_fields) - set(NOT_IN_HASH)
 
 
